@@ -1,0 +1,71 @@
+"""One record for every mistake: what a person reads, what `--json` prints, what an agent is prompted with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True, order=True)
+class Span:
+    """A place in a kernel text; lines and columns count from 1, `end_column` is exclusive."""
+
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """`code` is a key of the catalogue (`explain CODE`); `facts` are the values that the message talks about."""
+
+    code: str
+    message: str
+    span: Span | None = None
+    severity: Severity = "error"
+    hint: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    origin: tuple[Span, ...] = ()  # call sites of @inline functions, outermost first
+
+    def to_dict(self) -> dict[str, Any]:
+        record = asdict(self)
+        record["line"] = self.span.line if self.span else None
+        record["column"] = self.span.column if self.span else None
+        return record
+
+
+class KernelError(Exception):
+    """A kernel text is wrong. Carries every diagnostic that was found; never shown as a traceback."""
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        self.diagnostics = tuple(diagnostics)
+        super().__init__("; ".join(f"{d.code}: {d.message}" for d in self.diagnostics))
+
+
+def render(diagnostic: Diagnostic, text: str, filename: str = "kernel") -> str:
+    """The diagnostic with its source line and carets, as compilers print it."""
+    head = f"{diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
+    parts = [head]
+    for span in (*diagnostic.origin, *([diagnostic.span] if diagnostic.span else [])):
+        parts.append(_excerpt(span, text, filename))
+    if diagnostic.hint:
+        parts.append(f"  help: {diagnostic.hint}")
+    return "\n".join(parts)
+
+
+def render_all(diagnostics: Sequence[Diagnostic], text: str, filename: str = "kernel") -> str:
+    return "\n\n".join(render(d, text, filename) for d in diagnostics)
+
+
+def _excerpt(span: Span, text: str, filename: str) -> str:
+    lines = text.splitlines()
+    line = lines[span.line - 1] if 0 < span.line <= len(lines) else ""
+    end = span.end_column if span.end_line == span.line else len(line) + 1
+    number = str(span.line)
+    gutter = " " * len(number)
+    carets = " " * (span.column - 1) + "^" * max(1, end - span.column)
+    return f" {gutter}--> {filename}:{span.line}:{span.column}\n {number} | {line}\n {gutter} | {carets}"

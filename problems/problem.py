@@ -1,0 +1,85 @@
+"""What a problem is: named tensors, workloads, a reference and a seed kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Dim = str | int
+"""A dim name, or a literal extent. Names may be arithmetic over dims ("E + 1", "K // 128")."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named array of a problem.
+
+    `distribution` (inputs only) names an entry of `problems.distributions`: normal, uniform, positive,
+    integer labels and so on; `options` are its keyword arguments, dim names allowed as values.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[Dim, ...]
+    distribution: str = "normal"
+    options: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScalarInput:
+    """A runtime scalar; `value` may be overridden by a workload."""
+
+    name: str
+    dtype: str
+    value: float | int | bool
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One set of sizes. `ragged` marks sizes that no usual tile divides."""
+
+    name: str
+    dims: Mapping[str, int]
+    scalars: Mapping[str, float | int | bool] = field(default_factory=dict)
+    ragged: bool = False
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """|y - y64| <= reduction_bound + relative * |y64| + absolute * scale, see harness/correctness.py.
+
+    `reduction` names the dims whose product is the length of the longest reduction ("" for none).
+    """
+
+    relative: float = 1e-5
+    absolute: float = 1e-6
+    reduction: tuple[Dim, ...] = ()
+
+
+Reference = Callable[..., Any]
+"""`reference(xp, **inputs_and_scalars)` -> array, or a tuple in the order of `outputs`.
+
+`xp` is an array-API namespace: numpy, cupy, torch through array-api-compat, or the tracer of `solar`.
+Only functions of the array API standard, plus those of `problems.extra` (erf, rsqrt ...), may be used.
+"""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A computation, how to draw its inputs, and how to tell a right answer from a wrong one."""
+
+    name: str
+    title: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    workloads: tuple[Workload, ...]
+    reference: Reference
+    seed_kernel: str
+    scalars: tuple[ScalarInput, ...] = ()
+    tolerance: Tolerance = Tolerance()
+    tags: tuple[str, ...] = ()
+    torch_reference: Reference | None = None  # idiomatic torch for the baselines: f(torch, **inputs)
+    numpy_reference: Reference | None = None  # idiomatic numpy for the baselines: f(numpy, out=..., **inputs)
+
+    def workload(self, name: str) -> Workload:
+        return next(w for w in self.workloads if w.name == name)
