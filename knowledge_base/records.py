@@ -1,0 +1,92 @@
+"""What the base keeps: trials as they happened, techniques as they were curated."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One proposal and what became of it. Never changed once written; `id` is content-derived, so merging is set union.
+
+    `reward` is log(parent time / time), None when there was no time to compare (then `status` says why).
+    `features` describe the problem and workload (see kernelagent/features.py): op classes, log2 sizes, intensity.
+    """
+
+    id: str
+    run: str
+    number: int
+    problem: str
+    workload: str
+    chip: str
+    target: str
+    parent: str | None
+    text: str
+    text_sha: str
+    status: str
+    time_ms: float | None
+    parent_time_ms: float | None
+    reward: float | None
+    technique: str | None
+    move: str | None
+    move_arguments: dict[str, Any]
+    bottleneck: str
+    features: dict[str, float | str]
+    proposer: str
+    detail: str = ""
+    tokens: int = 0
+    created: str = ""  # ISO 8601, UTC
+    schema_version: int = SCHEMA_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Move:
+    """An executable form of a technique: a function of `dsl/moves` by name and the arguments to try."""
+
+    name: str
+    arguments: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Technique:
+    """A curated entry of `knowledge_base/techniques/*.toml`."""
+
+    name: str
+    title: str
+    what: str  # advice in one paragraph, for a person or a model
+    when: str
+    bottlenecks: tuple[str, ...]
+    targets: tuple[str, ...]
+    tags: tuple[str, ...]  # op classes it applies to; empty: all
+    evidence: str  # source of the claim
+    claim: float | None  # claimed speed-up factor, None if unknown
+    moves: tuple[Move, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Statistics of one (technique or move, bottleneck), recomputed from the log."""
+
+    technique: str
+    bottleneck: str
+    trials: int
+    failures: int
+    mean_log_gain: float
+    best_log_gain: float
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A technique with the reason it was retrieved; `expected_log_gain` blends claim and evidence."""
+
+    technique: Technique
+    expected_log_gain: float
+    evidence: Gain | None
+    reason: str
+    examples: tuple[str, ...] = field(default=())  # ids of trials on similar problems
