@@ -1,0 +1,50 @@
+# Two commands do all the set-up: `make optimize` runs the main job, `make test` everything that needs no GPU.
+# Only Python 3.11+, make and a C compiler are needed; uv is used when it is there, venv + pip otherwise.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PROBLEM ?= softmax
+
+.PHONY: optimize test lint types wheel guide bench clean
+
+$(BIN)/.base: pyproject.toml constraints.txt
+	@if command -v uv >/dev/null 2>&1; then \
+	  test -d $(VENV) || uv venv --quiet --python $(PYTHON) $(VENV); \
+	  VIRTUAL_ENV=$(VENV) uv pip install --quiet -c constraints.txt -e .; \
+	else \
+	  test -d $(VENV) || $(PYTHON) -m venv $(VENV); \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .; \
+	fi
+	@touch $@
+
+$(BIN)/.dev: $(BIN)/.base
+	@if command -v uv >/dev/null 2>&1; then \
+	  VIRTUAL_ENV=$(VENV) uv pip install --quiet -c constraints.txt -e ".[dev]"; \
+	else \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"; \
+	fi
+	@touch $@
+
+optimize: $(BIN)/.base   ## install and optimise one problem: make optimize PROBLEM=softmax
+	$(BIN)/kernelagent optimize run $(PROBLEM)
+
+test: $(BIN)/.dev        ## everything that needs no GPU
+	$(BIN)/python -m pytest tests
+
+lint: $(BIN)/.dev
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(BIN)/.dev
+	PYTHON=$(abspath $(BIN))/python sh tools/typecheck.sh
+
+wheel: $(BIN)/.dev       ## build the wheel, install it without dev tools, run it beside foreign folders
+	PYTHON=$(abspath $(BIN))/python sh tools/wheel_test.sh
+
+guide: $(BIN)/.base      ## refresh the generated language guide
+	$(BIN)/python -m kernelagent.dsl.guide
+
+bench: $(BIN)/.base      ## the ratios that the README quotes (minutes)
+	$(BIN)/python benchmarks/ratios.py
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
