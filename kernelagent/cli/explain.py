@@ -1,0 +1,24 @@
+"""`kernelagent explain CODE`."""
+
+from __future__ import annotations
+
+import click
+
+from ..errors import CallError, nearest
+
+
+@click.command()
+@click.argument("code", required=False)
+def explain(code: str | None) -> None:
+    """What a diagnostic CODE means, with a wrong and a right example. Without CODE: all codes."""
+    from kernelagent.dsl.catalogue import CATALOGUE
+    from kernelagent.dsl.catalogue import explain as explanation
+
+    if code is None:
+        for known, entry in sorted(CATALOGUE.items()):
+            click.echo(f"{known:28} {entry.title}")
+        return
+    if code not in CATALOGUE:
+        guess = nearest(code, CATALOGUE)
+        raise CallError(f"there is no diagnostic code '{code}'", f"did you mean '{guess}'?" if guess else None)
+    click.echo(explanation(code))

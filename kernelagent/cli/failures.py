@@ -1,0 +1,61 @@
+"""Which failure ends in which exit code, and how it is worded. Unknown ones ask for a report, with a traceback file."""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from pathlib import Path
+
+import click
+
+from ..errors import EXIT_ENVIRONMENT, EXIT_WRONG_CALL, EXIT_WRONG_CANDIDATE, UserError
+
+# Exceptions of the lower floors, by class name: importing their modules here would cost start-up time.
+EXIT_CODES = {
+    "KernelError": EXIT_WRONG_CANDIDATE,
+    "ProblemError": EXIT_WRONG_CANDIDATE,
+    "UnknownProblem": EXIT_WRONG_CALL,
+    "UnknownChip": EXIT_WRONG_CALL,
+    "SettingsError": EXIT_WRONG_CALL,
+    "RunError": EXIT_WRONG_CALL,
+    "ChipError": EXIT_WRONG_CANDIDATE,
+    "BaseError": EXIT_ENVIRONMENT,
+    "NoCompiler": EXIT_ENVIRONMENT,
+    "ModelError": EXIT_ENVIRONMENT,
+}
+
+
+def report_failure(failure: Exception) -> int:
+    """Print the failure to stderr and return the exit code."""
+    if isinstance(failure, click.exceptions.Exit):
+        return failure.exit_code
+    if isinstance(failure, click.Abort):
+        click.echo("aborted", err=True)
+        return 130
+    if isinstance(failure, click.ClickException):
+        failure.show()
+        return EXIT_WRONG_CALL
+    code = exit_code(failure)
+    if code is None:
+        return _unexpected(failure)
+    click.echo(f"error: {failure}", err=True)
+    hint = getattr(failure, "hint", None)
+    if hint:
+        click.echo(f"  help: {hint}", err=True)
+    return code
+
+
+def exit_code(failure: Exception) -> int | None:
+    """The exit code of a known failure, looked up along its class hierarchy; None for a surprise."""
+    if isinstance(failure, UserError):
+        return failure.exit_code
+    names = [cls.__name__ for cls in type(failure).__mro__]
+    return next((EXIT_CODES[name] for name in names if name in EXIT_CODES), None)
+
+
+def _unexpected(failure: Exception) -> int:
+    with tempfile.NamedTemporaryFile("w", prefix="kernelagent-", suffix=".log", delete=False) as log:
+        traceback.print_exception(failure, file=log)
+    click.echo(f"internal error: {type(failure).__name__}: {failure}", err=True)
+    click.echo(f"  This is a fault of kernelagent, not yours. The traceback is in {Path(log.name)}.", err=True)
+    return 70

@@ -1,0 +1,61 @@
+"""One JSON object on stdout or readable lines; progress goes to stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object on stdout.")
+
+
+def print_json(record: Any) -> None:
+    click.echo(json.dumps(_finite(record), indent=2, default=str))
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN or infinity: they become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return value
+
+
+def progress(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A plain aligned table: text left, numbers right."""
+    cells = [list(headers), *[["" if c is None else str(c) for c in row] for row in rows]]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(headers))]
+    numeric = [all(_is_number(row[i]) for row in cells[1:]) and len(cells) > 1 for i in range(len(headers))]
+    for row in cells:
+        line = "  ".join(c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True))
+        click.echo(line.rstrip())
+
+
+def _is_number(text: str) -> bool:
+    stripped = text.rstrip("x%").strip()
+    return not stripped or stripped.lstrip("-").replace(".", "", 1).replace("e-", "", 1).isdigit()
+
+
+def is_terminal() -> bool:
+    return sys.stderr.isatty()
+
+
+def milliseconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if value < 100 else f"{value:.1f}"
+
+
+def ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}x"
