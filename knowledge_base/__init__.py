@@ -1,1 +1,36 @@
-"""."""
+"""What was learned: techniques as they were curated, trials as they happened, and what follows from both."""
+
+from .base import Found, KnowledgeBase
+from .catalogue import load_file, load_folder
+from .errors import BaseCorrupt, BaseLocked, BaseNewer, BaseReadOnly, KnowledgeBaseError, TechniqueError
+from .learning import State, gains, move_key, retrieve, similarity
+from .records import Gain, Lead, Move, Step, Suggestion, Technique, Trial, identified, trial_id
+from .transfer import best_known
+
+__all__ = [
+    "BaseCorrupt",
+    "BaseLocked",
+    "BaseNewer",
+    "BaseReadOnly",
+    "Found",
+    "Gain",
+    "KnowledgeBase",
+    "KnowledgeBaseError",
+    "Lead",
+    "Move",
+    "State",
+    "Step",
+    "Suggestion",
+    "Technique",
+    "TechniqueError",
+    "Trial",
+    "best_known",
+    "gains",
+    "identified",
+    "load_file",
+    "load_folder",
+    "move_key",
+    "retrieve",
+    "similarity",
+    "trial_id",
+]

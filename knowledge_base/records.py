@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 SCHEMA_VERSION = 1
@@ -43,6 +45,35 @@ class Trial:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Trial:
+        """Inverse of `to_dict`. Raises ValueError for a newer schema or for missing or unknown keys."""
+        if record.get("schema_version", 0) > SCHEMA_VERSION:
+            raise ValueError(f"trial schema {record['schema_version']} is newer than {SCHEMA_VERSION}")
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(record) - known):
+            raise ValueError(f"a trial has no field {unknown[0]!r}")
+        try:
+            return cls(**record)
+        except TypeError as error:
+            raise ValueError(f"incomplete trial: {error}") from None
+
+
+def trial_id(trial: Trial) -> str:
+    """Digest of every field but `id`: equal trials have equal ids on every machine.
+
+    Raises ValueError when a number is NaN or infinite.
+    """
+    content = trial.to_dict()
+    del content["id"]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def identified(trial: Trial) -> Trial:
+    """The same trial with its content-derived id."""
+    return replace(trial, id=trial_id(trial))
 
 
 @dataclass(frozen=True)
@@ -90,3 +121,29 @@ class Suggestion:
     evidence: Gain | None
     reason: str
     examples: tuple[str, ...] = field(default=())  # ids of trials on similar problems
+
+
+@dataclass(frozen=True)
+class Step:
+    """One action of a lineage: what was done to the parent's text."""
+
+    technique: str | None
+    move: str | None
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Lead:
+    """A text that did well on similar workloads of the same problem, and how it came about.
+
+    `log_gain` is log(seed time / time), similarity-weighted over the workloads it was timed on; `similarity` in [0, 1]
+    is that of the nearest of them.
+    """
+
+    text: str
+    text_sha: str
+    log_gain: float
+    similarity: float
+    workloads: tuple[str, ...]
+    trial: str  # id of the trial that supports it best
+    steps: tuple[Step, ...]  # from the seed to this text
