@@ -64,22 +64,40 @@ Only functions of the array API standard, plus those of `problems.extra` (erf, r
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Problem:
-    """A computation, how to draw its inputs, and how to tell a right answer from a wrong one."""
+    """A computation, how to draw its inputs, and how to tell a right answer from a wrong one.
+
+    The first workload is the headline: the one that a run optimises unless told otherwise. `variants` names the
+    further distributions (`problems.distributions.VARIANTS`) that correctness draws floating inputs from.
+
+    Baselines, given the runtime scalars as well, write to preallocated outputs (`out` is an array, or a tuple in
+    the order of `outputs`):
+    `numpy_reference(numpy, out=out, **inputs)` returns nothing;
+    `torch_reference(torch, out=None, **inputs)` returns its result, and leaves it in `out` when that is given.
+    """
 
     name: str
-    title: str
+    title: str = ""
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     workloads: tuple[Workload, ...]
     reference: Reference
-    seed_kernel: str
+    seed_kernel: str = ""
     scalars: tuple[ScalarInput, ...] = ()
     tolerance: Tolerance = Tolerance()
     tags: tuple[str, ...] = ()
-    torch_reference: Reference | None = None  # idiomatic torch for the baselines: f(torch, **inputs)
-    numpy_reference: Reference | None = None  # idiomatic numpy for the baselines: f(numpy, out=..., **inputs)
+    variants: tuple[str, ...] = ("uniform", "positive", "same_sign")
+    torch_reference: Reference | None = None
+    numpy_reference: Reference | None = None
+
+    @property
+    def headline(self) -> Workload:
+        return self.workloads[0]
 
     def workload(self, name: str) -> Workload:
-        return next(w for w in self.workloads if w.name == name)
+        """Raises KeyError, naming the known ones, for an unknown workload."""
+        for workload in self.workloads:
+            if workload.name == name:
+                return workload
+        raise KeyError(f"{self.name} has no workload {name!r}; known: {', '.join(w.name for w in self.workloads)}")
