@@ -1,0 +1,1 @@
+"""Reports that are rebuilt from run folders: leaderboard in HTML, Markdown and JSON."""

@@ -1,0 +1,204 @@
+"""The best kernels of all runs, ranked per (problem, workload, chip): correctness first, then time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .svg import Bar, gap_chart, progress_chart
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One finished or interrupted run. Times in ms; `sol_fraction` is bound / time."""
+
+    run: str
+    problem: str
+    workload: str
+    chip: str
+    target: str
+    proposer: str
+    status: str
+    time_ms: float | None
+    seed_ms: float | None
+    sol_ms: float | None
+    ceiling_ms: float | None
+    score: float | None
+    suspect: str | None
+    verdict: str
+    baselines: dict[str, float]
+    trials: int
+    failures: dict[str, int]  # status -> count, of the trials that did not pass
+    progress: tuple[tuple[int, float], ...]  # (trial, best ms so far)
+    kernel: str | None  # path of the winning text
+    text: str
+
+    @property
+    def sol_fraction(self) -> float | None:
+        reference = self.ceiling_ms or self.sol_ms
+        return reference / self.time_ms if reference and self.time_ms else None
+
+    @property
+    def best_torch(self) -> tuple[str, float] | None:
+        rivals = [(ms, name) for name, ms in self.baselines.items() if name.startswith("torch")]
+        return (min(rivals)[1], min(rivals)[0]) if rivals else None
+
+    @property
+    def advice(self) -> str:
+        """What a person should use."""
+        if self.time_ms is None:
+            return "no kernel"
+        rival = self.best_torch
+        if rival and rival[1] < self.time_ms:
+            return f"keep torch ({rival[0]} takes {rival[1]:.3f} ms)"
+        return "use the kernel"
+
+
+def collect(runs: Path) -> list[Entry]:
+    """Every run under `runs` that has a result, best first within its (problem, workload, chip)."""
+    found = [entry for folder in sorted(runs.glob("*")) if (entry := read_run(folder))]
+    return sorted(found, key=lambda e: (e.problem, e.workload, e.chip, e.time_ms is None, e.time_ms or 0.0))
+
+
+def read_run(folder: Path) -> Entry | None:
+    """The entry of one run folder, from its events alone; None where nothing was evaluated yet."""
+    from ..agent.events import read_events
+    from ..agent.run import result_record
+
+    path = folder / "events.jsonl"
+    if not path.exists():
+        return None
+    events = list(read_events(path))
+    record = result_record(events)
+    return None if record is None else entry_of(folder, record, events)
+
+
+def entry_of(folder: Path, record: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> Entry:
+    best = record.get("best") or {}
+    kernel = folder / "best.tile"
+    return Entry(
+        run=record["run"],
+        problem=record["problem"],
+        workload=record["workload"],
+        chip=record.get("chip", "this"),
+        target=record["target"],
+        proposer=record.get("proposer", ""),
+        status=best.get("status", "no kernel"),
+        time_ms=best.get("time_ms"),
+        seed_ms=record.get("seed_ms"),
+        sol_ms=(record.get("sol") or {}).get("time_ms"),
+        ceiling_ms=(record.get("ceiling") or {}).get("time_ms"),
+        score=best.get("score"),
+        suspect=best.get("suspect"),
+        verdict=_verdict(best.get("proofs") or {}),
+        baselines={b["name"]: b["time_ms"] for b in record.get("baselines", []) if b.get("time_ms")},
+        trials=record.get("trials", 0),
+        failures=_failures(events),
+        progress=_progress(events),
+        kernel=str(kernel) if kernel.exists() else None,
+        text=kernel.read_text(encoding="utf-8") if kernel.exists() else "",
+    )
+
+
+def _verdict(proofs: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {verdict}" for verdict, count in sorted(proofs.items())) or "-"
+
+
+def _failures(events: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for event in events:
+        if event["kind"] == "trial-finished" and event["status"] != "PASSED":
+            counts[event["status"]] = counts.get(event["status"], 0) + 1
+    return counts
+
+
+def _progress(events: Iterable[Mapping[str, Any]]) -> tuple[tuple[int, float], ...]:
+    points: list[tuple[int, float]] = []
+    for event in events:
+        if event["kind"] == "trial-finished" and event["status"] == "PASSED" and event.get("time_ms"):
+            best = min(event["time_ms"], points[-1][1]) if points else event["time_ms"]
+            points.append((event["number"], best))
+    return tuple(points)
+
+
+def best_entries(entries: Iterable[Entry]) -> list[Entry]:
+    """The first (fastest correct) entry of each (problem, workload, chip)."""
+    best: dict[tuple[str, str, str], Entry] = {}
+    for entry in entries:
+        best.setdefault((entry.problem, entry.workload, entry.chip), entry)
+    return list(best.values())
+
+
+def to_json(entries: Iterable[Entry]) -> dict[str, Any]:
+    rows = [asdict(e) | {"sol_fraction": e.sol_fraction, "advice": e.advice} for e in entries]
+    return {"schema_version": SCHEMA_VERSION, "entries": json.loads(json.dumps(rows))}
+
+
+def to_markdown(entries: Iterable[Entry]) -> str:
+    """One table; the columns say which machine, which rival and how far from the bound."""
+    lines = [
+        "| problem | workload | chip | best ms | bound ms | of bound | vs seed | vs numpy | vs torch | status | advice |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---|---|",
+    ]
+    lines += [_markdown_row(entry) for entry in best_entries(entries)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_row(entry: Entry) -> str:
+    cells = [
+        entry.problem,
+        entry.workload,
+        entry.chip,
+        number(entry.time_ms),
+        number(entry.ceiling_ms or entry.sol_ms),
+        percent(entry.sol_fraction),
+        speedup(entry, entry.seed_ms),
+        speedup(entry, entry.baselines.get("numpy")),
+        speedup(entry, entry.best_torch[1] if entry.best_torch else None),
+        entry.status,
+        entry.advice,
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def to_html(entries: Iterable[Entry]) -> str:
+    """One self-contained page: no script, no external file."""
+    import jinja2
+
+    everything = list(entries)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("kernelagent.reports", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.globals.update(number=number, percent=percent, speedup=speedup, progress=_progress_svg)
+    best = best_entries(everything)
+    return environment.get_template("leaderboard.html.j2").render(entries=everything, best=best, gap=_gap_svg(best))
+
+
+def _gap_svg(best: Iterable[Entry]) -> str:
+    bars = [
+        Bar(f"{e.problem} · {e.workload}", e.sol_fraction, f"{number(e.time_ms)} ms, {percent(e.sol_fraction)}", e.advice != "use the kernel")
+        for e in best
+        if e.sol_fraction is not None
+    ]
+    return gap_chart(sorted(bars, key=lambda b: -b.fraction)) if bars else ""
+
+
+def _progress_svg(entry: Entry) -> str:
+    return progress_chart(entry.progress, entry.ceiling_ms or entry.sol_ms)
+
+
+def number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}" if value < 1 else f"{value:.2f}"
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f}%"
+
+
+def speedup(entry: Entry, rival_ms: float | None) -> str:
+    return "-" if rival_ms is None or entry.time_ms is None else f"{rival_ms / entry.time_ms:.2f}x"
