@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 ERF_STEP = 64  # grid points per unit; the Taylor polynomial of degree 6 then errs by less than 1e-16
@@ -29,7 +30,9 @@ def sigmoid(xp: Any, x: Any) -> Any:
 
 def gelu(xp: Any, x: Any) -> Any:
     """x * Phi(x), the exact (erf) form."""
-    return 0.5 * x * (1.0 + erf(xp, x * math.sqrt(0.5)))
+    if _own(xp, "erf") or _root(xp) != "numpy":
+        return 0.5 * x * (1.0 + erf(xp, x * math.sqrt(0.5)))
+    return _numpy_pieces(lambda piece: 0.5 * piece * (1.0 + _erf_piece(piece * math.sqrt(0.5))), x)
 
 
 def silu(xp: Any, x: Any) -> Any:
@@ -42,6 +45,12 @@ def take_along_last(xp: Any, x: Any, indices: Any) -> Any:
     if _root(xp) == "torch":
         return xp.take_along_dim(x, indices.to(xp.int64), dim=-1)
     return xp.take_along_axis(x, indices, axis=-1)
+
+
+def arange(xp: Any, n: int, like: Any) -> Any:
+    """0 .. n-1 on the device of `like`."""
+    device = getattr(like, "device", None)
+    return xp.arange(n) if device is None or _root(xp) == "numpy" else xp.arange(n, device=device)
 
 
 def _own(xp: Any, name: str) -> Any:
@@ -59,24 +68,24 @@ def _by_module(xp: Any, name: str, x: Any) -> Any:
         from cupyx.scipy import special
 
         return getattr(special, name)(x)
-    return _numpy_erf(x)
+    return _numpy_pieces(_erf_piece, x)
 
 
-def _numpy_erf(x: Any) -> Any:
-    """Taylor polynomial around the nearest grid point, in pieces that stay in the cache."""
+def _numpy_pieces(function: Callable[[Any], Any], x: Any) -> Any:
+    """`function` in float64 on pieces that stay in the cache, rounded back to the dtype of x."""
     import numpy as np
 
     values = np.asarray(x)
-    flat = values.astype(np.float64, copy=False).reshape(-1)
-    result = np.empty_like(flat)
+    flat = values.reshape(-1)
+    result = np.empty(flat.shape, values.dtype if values.dtype.kind not in "iub" else np.float64)
     for start in range(0, flat.size, 8192):
         piece = slice(start, start + 8192)
-        result[piece] = _erf_piece(flat[piece])
-    dtype = values.dtype if values.dtype.kind not in "iub" else np.float64
-    return result.reshape(values.shape).astype(dtype, copy=False)
+        result[piece] = function(flat[piece].astype(np.float64, copy=False))
+    return result.reshape(values.shape)
 
 
 def _erf_piece(x: Any) -> Any:
+    """Taylor polynomial around the nearest grid point."""
     import numpy as np
 
     table = _erf_table()

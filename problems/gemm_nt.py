@@ -1,0 +1,52 @@
+"""Matrix product with the right operand stored transposed, as linear layers keep their weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .problem import Problem, Tensor, Tolerance, Workload
+
+SEED = """\
+edition(1)
+
+@kernel
+def gemm_nt(a: In[T, M, K], b: In[T, N, K], c: Out[T, M, N],
+            BM=choices(32, 64, 128), BN=choices(32, 64, 128), BK=choices(32, 64, 128)):
+    for i, j in tiles((M, N), (BM, BN)):
+        acc = zeros((BM, BN), f32)
+        for k in pipeline(0, K, BK):
+            acc += mma(load(a, (i, k), (BM, BK)), load(b, (j, k), (BN, BK)).T)
+        store(c, (i, j), cast(acc, T))
+"""
+
+
+def reference(xp: Any, a: Any, b: Any) -> Any:
+    return xp.matmul(a, xp.matrix_transpose(b))
+
+
+def numpy_reference(np: Any, out: Any, a: Any, b: Any) -> None:
+    np.matmul(a, b.T, out=out)
+
+
+def torch_reference(torch: Any, out: Any = None, *, a: Any, b: Any) -> Any:
+    return torch.mm(a, b.t(), out=out)
+
+
+PROBLEM = Problem(
+    name="gemm_nt",
+    title="c = a @ b.T",
+    inputs=(Tensor("a", "f32", ("M", "K")), Tensor("b", "f32", ("N", "K"))),
+    outputs=(Tensor("c", "f32", ("M", "N")),),
+    workloads=(
+        Workload("1024", {"M": 1024, "N": 1024, "K": 1024}),
+        Workload("512", {"M": 512, "N": 512, "K": 512}),
+        Workload("ragged", {"M": 253, "N": 131, "K": 197}, ragged=True),
+        Workload("small", {"M": 64, "N": 64, "K": 64}),
+    ),
+    reference=reference,
+    seed_kernel=SEED,
+    tolerance=Tolerance(relative=1e-5, absolute=1e-6, reduction=("K",)),
+    tags=("matmul", "compute-bound"),
+    torch_reference=torch_reference,
+    numpy_reference=numpy_reference,
+)
