@@ -1,0 +1,198 @@
+"""Arrays at run time: reading and writing through views, with bounds checks and a log of stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..index import Index
+from ..ir import DType, Role, View, position
+from .held import Array
+from .evaluate import Environment, Evaluator
+from .fault import RunError, values_text
+from .tile import Interval, interval
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """The first element that was stored a second time: where, and by which two stores."""
+
+    element: tuple[int, ...]
+    first: tuple[int, int]  # (iteration number, line)
+    second: tuple[int, int]
+
+
+class StoreLog:
+    """For each element of one array: how often it was stored, and by whom last.
+
+    `count`, `iteration`, `line` have the array's shape; `iteration` indexes the run's list of iterations
+    (-1: never). `reader` is the last iteration that loaded the element (kept for InOut arrays).
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.count = np.zeros(shape, np.int32)
+        self.iteration = np.full(shape, -1, np.int32)
+        self.line = np.zeros(shape, np.int32)
+        self.reader = np.full(shape, -1, np.int32)
+        self.conflict: Conflict | None = None
+
+    def stored(self, selection: Any, iteration: int, line: int) -> None:
+        """Note one store to the selected elements; the first element stored twice becomes the conflict."""
+        np.add.at(self.count, selection, 1)
+        again = self.count[selection] > 1
+        if self.conflict is None and again.any():
+            self._set_conflict(selection, (iteration, line))
+        self.iteration[selection], self.line[selection] = iteration, line
+
+    def shared_with(self, selection: Any, iteration: int) -> bool:
+        """Whether another iteration loaded one of the selected elements."""
+        reader = self.reader[selection]
+        return bool(((reader >= 0) & (reader != iteration)).any())
+
+    def _set_conflict(self, selection: Any, second: tuple[int, int]) -> None:
+        touched = np.zeros(self.count.shape, bool)
+        touched[selection] = True
+        element = tuple(int(c) for c in np.argwhere(touched & (self.count > 1))[0])
+        known = int(self.iteration[element])
+        first = (known, int(self.line[element])) if known >= 0 else second
+        self.conflict = Conflict(element, first, second)
+
+
+@dataclass
+class Cell:
+    """One array of a run."""
+
+    name: str
+    role: Role
+    dtype: DType
+    data: Array
+    log: StoreLog | None
+
+
+class Access:
+    """A view of a cell, compiled. Boxes are given as one [lo, hi) of view positions for each view axis."""
+
+    def __init__(self, view: View, cell: Cell, environment: Environment, evaluator: Evaluator) -> None:
+        self.cell = cell
+        self.rank = len(view.axes)
+        self._environment = environment
+        self._axes = [(evaluator.index(a.length), evaluator.index(a.lo), evaluator.index(a.hi)) for a in view.axes]
+        self._affine = _affine_axes(view, evaluator)
+        self._coordinates = evaluator.indices(view.coordinates)
+        self._transposition = _transposition(self._affine) if self._affine is not None else ()
+        self._symbols = [position(axis).name for axis in range(self.rank)]
+
+    def live(self, start: Sequence[int], extents: Sequence[int]) -> tuple[Interval, ...]:
+        """Which positions of a tile at `start` are inside the view, counted from the tile's start."""
+        result = []
+        for (length, lo, hi), first, extent in zip(self._axes, start, extents, strict=True):
+            result.append(interval(max(lo(), 0) - first, min(hi(), length()) - first, extent))
+        return tuple(result)
+
+    def range_of(self, axis: int) -> tuple[int, int]:
+        length, lo, hi = self._axes[axis]
+        return max(lo(), 0), min(hi(), length())
+
+    def read(self, array: Array, boxes: Sequence[Interval]) -> Array:
+        """Elements of the box, in view axis order. May share memory with `array`."""
+        if self._affine is None:
+            return array[self._places([np.arange(lo, hi) for lo, hi in boxes])]
+        return self._window(array, boxes)
+
+    def write(self, array: Array, boxes: Sequence[Interval], value: Any) -> None:
+        if self._affine is None:
+            array[self._places([np.arange(lo, hi) for lo, hi in boxes])] = value
+        else:
+            self._window(array, boxes)[...] = value
+
+    def selection(self, boxes: Sequence[Interval]) -> Any:
+        """An index expression that selects the box, in array axis order where the view is affine."""
+        if self._affine is None:
+            return self._places([np.arange(lo, hi) for lo, hi in boxes])
+        return self._selector(boxes)
+
+    def places(self, positions: Sequence[Array]) -> tuple[Array, ...]:
+        """Array coordinates of a box of listed positions, one rank-1 array for each view axis."""
+        return self._places(positions)
+
+    def _window(self, array: Array, boxes: Sequence[Interval]) -> Array:
+        window = array[self._selector(boxes)]
+        return window if self._transposition is None else window.transpose(self._transposition)
+
+    def _selector(self, boxes: Sequence[Interval]) -> tuple[Any, ...]:
+        assert self._affine is not None
+        selector: list[Any] = []
+        for axis, (factor, source, rest) in enumerate(self._affine):
+            base = rest()
+            if source is None:
+                self._check(axis, base, base)
+                selector.append(base)
+                continue
+            lo, hi = boxes[source]
+            if lo >= hi:
+                selector.append(slice(0, 0))
+                continue
+            first, last = base + factor * lo, base + factor * (hi - 1)
+            self._check(axis, first, last)
+            selector.append(slice(first, last + 1, factor))
+        return (*selector, ...)
+
+    def _places(self, positions: Sequence[Array]) -> tuple[Array, ...]:
+        shape = tuple(len(p) for p in positions)
+        for axis, values in enumerate(positions):
+            column = (1,) * axis + (-1,) + (1,) * (self.rank - axis - 1)
+            self._environment[self._symbols[axis]] = np.asarray(values, np.int64).reshape(column)
+        places = [np.broadcast_to(np.asarray(c, np.int64), shape) for c in self._coordinates()]
+        for axis, coordinate in enumerate(places):
+            if coordinate.size:
+                self._check(axis, int(coordinate.min()), int(coordinate.max()))
+        return tuple(places)
+
+    def _check(self, axis: int, low: int, high: int) -> None:
+        extent = self.cell.data.shape[axis]
+        if low < 0 or high >= extent:
+            raise index_range(self.cell, axis, low if low < 0 else high, self._environment)
+
+
+def index_range(cell: Cell, axis: int, value: int, environment: Environment) -> RunError:
+    extent = cell.data.shape[axis]
+    known = {name: v for name, v in environment.items() if isinstance(v, int) and not name.startswith("@")}
+    message = f"{cell.name} axis {axis} has {extent} entries (0..{extent - 1}) but position {value} is used"
+    hint = f"values: {values_text(known)}" if known else None
+    return RunError("index-range", message, hint=hint, array=cell.name, axis=axis, index=value, extent=extent)
+
+
+def _affine_axes(view: View, evaluator: Evaluator) -> list[tuple[int, int | None, Callable[[], int]]] | None:
+    """(factor, view axis or None, rest) for each array axis when the view is a strided box of the array."""
+    used: list[int] = []
+    axes: list[tuple[int, int | None, Callable[[], int]]] = []
+    for coordinate in view.coordinates:
+        found = _affine_axis(coordinate, len(view.axes))
+        if found is None:
+            return None
+        factor, source, rest = found
+        if source is not None:
+            used.append(source)
+        axes.append((factor, source, evaluator.index(rest)))
+    return axes if sorted(used) == list(range(len(view.axes))) else None
+
+
+def _affine_axis(coordinate: Index, rank: int) -> tuple[int, int | None, Index] | None:
+    names = {position(axis): axis for axis in range(rank)}
+    sources = [s for s in coordinate.symbols() if s in names]
+    if not sources:
+        return 0, None, coordinate
+    if len(sources) > 1 or (affine := coordinate.affine(sources[0])) is None:
+        return None
+    factor = affine[0].constant
+    return (factor, names[sources[0]], affine[1]) if factor is not None and factor > 0 else None
+
+
+def _transposition(axes: list[tuple[int, int | None, Callable[[], int]]]) -> tuple[int, ...] | None:
+    """From array axis order to view axis order; None when they agree."""
+    order = [source for _, source, _ in axes if source is not None]
+    inverse = tuple(order.index(axis) for axis in range(len(order)))
+    return None if inverse == tuple(range(len(order))) else inverse
