@@ -6,8 +6,21 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
-
-from ..index import AllOf, AnyOf, Atom, Compare, Condition, Element, Extremum, FloorDiv, Index, Mod, Negation, Symbol
+from kernelagent.dsl.index import (
+    AllOf,
+    AnyOf,
+    Atom,
+    Compare,
+    Condition,
+    Element,
+    Extremum,
+    FloorDiv,
+    Index,
+    Mod,
+    Negation,
+    Select,
+    Symbol,
+)  # fmt: skip
 
 Environment: TypeAlias = dict[str, Any]
 """Symbol name -> Python int; position symbols may be integer arrays (see `memory`)."""
@@ -100,13 +113,11 @@ class Evaluator:
                 return lambda: dividend() % divisor()
             case Extremum(which, a, b):
                 return _extremum(which, self.index(a), self.index(b))
-            case _:
-                condition, then, other = (
-                    self.condition(atom.condition),
-                    self.index(atom.then),
-                    self.index(atom.otherwise),
-                )
-                return lambda: then() if condition() else other()
+            case Select(condition, then, otherwise):
+                return self._select(self.condition(condition), self.index(then), self.index(otherwise))
+
+    def _select(self, condition: ConditionClosure, then: IndexClosure, otherwise: IndexClosure) -> IndexClosure:
+        return lambda: then() if condition() else otherwise()
 
 
 def _extremum(which: str, a: IndexClosure, b: IndexClosure) -> IndexClosure:

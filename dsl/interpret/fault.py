@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..diagnostics import Diagnostic, KernelError
-from ..ir import Origin
+from kernelagent.dsl.diagnostics import Diagnostic, KernelError
+from kernelagent.dsl.ir import Origin
 
 
 class RunError(KernelError):

@@ -6,8 +6,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-
-from .. import dtypes
+from kernelagent.dsl import dtypes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

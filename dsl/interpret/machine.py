@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from kernelagent.dsl.index import Condition
+from kernelagent.dsl.ir import For, If, Kernel, Let, Merged, Origin, Scatter, Statement, Store, Value, View
 
-from ..index import Condition
-from ..ir import For, If, Kernel, Let, Merged, Origin, Scatter, Statement, Store, Value, View
 from .evaluate import Environment, Evaluator
 from .fault import RunError, WorkLimit
 from .held import garbage

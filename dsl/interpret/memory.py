@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from kernelagent.dsl.index import Index
+from kernelagent.dsl.ir import DType, Role, View, position
 
-from ..index import Index
-from ..ir import DType, Role, View, position
-from .held import Array
 from .evaluate import Environment, Evaluator
 from .fault import RunError, values_text
+from .held import Array
 from .tile import Interval, interval
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from kernelagent.dsl.dtypes import DTYPES, bits, is_float
 
-from ..dtypes import DTYPES, bits, is_float
 from .held import Array, held_dtype, integer_range
 
 _erf = np.frompyfunc(math.erf, 1, 1)

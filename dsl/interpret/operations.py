@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from kernelagent.dsl import ir
+from kernelagent.dsl.dtypes import DTYPES, is_float
 
-from .. import ir
-from ..dtypes import DTYPES, is_float
 from . import numbers
 from .fault import RunError
 from .held import Array, held_dtype
