@@ -23,7 +23,7 @@ struct ka_runtime {
     /* At least `bytes` bytes, 64-byte aligned, private to the worker, undefined contents. Grows only; a larger request
      * of the same worker invalidates its earlier pointer. NULL if memory is out. */
     void *(*arena)(int worker, size_t bytes);
-    /* The same, shared by a whole call: slot 0 .. 15, to be asked outside tasks. */
+    /* The same, shared by a whole call: slot 0 .. 15, to be asked for outside tasks. */
     void *(*shared)(int slot, size_t bytes);
 };
 
