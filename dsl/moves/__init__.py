@@ -4,8 +4,10 @@ A move edits the text at the places its syntax tree names and leaves the rest al
 `MoveError` where it does not apply. One family a file; the docstring of each says why it is sound.
 """
 
-from . import policy, tunables
+from . import attention, grid, loops, passes, policy, rows, tunables, values
 from .registry import Arguments, Move, applicable, apply, get, names
 from .source import MoveError
 
-__all__ = ["Arguments", "Move", "MoveError", "applicable", "apply", "get", "names", "policy", "tunables"]
+FAMILIES = (attention, grid, loops, passes, policy, rows, tunables, values)
+
+__all__ = ["FAMILIES", "Arguments", "Move", "MoveError", "applicable", "apply", "get", "names"]
