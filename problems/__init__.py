@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .tolerances import allowance
     from .arrays import make_inputs, make_outputs, run_reference, scalars, shapes, variants
     from .catalogue import ProblemError, UnknownProblem, load, names
     from .problem import Problem, ScalarInput, Tensor, Tolerance, Workload
     from .template import write_template
+    from .tolerances import allowance
     from .validation import Finding, validate
 
 _HOMES = {
