@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from . import bubblewrap, protocol
@@ -244,7 +243,3 @@ class _Spawner:
 
 _SPAWNER = _Spawner()
 
-
-def scratch_folder() -> Path:
-    """Where this user's processes meet (locks): the same for all of them, whatever TMPDIR says."""
-    return Path("/tmp") / f"kernelagent-{os.getuid()}"
