@@ -9,13 +9,12 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from kernelagent.dsl.index import Condition
+from kernelagent.dsl.interpret.evaluate import Environment, Evaluator
+from kernelagent.dsl.interpret.fault import RunError, WorkLimit
+from kernelagent.dsl.interpret.held import garbage
+from kernelagent.dsl.interpret.memory import Access, Cell, index_range
+from kernelagent.dsl.interpret.tile import Tile, box, interval, refill, wholly_live
 from kernelagent.dsl.ir import For, If, Kernel, Let, Merged, Origin, Scatter, Statement, Store, Value, View
-
-from .evaluate import Environment, Evaluator
-from .fault import RunError, WorkLimit
-from .held import garbage
-from .memory import Access, Cell, index_range
-from .tile import Tile, box, interval, refill, wholly_live
 
 Order: TypeAlias = Literal["forward", "reverse", "shuffle"]
 Action: TypeAlias = Callable[[], None]
@@ -138,7 +137,7 @@ class Machine:
                 return self._if(statement)
 
     def _let(self, statement: Let) -> Action:
-        from .operations import compile_operation
+        from kernelagent.dsl.interpret.operations import compile_operation
 
         value, dtype = statement.value, statement.value.type.dtype
         operation = compile_operation(self, statement)
@@ -158,7 +157,7 @@ class Machine:
         return let
 
     def _type_check(self, value: Value) -> Callable[[Tile], None]:
-        from .held import held_dtype
+        from kernelagent.dsl.interpret.held import held_dtype
 
         dtype, shape = held_dtype(value.type.dtype, self.options.widen), self.shape(value)
         live = [(self.evaluator.index(a.lo), self.evaluator.index(a.hi)) for a in value.type.live]

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 from kernelagent.dsl.index import Index
+from kernelagent.dsl.interpret.evaluate import Environment, Evaluator
+from kernelagent.dsl.interpret.fault import RunError, values_text
+from kernelagent.dsl.interpret.held import Array
+from kernelagent.dsl.interpret.tile import Interval, interval
 from kernelagent.dsl.ir import DType, Role, View, position
-
-from .evaluate import Environment, Evaluator
-from .fault import RunError, values_text
-from .held import Array
-from .tile import Interval, interval
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 from kernelagent.dsl.dtypes import DTYPES, bits, is_float
-
-from .held import Array, held_dtype, integer_range
+from kernelagent.dsl.interpret.held import Array, held_dtype, integer_range
 
 _erf = np.frompyfunc(math.erf, 1, 1)
 

@@ -9,13 +9,13 @@ import numpy as np
 from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import DTYPES, is_float
 
-from . import numbers
-from .fault import RunError
-from .held import Array, held_dtype
-from .tile import Interval, Tile, Unreshapable, box, broadcast, common, interval, nothing, refill, reshape, whole
+from kernelagent.dsl.interpret. import numbers
+from kernelagent.dsl.interpret.fault import RunError
+from kernelagent.dsl.interpret.held import Array, held_dtype
+from kernelagent.dsl.interpret.tile import Interval, Tile, Unreshapable, box, broadcast, common, interval, nothing, refill, reshape, whole
 
 if TYPE_CHECKING:
-    from .machine import Machine
+    from kernelagent.dsl.interpret.machine import Machine
 
 Operation: TypeAlias = Callable[[], Tile]
 
@@ -51,7 +51,7 @@ def _load(machine: Machine, op: ir.Load, value: ir.Value) -> Operation:
 
 
 def _gather(machine: Machine, op: ir.Gather, value: ir.Value) -> Operation:
-    from .machine import check_listed
+    from kernelagent.dsl.interpret.machine import check_listed
 
     access, start, shape = machine.access(op.view), machine.evaluator.indices(op.start), machine.shape(value)
     get, dtype, axis = machine.get(op.indices), _numpy(machine, value.type.dtype), op.axis

@@ -1,0 +1,1 @@
+"""Numpy oracle of the tile language."""

@@ -1,0 +1,95 @@
+"""Every position that is used lies inside its array, and no index is divided by zero.
+
+Shown by interval and divisibility reasoning, for all sizes. What is not shown here stays for z3 (`solver`) or
+for the runs (`trials`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kernelagent.dsl.index import Atom, Element, FloorDiv, Index, Mod, Symbol, index
+from kernelagent.dsl.ir import Kernel, ViewAxis, position
+from kernelagent.dsl.verify.ranges import Ranges
+from kernelagent.dsl.verify.sites import Computed, Place, Touch, computed, touches
+
+
+@dataclass(frozen=True)
+class Question:
+    """`value >= 0` must hold wherever `place` is reached; `text` says it in the author's words."""
+
+    value: Index
+    place: Place
+    text: str
+    subject: str
+    proved: bool
+
+
+def questions(kernel: Kernel) -> list[Question]:
+    """All bounds of a concrete kernel, each asked once, with the answer of interval reasoning."""
+    found: dict[tuple[Index, str, int], Question] = {}
+    for question in _all(kernel):
+        found.setdefault((question.value, question.subject, question.place.line), question)
+    return list(found.values())
+
+
+def _all(kernel: Kernel) -> Iterator[Question]:
+    dims = {a.name: a.dims for a in kernel.arrays}
+    for touch in touches(kernel):
+        yield from _of_touch(touch, dims[touch.view.array])
+    for item in computed(kernel):
+        yield from _of_expression(item, dims)
+
+
+def _of_touch(touch: Touch, dims: tuple[Index, ...]) -> Iterator[Question]:
+    view, place = touch.view, touch.place
+    for axis, (coordinate, dim) in enumerate(zip(view.coordinates, dims, strict=True)):
+        subject = f"{view.array} axis {axis}"
+        inside = _with_positions(place.ranges, touch, coordinate)
+        yield _ask(coordinate, inside, place, f"{coordinate} >= 0", subject)
+        yield _ask(dim - 1 - coordinate, inside, place, f"{coordinate} < {dim}", subject)
+    if touch.listed is not None and not touch.filled:
+        yield from _of_listed(touch, touch.view.axes[touch.listed])
+
+
+def _with_positions(ranges: Ranges, touch: Touch, coordinate: Index) -> Ranges:
+    """In a view, position k of an axis runs over [lo, hi) of that axis."""
+    names = {s.name for s in coordinate.symbols() if s.kind == "position"}
+    for axis, bounds in enumerate(touch.view.axes):
+        if position(axis).name in names:
+            ranges = ranges.counting(position(axis), bounds.lo, bounds.hi)
+    return ranges
+
+
+def _of_listed(touch: Touch, axis: ViewAxis) -> Iterator[Question]:
+    """Positions that are data: shown only through a declared range of the array they come from."""
+    listed = Symbol(f"element of {touch.source or 'the index tile'}", "loop")
+    source = touch.place.ranges.data_range(touch.source) if touch.source else None
+    ranges = touch.place.ranges if source is None else touch.place.ranges.counting(listed, *source)
+    subject = f"{touch.view.array}, positions from data"
+    value = index(listed)
+    yield _ask(value - axis.lo, ranges, touch.place, f"{listed} >= {axis.lo}", subject)
+    yield _ask(axis.hi - 1 - value, ranges, touch.place, f"{listed} < {axis.hi}", subject)
+
+
+def _of_expression(item: Computed, dims: dict[str, tuple[Index, ...]]) -> Iterator[Question]:
+    place = item.place
+    for atom in item.expression.atoms():
+        yield from _of_atom(atom, place, dims)
+
+
+def _of_atom(atom: Atom, place: Place, dims: dict[str, tuple[Index, ...]]) -> Iterator[Question]:
+    match atom:
+        case FloorDiv(_, b) | Mod(_, b) if b.constant is None:
+            yield _ask(b - 1, place.ranges, place, f"{b} > 0", f"divisor of {atom}")
+        case Element(array, coordinates):
+            for axis, (coordinate, dim) in enumerate(zip(coordinates, dims[array], strict=True)):
+                subject = f"{array} axis {axis}"
+                yield _ask(coordinate, place.ranges, place, f"{coordinate} >= 0", subject)
+                yield _ask(dim - 1 - coordinate, place.ranges, place, f"{coordinate} < {dim}", subject)
+
+
+def _ask(value: Index, ranges: Ranges, place: Place, text: str, subject: str) -> Question:
+    known = Place(place.loops, place.guards, place.line, ranges)
+    return Question(value, known, text, subject, ranges.nonnegative(value))

@@ -1,0 +1,216 @@
+"""Each element of an Out array is stored exactly once.
+
+The argument, for all sizes: along each array axis the stores lie side by side; each store's loops cut its part
+into tiles that lie side by side; and no loop around a store goes unused (it would store the same elements again).
+
+    axis of the array      how it is covered
+    integer coordinate v   a loop variable v over 0 .. dim-1 with step 1
+    view axis, offset c    [c, c + length), by a loop from 0 to the length whose step is the tile's extent,
+                           or by one tile at least as long
+    several view axes      digits of a mixed-radix number (a reshaped view), each covered as above
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kernelagent.dsl.index import Compare, Index, Symbol, index, minimum
+from kernelagent.dsl.ir import Array, For, Kernel, Value, position
+from kernelagent.dsl.verify.ranges import Ranges
+from kernelagent.dsl.verify.records import Obligation
+from kernelagent.dsl.verify.sites import Place, Touch, touches
+
+
+class _Unshown(Exception):
+    """The argument does not apply; the text says where it stops."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """[lo, hi) of one array axis, every element stored exactly once by one store statement."""
+
+    lo: Index
+    hi: Index
+
+
+def prove(kernel: Kernel) -> list[Obligation]:
+    """One obligation for each Out array: PROVED for all sizes, or UNKNOWN with the place where the argument stops."""
+    stores = [t for t in touches(kernel) if t.kind in ("store", "scatter")]
+    outs = [a for a in kernel.arrays if a.role == "Out"]
+    return [_prove(kernel, out, [s for s in stores if s.view.array == out.name]) for out in outs]
+
+
+def _prove(kernel: Kernel, out: Array, stores: list[Touch]) -> Obligation:
+    subject, line = f"{kernel.name}: {out.name}", stores[0].place.line if stores else out.span.line
+    try:
+        if not stores:
+            raise _Unshown(f"{out.name} is never stored")
+        _cover(out, stores, Ranges.of(kernel.assumes))
+    except _Unshown as reason:
+        return Obligation("coverage", "UNKNOWN", line, str(reason), subject)
+    detail = f"each element of {out.name} is stored exactly once: its tiles lie side by side, for all sizes"
+    return Obligation("coverage", "PROVED", line, detail, subject)
+
+
+def _cover(out: Array, stores: list[Touch], ranges: Ranges) -> None:
+    """`ranges` knows the assumptions only: what holds at one store need not hold where it does not run."""
+    parts = [_parts(out, store) for store in stores]
+    whole = [_Part(index(0), dim) for dim in out.dims]
+    split = [axis for axis in range(len(out.dims)) if any(not _same(p[axis], whole[axis]) for p in parts)]
+    if len(split) > 1:
+        raise _Unshown(f"the stores of {out.name} divide more than one axis")
+    if not split:
+        if len(stores) > 1:
+            raise _Unshown(f"{out.name} is stored by {len(stores)} statements that each cover it")
+        return
+    _side_by_side([p[split[0]] for p in parts], out.dims[split[0]], ranges, out.name)
+
+
+def _same(part: _Part, other: _Part) -> bool:
+    return part.lo == other.lo and part.hi == other.hi
+
+
+def _side_by_side(parts: list[_Part], dim: Index, ranges: Ranges, name: str) -> None:
+    reached = index(0)
+    left = list(parts)
+    while left:
+        following = next((p for p in left if ranges.equal(p.lo, reached)), None)
+        if following is None:
+            raise _Unshown(f"no store of {name} is shown to begin at {reached}")
+        left.remove(following)
+        reached = following.hi
+    if not ranges.equal(reached, dim):
+        raise _Unshown(f"the stores of {name} are shown up to {reached}, not up to {dim}")
+
+
+def _parts(out: Array, store: Touch) -> list[_Part]:
+    if store.kind == "scatter":
+        raise _Unshown("the positions of a scatter are data")
+    unused = {v.name for v in store.place.variables()} - _pinned(store.place)
+    parts = [_axis_part(store, c, dim, unused) for c, dim in zip(store.view.coordinates, out.dims, strict=True)]
+    if unused:
+        raise _Unshown(f"the loop over {', '.join(sorted(unused))} does not move the store")
+    return parts
+
+
+def _pinned(place: Place) -> set[str]:
+    """Loop variables that a guard `v == constant` fixes to their first position: they count once."""
+    pinned: set[str] = set()
+    for guard in place.guards:
+        variable = _first_position(guard, place)
+        if variable is None:
+            raise _Unshown("the store stands under a condition")
+        pinned.add(variable)
+    return pinned
+
+
+def _first_position(guard: object, place: Place) -> str | None:
+    if isinstance(guard, Value) or not isinstance(guard, Compare) or guard.relation != "==":
+        return None
+    for variable in place.variables():
+        loop, axis = _loop(place, variable)
+        at = guard.a - guard.b
+        runs = loop.hi[axis].constant is not None and place.ranges.nonnegative(loop.hi[axis] - 1 - loop.lo[axis])
+        if runs and at in (index(variable) - loop.lo[axis], loop.lo[axis] - index(variable)):
+            return variable.name
+    return None
+
+
+def _loop(place: Place, variable: Symbol) -> tuple[For, int]:
+    found = place.loop_of(variable.name)
+    assert found is not None, "a variable of the place belongs to one of its loops"
+    return found
+
+
+def _axis_part(store: Touch, coordinate: Index, dim: Index, unused: set[str]) -> _Part:
+    digits = [s for s in coordinate.symbols() if s.kind == "position"]
+    if not digits:
+        return _integer_part(store.place, coordinate, unused)
+    factors = {}
+    rest = coordinate
+    for digit in digits:
+        parts = coordinate.affine(digit)
+        if parts is None:
+            raise _Unshown(f"position {coordinate} is not affine")
+        factors[digit] = parts[0]
+        rest = rest - parts[0] * index(digit)
+    ordered = sorted(digits, key=lambda d: len(str(factors[d])) if factors[d] != index(1) else 0)
+    reached = index(1)
+    for digit in ordered:
+        if not store.place.ranges.equal(factors[digit], reached):
+            raise _Unshown(f"the view's axes overlap, or leave gaps, in {coordinate}")
+        reached = reached * _digit_length(store, digit, unused)
+    return _Part(rest, rest + reached)
+
+
+def _integer_part(place: Place, coordinate: Index, unused: set[str]) -> _Part:
+    variables = [v for v in place.variables() if v.name in unused and v in coordinate.symbols()]
+    if not variables:
+        return _Part(coordinate, coordinate + 1)
+    if len(variables) > 1:
+        raise _Unshown(f"{coordinate} counts with several loops at once: {', '.join(v.name for v in variables)}")
+    return _strided(place, coordinate, variables[0], unused)
+
+
+def _strided(place: Place, coordinate: Index, variable: Symbol, unused: set[str]) -> _Part:
+    loop, axis = _loop(place, variable)
+    parts = coordinate.affine(variable)
+    if parts is None or parts[0] != index(1) or loop.step[axis] != index(1):
+        raise _Unshown(f"{coordinate} does not count one by one")
+    _independent(loop, axis)
+    unused.discard(variable.name)
+    return _Part(parts[1] + loop.lo[axis], parts[1] + loop.hi[axis])
+
+
+def _digit_length(store: Touch, digit: Symbol, unused: set[str]) -> Index:
+    """The length of one view axis, once it is shown that the tiles cover it exactly once."""
+    axis = next(a for a in range(len(store.view.axes)) if position(a) == digit)
+    bounds, start, extent = store.view.axes[axis], store.start[axis], store.shape[axis]
+    if bounds.lo != index(0) or bounds.hi != bounds.length:
+        raise _Unshown("a window is stored through")
+    variables = [v for v in store.place.variables() if v in start.symbols() and v.name in unused]
+    if not variables:
+        _one_tile(store, axis, start, extent, bounds.length)
+    elif len(variables) == 1:
+        _many_tiles(store, start, extent, bounds.length, variables[0])
+        unused.discard(variables[0].name)
+    else:
+        raise _Unshown(f"the start {start} counts with several loops")
+    _wholly_live(store, axis, start, extent, bounds.length)
+    return bounds.length
+
+
+def _one_tile(store: Touch, axis: int, start: Index, extent: Index, length: Index) -> None:
+    ranges = store.place.ranges
+    if start != index(0):
+        raise _Unshown(f"the store starts at {start} of axis {axis}, and no loop moves it")
+    if not ranges.nonnegative(extent - length):
+        raise _Unshown(f"one tile of {extent} is not shown to cover the {length} elements of axis {axis}")
+
+
+def _many_tiles(store: Touch, start: Index, extent: Index, length: Index, variable: Symbol) -> None:
+    loop, axis = _loop(store.place, variable)
+    if start != index(variable):
+        raise _Unshown(f"the store starts at {start}, not at the loop variable {variable}")
+    if loop.step[axis] != extent:
+        raise _Unshown(f"the loop over {variable} steps by {loop.step[axis]} but the tile has {extent}")
+    if loop.lo[axis] != index(0) or not store.place.ranges.nonnegative(loop.hi[axis] - length):
+        covered = f"{loop.lo[axis]} to {loop.hi[axis]}"
+        raise _Unshown(f"the loop over {variable} runs from {covered}, the view has {length} elements")
+    _independent(loop, axis)
+
+
+def _independent(loop: For, axis: int) -> None:
+    counted = set(loop.variables)
+    if counted & (loop.lo[axis].symbols() | loop.hi[axis].symbols()):
+        raise _Unshown(f"the range of {loop.variables[axis]} depends on another variable of its loop")
+
+
+def _wholly_live(store: Touch, axis: int, start: Index, extent: Index, length: Index) -> None:
+    """Live positions must include every position of the tile that lies inside the view."""
+    live, ranges = store.live[axis], store.place.ranges
+    inside = minimum(extent, length - start)
+    if live.lo != index(0) and not ranges.nonnegative(-live.lo):
+        raise _Unshown(f"positions before {live.lo} of the stored tile may be void")
+    if live.hi not in (extent, inside) and not ranges.nonnegative(live.hi - inside):
+        raise _Unshown(f"positions from {live.hi} of the stored tile may be void")

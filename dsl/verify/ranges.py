@@ -1,0 +1,138 @@
+"""Interval and divisibility reasoning about index integers at one point of a concrete kernel.
+
+`Facts` (of the elaborator) knows loops, assumptions and signs; this adds exact quotients and the two equivalences
+
+    R - a // b >= 0   iff   (R + 1) * b - 1 - a >= 0        (b > 0)
+    R + a // b >= 0   iff   R * b + a >= 0                  (b > 0)
+
+which turn a division into a question without one. Sound and incomplete: False means "not shown".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import copy
+
+from kernelagent.dsl.elaborate.facts import Facts
+from kernelagent.dsl.index import Atom, Compare, Condition, FloorDiv, Index, Mod, Monomial, Symbol, index
+from kernelagent.dsl.ir import Assume, For
+
+_DEPTH = 5
+
+
+class Ranges:
+    """What is known where a statement stands. `inside` and `where` give a larger knowledge, leaving this one."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+
+    @classmethod
+    def of(cls, assumes: Sequence[Assume]) -> Ranges:
+        facts = Facts()
+        for assume in assumes:
+            facts.add(assume)
+            if assume.condition is not None:
+                facts.known += [b - 1 for b in _divisors(assume.condition)]
+        return cls(facts)
+
+    def inside(self, loop: For) -> Ranges:
+        """Knowledge in the body of a loop: its variables are in range, and the range is not empty."""
+        facts = self._copy()
+        facts.enter_loop(loop)
+        facts.known += [hi - 1 - lo for lo, hi in zip(loop.lo, loop.hi, strict=True)]
+        return Ranges(facts)
+
+    def counting(self, variable: Symbol, lo: Index, hi: Index) -> Ranges:
+        """Knowledge about something that runs over [lo, hi), where there is such a thing."""
+        facts = self._copy()
+        facts.enter((variable,), (lo,), (hi,))
+        facts.known.append(hi - 1 - lo)
+        return Ranges(facts)
+
+    def data_range(self, array: str) -> tuple[Index, Index] | None:
+        """[lo, hi) that the kernel assumes for the elements of an integer array."""
+        return self._facts.ranges.get(array)
+
+    def where(self, condition: Condition) -> Ranges:
+        facts = self._copy()
+        facts.add_condition(condition)
+        return Ranges(facts)
+
+    def nonnegative(self, value: Index) -> bool:
+        """Whether `value >= 0` is shown."""
+        return self._nonnegative(value, _DEPTH)
+
+    def positive(self, value: Index) -> bool:
+        return self.nonnegative(value - 1)
+
+    def equal(self, a: Index, b: Index) -> bool:
+        if a == b or self._facts.equal(a, b):
+            return True
+        return self.nonnegative(a - b) and self.nonnegative(b - a)
+
+    @property
+    def partitions(self) -> dict[str, Index]:
+        return self._facts.partitions
+
+    def _copy(self) -> Facts:
+        facts = copy(self._facts)
+        facts.loops, facts.known = list(facts.loops), list(facts.known)
+        facts.divisible, facts.members = list(facts.divisible), dict(facts.members)
+        return facts
+
+    def _nonnegative(self, value: Index, depth: int) -> bool:
+        value = self._exact_products(value)
+        if self._facts.nonnegative(value):
+            return True
+        return depth > 0 and any(self._nonnegative(q, depth - 1) for q in self._without_division(value, depth))
+
+    def _without_division(self, value: Index, depth: int) -> Iterator[Index]:
+        """Questions each of which implies `value >= 0`."""
+        for monomial, coefficient in value.terms:
+            if len(monomial) != 1 or abs(coefficient) != 1:
+                continue
+            rest = value - Index(((monomial, coefficient),))
+            match monomial[0]:
+                case FloorDiv(a, b) if self._nonnegative(b - 1, depth - 1):
+                    yield (rest + 1) * b - 1 - a if coefficient < 0 else rest * b + a
+                    if coefficient > 0 and self._facts.divides(b, a) and self._facts.nonnegative(a - 1):
+                        yield rest + 1
+                case Mod(_, b) if self._nonnegative(b - 1, depth - 1):
+                    yield rest - (b - 1) if coefficient < 0 else rest
+
+    def _exact_products(self, value: Index) -> Index:
+        """Replace b * (a // b) by a where b is known to divide a."""
+        total = index(0)
+        for monomial, coefficient in value.terms:
+            total = total + self._exact_product(monomial, coefficient)
+        return total
+
+    def _exact_product(self, monomial: Monomial, coefficient: int) -> Index:
+        for atom in monomial:
+            if not isinstance(atom, FloorDiv) or not self._facts.divides(atom.b, atom.a):
+                continue
+            others = list(monomial)
+            others.remove(atom)
+            quotient = _divided(Index(((tuple(others), coefficient),)), atom.b)
+            if quotient is not None:
+                return quotient * atom.a
+        return Index(((monomial, coefficient),))
+
+
+def _divided(value: Index, divisor: Index) -> Index | None:
+    """value / divisor as a polynomial, None when it is not one."""
+    quotient = value // divisor
+    return quotient if quotient * divisor == value else None
+
+
+def _divisors(condition: Condition) -> Iterator[Index]:
+    """Divisors that the dispatcher has evaluated: a call with a zero divisor was refused."""
+    if isinstance(condition, Compare):
+        for side in (condition.a, condition.b):
+            for atom in side.atoms():
+                yield from _divisor(atom)
+
+
+def _divisor(atom: Atom) -> Iterator[Index]:
+    if isinstance(atom, FloorDiv | Mod) and atom.b.constant is None:
+        yield atom.b

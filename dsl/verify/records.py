@@ -1,0 +1,82 @@
+"""What a check says: obligations with verdicts, and counterexamples that can be replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeAlias
+
+SCHEMA_VERSION = 1
+
+Verdict: TypeAlias = Literal["PROVED", "PROVED_BOUNDED", "TESTED", "UNKNOWN", "REFUTED"]
+"""PROVED: for all sizes that the kernel accepts. PROVED_BOUNDED: for the sizes that the detail lists, by a complete
+argument. TESTED: no failure in the runs that the detail lists. UNKNOWN: nothing was shown, the detail says why.
+REFUTED: a counterexample exists and was replayed."""
+
+Family: TypeAlias = Literal["coverage", "bounds", "definedness", "accumulator", "numeric"]
+
+_FROM_WORST: tuple[Verdict, ...] = ("REFUTED", "UNKNOWN", "TESTED", "PROVED_BOUNDED", "PROVED")
+
+
+@dataclass(frozen=True)
+class Obligation:
+    """One thing that must hold. `line` is the line of the text that it is about, None for a whole array."""
+
+    family: Family
+    verdict: Verdict
+    line: int | None
+    detail: str
+    subject: str = ""  # kernel and array, or the expression
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """A run that breaks an obligation.
+
+    `iterations` are the `tiles` iterations involved (two for an element stored twice), `scope` says how many
+    elements fail at these sizes, `replay` are the arguments of `verify.trials.replay`.
+    """
+
+    family: Family
+    message: str
+    lines: tuple[int, ...]
+    sizes: Mapping[str, int]
+    tunables: Mapping[str, int | bool]
+    array: str | None = None
+    element: tuple[int, ...] | None = None
+    iterations: tuple[Mapping[str, int], ...] = ()
+    expected: float | int | str | None = None
+    found: float | int | str | None = None
+    scope: str = ""
+    replay: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"obligation": self.family, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The outcome of one family, or of several."""
+
+    obligations: tuple[Obligation, ...] = ()
+    counterexamples: tuple[Counterexample, ...] = ()
+
+    def __add__(self, other: Findings) -> Findings:
+        return Findings(self.obligations + other.obligations, self.counterexamples + other.counterexamples)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict of a whole: that of its worst part. UNKNOWN when there is no part."""
+    found = set(verdicts)
+    return next((v for v in _FROM_WORST if v in found), "UNKNOWN")
+
+
+def counts(obligations: Iterable[Obligation]) -> dict[str, int]:
+    """How many obligations have each verdict; verdicts that do not occur are left out."""
+    total: dict[str, int] = {}
+    for obligation in obligations:
+        total[obligation.verdict] = total.get(obligation.verdict, 0) + 1
+    return total

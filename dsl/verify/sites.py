@@ -1,0 +1,167 @@
+"""Every place of a kernel that touches memory or computes an index, with what is known there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from kernelagent.dsl.index import Condition, Index, Symbol, condition_indices
+from kernelagent.dsl.ir import (
+    Broadcast,
+    Cast,
+    ExpandDims,
+    For,
+    FromCondition,
+    FromIndex,
+    Gather,
+    If,
+    Iota,
+    Kernel,
+    Let,
+    Live,
+    Load,
+    Operation,
+    Permute,
+    Reshape,
+    Scatter,
+    Statement,
+    Store,
+    Take,
+    Value,
+    View,
+)  # fmt: skip
+from kernelagent.dsl.verify.ranges import Ranges
+
+Kind: TypeAlias = Literal["load", "gather", "store", "scatter", "add"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a statement stands: enclosing loops (outermost first), guards, line, and knowledge."""
+
+    loops: tuple[For, ...]
+    guards: tuple[Condition | Value, ...]
+    line: int
+    ranges: Ranges
+
+    def loop_of(self, name: str) -> tuple[For, int] | None:
+        """The loop that counts symbol `name`, and which of its variables it is."""
+        for loop in self.loops:
+            for axis, variable in enumerate(loop.variables):
+                if variable.name == name:
+                    return loop, axis
+        return None
+
+    def variables(self) -> tuple[Symbol, ...]:
+        return tuple(v for loop in self.loops for v in loop.variables)
+
+
+@dataclass(frozen=True)
+class Touch:
+    """One access through a view. `listed` is the axis whose positions are data; `filled`: bad ones are allowed."""
+
+    kind: Kind
+    view: View
+    start: tuple[Index, ...]
+    shape: tuple[Index, ...]
+    live: tuple[Live, ...]
+    place: Place
+    listed: int | None = None
+    source: str | None = None  # the array that the listed positions were loaded from, unchanged
+    filled: bool = False
+
+
+@dataclass(frozen=True)
+class Computed:
+    """An index expression that is evaluated at a place."""
+
+    expression: Index
+    place: Place
+
+
+def touches(kernel: Kernel) -> Iterator[Touch]:
+    """Every load, gather, store, scatter and atomic addition, in text order."""
+    made: dict[int, Operation] = {}
+    for statement, place in walk(kernel):
+        if isinstance(statement, Let):
+            made[statement.value.number] = statement.operation
+        match statement:
+            case Let(value, Load(view, start, _)):
+                yield Touch("load", view, start, value.type.shape, value.type.live, place)
+            case Let(value, Gather(view, start, axis, indices, fill)):
+                source, filled = _source(indices, made), fill is not None
+                yield Touch("gather", view, start, value.type.shape, value.type.live, place, axis, source, filled)
+            case Store(view, start, value, _):
+                yield Touch("store", view, start, value.type.shape, value.type.live, place)
+            case Scatter(view, start, scattered, indices, value, atomic, _):
+                kind: Kind = "add" if atomic else "scatter"
+                source = _source(indices, made) if indices is not None else None
+                yield Touch(kind, view, start, value.type.shape, value.type.live, place, scattered, source)
+
+
+def _source(value: Value, made: dict[int, Operation]) -> str | None:
+    """The array whose elements `value` holds, moved but not changed."""
+    match made.get(value.number):
+        case Load(view, _, None) | Gather(view, _, _, _, None):
+            return view.array
+        case Cast(x) | Reshape(x) | ExpandDims(x) | Broadcast(x) | Permute(x) | Take(x):
+            return _source(x, made)
+    return None
+
+
+def computed(kernel: Kernel) -> Iterator[Computed]:
+    """Every index expression of the kernel, for checks of divisors and of elements that are read."""
+    for statement, place in walk(kernel):
+        for expression in _expressions(statement):
+            yield Computed(expression, place)
+
+
+def walk(kernel: Kernel) -> Iterator[tuple[Statement, Place]]:
+    yield from _walk(kernel.body, Place((), (), kernel.span.line, Ranges.of(kernel.assumes)))
+
+
+def _walk(statements: Sequence[Statement], place: Place) -> Iterator[tuple[Statement, Place]]:
+    for statement in statements:
+        here = Place(place.loops, place.guards, _line(statement), place.ranges)
+        yield statement, here
+        match statement:
+            case For():
+                inner = Place((*place.loops, statement), place.guards, here.line, place.ranges.inside(statement))
+                yield from _walk(statement.body, inner)
+            case If(condition, then, otherwise):
+                yield from _walk(then, _guarded(here, condition))
+                yield from _walk(otherwise, Place(place.loops, (*place.guards, condition), here.line, place.ranges))
+
+
+def _guarded(place: Place, condition: Condition | Value) -> Place:
+    ranges = place.ranges if isinstance(condition, Value) else place.ranges.where(condition)
+    return Place(place.loops, (*place.guards, condition), place.line, ranges)
+
+
+def _line(statement: Statement) -> int:
+    origin = statement.value.origin if isinstance(statement, Let) else statement.origin
+    return origin.span.line
+
+
+def _expressions(statement: Statement) -> Iterator[Index]:
+    match statement:
+        case Let(_, Load(view, start, _)) | Let(_, Gather(view, start, _, _, _)):
+            yield from _of_view(view, start)
+        case Store(view, start, _, _) | Scatter(view, start, _, _, _, _, _):
+            yield from _of_view(view, start)
+        case Let(_, FromIndex(expression)) | Let(_, Iota(expression)):
+            yield expression
+        case Let(_, FromCondition(condition)):
+            yield from condition_indices(condition)
+        case For():
+            yield from (*statement.lo, *statement.hi, *statement.step)
+        case If(condition) if not isinstance(condition, Value):
+            yield from condition_indices(condition)
+
+
+def _of_view(view: View, start: tuple[Index, ...]) -> Iterator[Index]:
+    yield from view.coordinates
+    yield from start
+    for axis in view.axes:
+        yield from (axis.length, axis.lo, axis.hi)
