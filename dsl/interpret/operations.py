@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import DTYPES, is_float
-
-from kernelagent.dsl.interpret. import numbers
+from kernelagent.dsl.interpret import numbers
 from kernelagent.dsl.interpret.fault import RunError
 from kernelagent.dsl.interpret.held import Array, held_dtype
-from kernelagent.dsl.interpret.tile import Interval, Tile, Unreshapable, box, broadcast, common, interval, nothing, refill, reshape, whole
+from kernelagent.dsl.interpret.tile import (
+    Interval,
+    Tile,
+    Unreshapable,
+    box,
+    broadcast,
+    common,
+    interval,
+    nothing,
+    refill,
+    reshape,
+    whole,
+)
 
 if TYPE_CHECKING:
     from kernelagent.dsl.interpret.machine import Machine
