@@ -1,6 +1,7 @@
 """What was learned: techniques as they were curated, trials as they happened, and what follows from both."""
 
-from .base import Found, KnowledgeBase
+from .base import KnowledgeBase
+from .catalogue import curated as techniques
 from .catalogue import load_file, load_folder
 from .errors import BaseCorrupt, BaseLocked, BaseNewer, BaseReadOnly, KnowledgeBaseError, TechniqueError
 from .learning import State, gains, move_key, retrieve, similarity
@@ -12,7 +13,6 @@ __all__ = [
     "BaseLocked",
     "BaseNewer",
     "BaseReadOnly",
-    "Found",
     "Gain",
     "KnowledgeBase",
     "KnowledgeBaseError",
@@ -32,5 +32,6 @@ __all__ = [
     "move_key",
     "retrieve",
     "similarity",
+    "techniques",
     "trial_id",
 ]

@@ -6,21 +6,12 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import catalogue, learning, transfer
 from .records import SCHEMA_VERSION, Gain, Lead, Suggestion, Technique, Trial
 from .store import Store
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a search met: curated techniques and recorded trials."""
-
-    techniques: tuple[Technique, ...]
-    trials: tuple[Trial, ...]
 
 
 class KnowledgeBase:
@@ -101,11 +92,15 @@ class KnowledgeBase:
         trials = self.trials(problem=problem, target=target)
         return transfer.best_known(trials, problem, features, chip, target, limit)
 
-    def search(self, query: str, limit: int = 20) -> Found:
-        """Techniques and trials in which every word of the query occurs, regardless of case."""
+    def search(self, query: str, limit: int = 20) -> list[dict[str, str]]:
+        """Techniques, then trials (newest first), in which every word of the query occurs, regardless of case.
+
+        Each hit has `kind` ("technique" or "trial"), `name` (for a trial its id) and `text`, one line to show.
+        """
         words = query.lower().split()
-        hits = [t for t in self.techniques() if all(w in _searched(t) for w in words)]
-        return Found(tuple(hits[:limit]), tuple(self.store.search(query, limit)))
+        hits = [t for t in self.techniques() if all(w in _searched(t) for w in words)][:limit]
+        found = [{"kind": "technique", "name": t.name, "text": t.title} for t in hits]
+        return found + [{"kind": "trial", "name": t.id, "text": _line(t)} for t in self.store.search(query, limit)]
 
     def stats(self) -> dict[str, Any]:
         """What `kb stats` prints: counts, failures by status, the gains that were measured."""
@@ -159,3 +154,9 @@ class KnowledgeBase:
 def _searched(technique: Technique) -> str:
     parts = (technique.name, technique.title, technique.what, technique.when, *technique.tags, *technique.bottlenecks)
     return " ".join(parts).lower()
+
+
+def _line(trial: Trial) -> str:
+    time = f"{trial.time_ms:.4g} ms" if trial.time_ms is not None else "untimed"
+    action = trial.technique or trial.move or "seed"
+    return f"{trial.problem} {trial.workload} on {trial.chip}: {action}, {trial.status}, {time}"

@@ -19,9 +19,7 @@ BOTTLENECKS = frozenset({
     "memory", "latency", "compute", "special-function", "cache", "store-bandwidth", "load-imbalance", "overhead",
     "occupancy", "bank-conflicts", "register-pressure", "synchronisation", "precision",
 })  # fmt: skip
-_TEXT = ("title", "what", "when", "evidence")
-_LISTS = {"bottlenecks": BOTTLENECKS, "targets": TARGETS, "tags": TAGS}
-_KEYS = {*_TEXT, *_LISTS, "claim", "moves"}
+_KEYS = {"title", "what", "when", "evidence", "bottlenecks", "targets", "tags", "claim", "moves"}
 
 
 @cache
@@ -42,14 +40,17 @@ def load_file(path: Path) -> Technique:
         raise TechniqueError(f"{path.name}: not TOML: {error}") from None
     for key in record:
         _require(key in _KEYS, path, key, "is not a key of a technique")
-    texts = {key: _text(record, key, path) for key in _TEXT}
-    lists = {key: _words(record, key, known, path) for key, known in _LISTS.items()}
     return Technique(
         name=path.stem.replace("_", "-"),
+        title=_text(record, "title", path),
+        what=_text(record, "what", path),
+        when=_text(record, "when", path),
+        bottlenecks=_words(record, "bottlenecks", BOTTLENECKS, path),
+        targets=_words(record, "targets", TARGETS, path),
+        tags=_words(record, "tags", TAGS, path),
+        evidence=_text(record, "evidence", path),
         claim=_claim(record, path),
         moves=_moves(record, path),
-        **texts,
-        **lists,
     )
 
 

@@ -223,12 +223,13 @@ def _writable(path: Path) -> bool:
 
 def _make(path: Path) -> None:
     from sqlite_utils import Database
+    from sqlite_utils.db import Table
 
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("pragma journal_mode=wal")
         connection.execute(f"pragma application_id={APPLICATION_ID}")
         connection.execute(f"pragma user_version={SCHEMA_VERSION}")
-        table = Database(connection, execute_plugins=False)["trials"]
+        table = Table(Database(connection, execute_plugins=False), "trials")
         table.create(_COLUMNS, pk="id", not_null=set(_COLUMNS) - _OPTIONAL)
         table.create_index(["problem", "workload", "target"])
         table.create_index(["run", "number"])

@@ -15,6 +15,7 @@ from .source import (
     assignment,
     blocks,
     bound,
+    called,
     calls,
     edited,
     fresh,
