@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from .paths import calibrated_chips
 
 BUILT_IN = Path(__file__).parent / "chips"
 THIS_MACHINE = ("this", "cpu")
+_PLAIN = ("name", "title", "kind", "arch", "units", "clock_ghz", "cache_bytes", "memory_gb", "date", "host")
 
 
 class UnknownChip(Exception):
@@ -143,7 +145,7 @@ def read_chip(path: Path) -> Chip:
 def write_chip(chip: Chip, path: Path) -> None:
     """Write the TOML file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".{os.getpid()}.partial")  # two processes may calibrate at once
     partial.write_text(_toml(chip.to_dict()), encoding="utf-8")
     partial.replace(path)
 
