@@ -1,0 +1,118 @@
+"""The live things of a run that no checkpoint can hold: log, laboratory, knowledge base, proposer."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..knowledge_base import KnowledgeBase, KnowledgeBaseError
+from ..knowledge_base.records import Trial
+from ..problems.problem import Problem, Workload
+from ..proposers.base import Context, Failed, Proposal, Proposer
+from ..redact import Redactor
+from .budget import Spent
+from .events import Event, EventLog
+from .features import Features, Signature, features, op_classes, signature
+from .laboratory import Laboratory
+from .state import RunState, advance
+
+
+@dataclass
+class Desk:
+    """One run at work. `state` is always the fold of the log's events; `emit` is the only way to change it."""
+
+    run: str
+    folder: Path
+    problem: Problem
+    workload: Workload
+    laboratory: Laboratory
+    proposer: Proposer
+    base: KnowledgeBase | None
+    log: EventLog
+    redactor: Redactor
+    state: RunState
+    seed: int
+    repairs: int
+    slice: int | None = None  # trials that this advance may still finish; None: until the run stops
+    since: float = field(default_factory=time.monotonic)
+
+    def emit(self, kind: str, **fields: Any) -> Event:
+        event = self.log.append(kind, **fields)
+        self.state = advance(self.state, event)
+        self.since = time.monotonic()
+        return event
+
+    @property
+    def spent(self) -> Spent:
+        """With the time since the last event."""
+        return replace(self.state.spent, seconds=self.state.spent.seconds + time.monotonic() - self.since)
+
+    @property
+    def seed_text(self) -> str:
+        return self.problem.seed_kernel
+
+    @property
+    def signature(self) -> Signature:
+        best = self.state.best
+        bound = self.state.ceiling or self.state.sol
+        return signature(bound, self.state.ceiling_ms, best.time_ms if best else None)
+
+    @property
+    def features(self) -> Features:
+        return features(self.problem, self.workload, self.state.sol or self.state.ceiling)
+
+    def context(self, failed: Failed | None = None) -> Context:
+        """What the proposer is told now."""
+        where = self.signature
+        budget = self.state.budget.trials
+        return Context(
+            problem=self.problem,
+            workload=self.workload,
+            target=self.laboratory.target,
+            chip=self.laboratory.chip,
+            seed=self.seed,
+            number=self.state.next_number,
+            history=self.state.trials,
+            facts=self.state.facts,
+            bound=self.state.sol,
+            ceiling=self.state.ceiling,
+            bottleneck=where.bottleneck,
+            regime=where.regime,
+            suggestions=self._suggestions(where) if self.base else (),
+            leads=self._leads() if self.base else (),
+            failed=failed,
+            trials_left=None if budget is None else max(0, budget - self.state.spent.trials),
+        )
+
+    def _suggestions(self, where: Signature) -> tuple[Any, ...]:
+        assert self.base is not None
+        return tuple(
+            self.base.retrieve(
+                self.features,
+                where.bottleneck,
+                self.laboratory.chip,
+                self.laboratory.target,
+                tags=op_classes(self.problem),
+                limit=24,
+            )
+        )
+
+    def _leads(self) -> tuple[Any, ...]:
+        assert self.base is not None
+        lab = self.laboratory
+        return tuple(self.base.best_known(self.problem.name, self.features, lab.chip, lab.target))
+
+    def learn(self, trial: Trial) -> None:
+        """Add the trial to the base. A base that cannot be written costs a warning; the trial is in the log anyway."""
+        if self.base is None:
+            return
+        try:
+            self.base.record(trial)
+        except KnowledgeBaseError as error:
+            self.emit("warning", message=str(error))
+
+    def proposed(self, proposal: Proposal, attempt: int) -> None:
+        record = self.redactor.record(proposal.to_dict())
+        self.emit("proposal", number=self.state.next_number, attempt=attempt, proposal=record)

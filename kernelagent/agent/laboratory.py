@@ -1,0 +1,142 @@
+"""What the loop asks of the world: a bound, baselines, a verdict on a text, times side by side.
+
+One protocol with two forms: the real one (`bench.Bench`), and a recording that needs neither compiler nor clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from ..dsl.diagnostics import Diagnostic, Span
+from ..harness.records import Evaluation, Timing
+from .events import Event, RunError
+
+Report = dict[str, Any]
+"""`SolReport.to_dict()`: `time_ms`, `bound`, `terms`, `macs`, `min_bytes`, `unmodelled` ..."""
+
+
+class Laboratory(Protocol):
+    """Judges texts for one problem, workload and target."""
+
+    @property
+    def chip(self) -> str: ...
+
+    @property
+    def target(self) -> str: ...
+
+    def environment(self) -> dict[str, Any]:
+        """Versions, processor, compiler: what a result depends on."""
+        ...
+
+    def bound(self) -> tuple[Report, Report]:
+        """Datasheet bound and this machine's ceiling; an empty record for one that is not known."""
+        ...
+
+    def baselines(self) -> tuple[Timing, ...]:
+        """The rivals that this machine has, timed together."""
+        ...
+
+    def check(self, text: str) -> tuple[Diagnostic, ...]:
+        """What is wrong with a text, before anything is compiled; warnings included."""
+        ...
+
+    def evaluate(self, text: str) -> Evaluation:
+        """Compile, test on all workloads, time on the run's workload. Never raises for a candidate's fault."""
+        ...
+
+    def compare(self, texts: Sequence[str]) -> tuple[Timing, ...]:
+        """Times of correct texts, interleaved with each other and the baselines; named by index, then by baseline."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Recording:
+    """The measurements of an earlier run, by text: the loop runs again with no compiler and no clock.
+
+    A text that was never measured is a RunError: a replay must not invent results.
+    """
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self._started = next((e for e in events if e["kind"] == "run-started"), None)
+        if self._started is None:
+            raise RunError("the recording holds no run")
+        self._bound = next((e for e in events if e["kind"] == "bound"), None)
+        self._baselines = next((e for e in events if e["kind"] == "baseline"), None)
+        self._evaluations = {e["evaluation"]["text_sha"]: e["evaluation"] for e in events if e["kind"] == "evaluation"}
+        self._diagnostics = {e["text_sha"]: e["diagnostics"] for e in events if e["kind"] == "diagnostics"}
+        self._comparison = next((e for e in reversed(events) if e["kind"] == "comparison"), None)
+
+    @property
+    def chip(self) -> str:
+        return str(self._header["chip"])
+
+    @property
+    def target(self) -> str:
+        return str(self._header["target"])
+
+    @property
+    def _header(self) -> Event:
+        assert self._started is not None
+        return self._started
+
+    def environment(self) -> dict[str, Any]:
+        return {**self._header["environment"], "replayed": self._header["run"]}
+
+    def bound(self) -> tuple[Report, Report]:
+        return (self._bound["sol"], self._bound["ceiling"]) if self._bound else ({}, {})
+
+    def baselines(self) -> tuple[Timing, ...]:
+        return tuple(timing(t) for t in self._baselines["baselines"]) if self._baselines else ()
+
+    def check(self, text: str) -> tuple[Diagnostic, ...]:
+        from .texts import sha
+
+        return tuple(_diagnostic(d) for d in self._diagnostics.get(sha(text), ()))
+
+    def evaluate(self, text: str) -> Evaluation:
+        from .texts import sha
+
+        record = self._evaluations.get(sha(text))
+        if record is None:
+            raise RunError(f"the recording holds no measurement of the text {sha(text)[:12]}")
+        return Evaluation.from_dict(record)
+
+    def compare(self, texts: Sequence[str]) -> tuple[Timing, ...]:
+        """The recorded comparison, or, where there is none, the recorded times."""
+        from .texts import sha
+
+        recorded = self._comparison or {"shas": [], "timings": []}
+        by_sha = dict(zip(recorded["shas"], recorded["timings"], strict=False))
+        found = [by_sha.get(sha(t)) or _timed(self.evaluate(t), str(i)) for i, t in enumerate(texts)]
+        return tuple(timing({**t, "name": str(i)}) for i, t in enumerate(found))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _diagnostic(record: Mapping[str, Any]) -> Diagnostic:
+    span = Span(**record["span"]) if record.get("span") else None
+    return Diagnostic(record["code"], record["message"], span, record["severity"], record.get("hint"))
+
+
+def _timed(evaluation: Evaluation, name: str) -> dict[str, Any]:
+    found = next((w.timing for w in evaluation.workloads if w.timing is not None), None)
+    if found is None:
+        raise RunError(f"the recording holds no time of candidate {name}")
+    return timing_record(found)
+
+
+def timing(record: Mapping[str, Any]) -> Timing:
+    low, high = record["interval_ms"]
+    return Timing(record["name"], record["time_ms"], (low, high), tuple(record["samples_ms"]))
+
+
+def timing_record(timing: Timing) -> dict[str, Any]:
+    return {
+        "name": timing.name,
+        "time_ms": timing.time_ms,
+        "interval_ms": list(timing.interval_ms),
+        "samples_ms": list(timing.samples_ms),
+    }

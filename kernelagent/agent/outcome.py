@@ -1,0 +1,119 @@
+"""What a run found, as a pure function of its events: the record behind `result.json`, `--json` and the reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..knowledge_base.records import Trial
+from .events import Event
+from .state import RunState, replay_state
+from .trials import COUNTS
+
+
+def result_record(events: Iterable[Event]) -> dict[str, Any] | None:
+    """The promised keys of `optimize run`, and some more; None before anything was evaluated.
+
+    Times in ms. `best` is null when no kernel was right. After the final comparison its times replace those of the
+    single trials, because they were taken side by side.
+    """
+    state = replay_state(events)
+    return _record(state) if state.trials else None
+
+
+def _record(state: RunState) -> dict[str, Any]:
+    started = state.started
+    return {
+        "run": started["run"],
+        "problem": started["problem"],
+        "workload": started["workload"],
+        "target": started["target"],
+        "chip": started["chip"],
+        "proposer": started["proposer"],
+        "model": started.get("model"),
+        "sol": _bound_of(state.sol),
+        "ceiling": _bound_of(state.ceiling),
+        "baselines": [{"name": n, "time_ms": t} for n, t in _baselines(state).items()],
+        "seed_ms": _seed_ms(state),
+        "best": _best(state),
+        "trials": state.spent.trials,
+        "tokens": state.spent.tokens,
+        "tokens_estimated": state.spent.tokens_estimated,
+        "cost_usd": state.spent.cost_usd,
+        "seconds": round(state.spent.seconds, 3),
+        "stop_reason": (state.stop or {}).get("reason"),
+        "stop_detail": (state.stop or {}).get("detail"),
+        "finished": state.finished is not None,
+    }
+
+
+def _bound_of(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    return {"time_ms": report.get("time_ms"), "bound": report.get("bound")} if report else None
+
+
+def _compared(state: RunState) -> dict[str, float]:
+    """Time by name from the final comparison: kernels by digest, baselines by name."""
+    comparison = state.comparison or {"shas": [], "timings": []}
+    names = [*comparison["shas"], *(t["name"] for t in comparison["timings"][len(comparison["shas"]) :])]
+    return {n: t["time_ms"] for n, t in zip(names, comparison["timings"], strict=True)}
+
+
+def _baselines(state: RunState) -> dict[str, float]:
+    compared = _compared(state)
+    return {b["name"]: compared.get(b["name"], b["time_ms"]) for b in state.baselines or ()}
+
+
+def _seed_ms(state: RunState) -> float | None:
+    seed = state.trials[0]
+    return _compared(state).get(seed.text_sha, seed.time_ms)
+
+
+def winner(state: RunState) -> Trial | None:
+    """The fastest right kernel: by the final comparison where there was one, else by the trials' own times."""
+    compared = _compared(state)
+    rivals = [t for t in state.trials if t.text_sha in compared]
+    if rivals:
+        return min(rivals, key=lambda t: (compared[t.text_sha], t.number))
+    return state.best
+
+
+def _best(state: RunState) -> dict[str, Any] | None:
+    trial = winner(state)
+    if trial is None or trial.status not in COUNTS:
+        return None
+    time_ms = _compared(state).get(trial.text_sha, trial.time_ms)
+    evaluation = (state.facts.get(trial.id) or {}).get("evaluation") or {}
+    measured = next((w for w in evaluation.get("workloads", ()) if w["name"] == trial.workload), {})
+    ceiling_ms = state.ceiling_ms
+    return {
+        "sha": trial.text_sha,
+        "text_path": "best.tile",
+        "trial": trial.number,
+        "technique": trial.technique,
+        "status": trial.status,
+        "time_ms": time_ms,
+        "speedup": _speedups(state, time_ms),
+        "sol_fraction": ceiling_ms / time_ms if ceiling_ms and time_ms else None,
+        "score": _score(state, time_ms, measured),
+        "suspect": measured.get("suspect"),
+        "proofs": evaluation.get("proofs", {}),
+        "verdict": evaluation.get("verdict"),
+        "sandbox": evaluation.get("sandbox"),
+    }
+
+
+def _score(state: RunState, time_ms: float | None, measured: Mapping[str, Any]) -> float | None:
+    """Against the fastest baseline (S of the design), from side-by-side times when there are some."""
+    best_base = min(_baselines(state).values(), default=None)
+    bound_ms = state.ceiling_ms
+    if not time_ms or not best_base or not bound_ms or best_base <= bound_ms or state.comparison is None:
+        return measured.get("score")
+    return max(0.0, min(1.0, 1.0 / (1.0 + max(0.0, time_ms - bound_ms) / (best_base - bound_ms))))
+
+
+def _speedups(state: RunState, time_ms: float | None) -> dict[str, float]:
+    if not time_ms:
+        return {}
+    seed_ms = _seed_ms(state)
+    rivals = {**({"seed": seed_ms} if seed_ms else {}), **_baselines(state)}
+    return {name: ms / time_ms for name, ms in rivals.items() if ms}

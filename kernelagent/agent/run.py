@@ -1,0 +1,251 @@
+"""Runs as folders: start, resume, interrupt, finish.
+
+runs/ID/events.jsonl        the truth
+        kernels/SHA.tile    every text that was evaluated
+        best.tile           the best so far; after the final comparison, the winner
+        result.json         the outcome, once the run has ended
+        checkpoints.sqlite  LangGraph's, rebuilt at each start
+        lock                held while a process works on the run
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from .. import __version__
+from ..errors import CallError
+from ..knowledge_base import KnowledgeBase
+from ..problems.problem import Problem, Workload
+from ..proposers.base import ModelError, Proposer
+from ..redact import Redactor
+from .budget import Budget
+from .desk import Desk
+from .events import LOG_NAME, EventLog, Observer, RunError, locked, read_events
+from .laboratory import Laboratory, timing_record
+from .outcome import result_record, winner
+from .state import RunState, replay_state
+from .steering import Decision, Policy
+from .texts import write_atomically, write_kernel
+
+FINALISTS = 3
+"""Kernels that meet the seed in the final comparison: the best by a single trial may owe its place to noise."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A run was stopped from outside and can be resumed; `folder` is its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        super().__init__(f"run {folder.name} was interrupted; go on with: kernelagent optimize resume {folder.name}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is started with. `source` is where the problem is found again: a name or a file, None if nowhere."""
+
+    problem: Problem
+    workload: Workload
+    source: str | None
+    budget: Budget
+    policy: Policy
+    seed: int
+    repairs: int
+    settings: dict[str, Any]
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a run works with."""
+
+    laboratory: Laboratory
+    proposer: Proposer
+    base: KnowledgeBase | None
+    redactor: Redactor
+    observer: Observer | None = None
+
+
+def run_folder(runs: Path, name: str) -> Path:
+    """The folder of a run by its id, by a unique beginning of it, by its path, or `last`. Raises RunError."""
+    direct = Path(name)
+    if (direct / LOG_NAME).is_file():
+        return direct.resolve()
+    known = sorted(
+        (p for p in runs.glob("*") if (p / LOG_NAME).is_file()), key=lambda p: (p / LOG_NAME).stat().st_mtime
+    )
+    if name == "last" and known:
+        return known[-1]
+    found = [p for p in known if p.name == name] or [p for p in known if p.name.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise RunError(f"'{name}' begins {len(found)} runs", f"such as {found[0].name} and {found[1].name}")
+    raise RunError(
+        f"there is no run '{name}'", "`kernelagent runs list` shows them" if known else "no run was started yet"
+    )
+
+
+def start(plan: Plan, means: Means, runs: Path) -> Run:
+    """A new run folder with its first event. Raises KnowledgeBaseError when the base cannot be used."""
+    if means.base is not None:
+        means.base.check()
+    now = datetime.now(UTC)
+    identifier = f"{plan.problem.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    run = Run(runs / identifier, plan, means)
+    run.desk.emit(
+        "run-started", run=identifier, version=__version__, problem=plan.problem.name, source=plan.source,
+        workload=plan.workload.name, dims=dict(plan.workload.dims), target=means.laboratory.target,
+        chip=means.laboratory.chip, proposer=means.proposer.name, model=plan.model, seed=plan.seed,
+        repairs=plan.repairs, budget=plan.budget.to_dict(), policy=asdict(plan.policy), settings=plan.settings,
+        environment=means.laboratory.environment(),
+    )  # fmt: skip
+    return run
+
+
+def resume(folder: Path, plan: Plan, means: Means) -> Run:
+    """Open a run that was interrupted, or that finished within a budget that is now larger."""
+    if means.base is not None:
+        means.base.check()
+    if not read_events(folder):
+        raise RunError(f"run {folder.name} never began", "start it anew")
+    run = Run(folder, plan, means)
+    run.desk.emit("resumed", budget=plan.budget.to_dict(), environment=means.laboratory.environment())
+    run.rebuild()
+    return run
+
+
+class Run:
+    """An open run: `advance` it, then `close` it. Use as a context manager."""
+
+    def __init__(self, folder: Path, plan: Plan, means: Means) -> None:
+        self.folder = folder
+        self._held = ExitStack()
+        with ExitStack() as opening:
+            opening.enter_context(locked(folder))
+            log = EventLog(folder / LOG_NAME, means.redactor, means.observer)
+            opening.callback(log.close)
+            opening.callback(means.laboratory.close)
+            self._held = opening.pop_all()
+        self.desk = Desk(
+            run=folder.name, folder=folder, problem=plan.problem, workload=plan.workload, laboratory=means.laboratory,
+            proposer=means.proposer, base=means.base, log=log, redactor=means.redactor,
+            state=replay_state(log.events), seed=plan.seed, repairs=plan.repairs,
+        )  # fmt: skip
+
+    @property
+    def state(self) -> RunState:
+        return self.desk.state
+
+    def rebuild(self) -> None:
+        """Kernel files and entries of the base, from the log: a crash may have come between."""
+        for trial in self.state.trials:
+            if trial.text:
+                write_kernel(self.folder, trial.text)
+            self.desk.learn(trial)
+        if self.state.best is not None:
+            write_atomically(self.folder / "best.tile", self.state.best.text)
+
+    def advance(self, trials: int | None = None) -> Decision | None:
+        """Go on until the loop stops (its decision), or for a number of trials (None if it could go on).
+
+        Raises Interrupted after Ctrl-C or SIGTERM, ModelError when the model cannot be reached; both leave a run that
+        can be resumed.
+        """
+        from .graph import run_loop
+
+        self.desk.slice = trials
+        try:
+            with terminating():
+                return run_loop(self.desk)
+        except KeyboardInterrupt:
+            self._note_interruption("signal", "stopped from outside")
+            raise Interrupted(self.folder) from None
+        except ModelError as error:
+            self._note_interruption("model", str(error))
+            raise
+
+    def _note_interruption(self, reason: str, detail: str) -> None:
+        with suppress(OSError):
+            self.desk.emit("interrupted", reason=reason, detail=detail)
+
+    def finish(self, decision: Decision) -> dict[str, Any]:
+        """Compare the finalists with the seed, write down the outcome, return it."""
+        try:
+            with terminating():
+                self._compare()
+        except KeyboardInterrupt:
+            self._note_interruption("signal", "stopped during the final comparison")
+            raise Interrupted(self.folder) from None
+        best = winner(self.state)
+        if best is not None:
+            write_atomically(self.folder / "best.tile", best.text)
+        self.desk.emit("run-finished", reason=decision.reason, detail=decision.detail, trials=self.state.spent.trials,
+                       best=best.text_sha if best else None, time_ms=best.time_ms if best else None)  # fmt: skip
+        return self.write_result()
+
+    def _compare(self) -> None:
+        """Side by side, because times of different minutes do not compare. The winner is never slower than the seed."""
+        seed = self.state.trials[0] if self.state.trials else None
+        timed = sorted((t for t in self.state.trials if t.time_ms is not None), key=lambda t: (t.time_ms, t.number))
+        finalists = [t for t in timed[:FINALISTS] if t is not seed]
+        if seed is None or seed.time_ms is None or not finalists:
+            return
+        rivals = [seed, *finalists]
+        timings = self.desk.laboratory.compare([t.text for t in rivals])
+        self.desk.emit("comparison", shas=[t.text_sha for t in rivals], timings=[timing_record(t) for t in timings])
+
+    def write_result(self) -> dict[str, Any]:
+        record = result_record(self.desk.log.events)
+        assert record is not None
+        write_atomically(self.folder / "result.json", json.dumps(record, indent=2) + "\n")
+        return record
+
+    def close(self) -> None:
+        self._held.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def complete(run: Run) -> dict[str, Any]:
+    """Advance to the end and finish."""
+    decision = run.advance()
+    assert decision is not None
+    if decision.reason == "seed-failed":
+        run.desk.emit("run-finished", reason=decision.reason, detail=decision.detail, trials=0, best=None, time_ms=None)
+        run.write_result()
+        raise CallError(f"{run.desk.problem.name}: {decision.detail}", f"the run is kept in {run.folder}")
+    return run.finish(decision)
+
+
+@contextmanager
+def terminating() -> Iterator[None]:
+    """SIGTERM becomes KeyboardInterrupt inside, so that both leave by the same door."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+__all__ = ["Interrupted", "Means", "Plan", "Run", "complete", "result_record", "resume", "run_folder", "start"]

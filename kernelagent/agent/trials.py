@@ -1,0 +1,71 @@
+"""From a proposal and what was found out about it to the trial that is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ..harness.records import Evaluation
+from ..knowledge_base.records import Trial, identified
+from ..proposers.base import Proposal
+from .texts import sha
+
+if TYPE_CHECKING:
+    from .desk import Desk
+
+COUNTS = ("PASSED", "INCONCLUSIVE")
+"""Statuses of a right kernel; an inconclusive one has a time, if a wide one."""
+
+
+def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
+    """What the log keeps: all but the compiled artifact, which the text gives again."""
+    return replace(evaluation, artifact=None).to_dict()
+
+
+def evaluation_time(evaluation: Mapping[str, Any], workload: str) -> float | None:
+    """Time in ms on a workload, None unless the whole evaluation is that of a right kernel."""
+    if evaluation["status"] not in COUNTS:
+        return None
+    found = next((w for w in evaluation["workloads"] if w["name"] == workload), None)
+    return found["timing"]["time_ms"] if found and found["timing"] else None
+
+
+def make_trial(
+    desk: Desk, proposal: Proposal, wrong: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any] | None
+) -> Trial:
+    """The trial record of a proposal that was evaluated, or that was wrong before it could be."""
+    parent = _parent(desk, proposal)
+    time_ms = evaluation_time(evaluation, desk.workload.name) if evaluation else None
+    reward = math.log(parent.time_ms / time_ms) if parent and parent.time_ms and time_ms else None
+    text = desk.redactor.text(proposal.text or "")
+    record = Trial(
+        id="", run=desk.run, number=desk.state.next_number, problem=desk.problem.name, workload=desk.workload.name,
+        chip=desk.laboratory.chip, target=desk.laboratory.target, parent=parent.id if parent else None, text=text,
+        text_sha=sha(proposal.text or ""), status=evaluation["status"] if evaluation else "REJECTED",
+        time_ms=time_ms, parent_time_ms=parent.time_ms if parent else None, reward=reward,
+        technique=proposal.technique, move=proposal.move, move_arguments=dict(proposal.arguments),
+        bottleneck=desk.signature.bottleneck, features=desk.features, proposer=desk.proposer.name,
+        detail=desk.redactor.text(_detail(wrong, evaluation)), tokens=proposal.tokens,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )  # fmt: skip
+    return identified(record)
+
+
+def _parent(desk: Desk, proposal: Proposal) -> Trial | None:
+    """The trial whose text was changed; a proposer that does not say so started from the best."""
+    if proposal.parent is None:
+        return desk.state.best or (desk.state.trials[0] if desk.state.trials else None)
+    return next((t for t in desk.state.trials if t.id == proposal.parent), None)
+
+
+def _detail(wrong: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any] | None) -> str:
+    if wrong:
+        return "; ".join(f"{d['code']}: {d['message']}" for d in wrong)[:2000]
+    if evaluation is None or evaluation["status"] == "PASSED":
+        return ""
+    said = [f"{w['name']}: {w['detail']}" for w in evaluation["workloads"] if w["detail"]]
+    said += [f"{d['code']}: {d['message']}" for d in evaluation["diagnostics"]]
+    return "; ".join(said)[:2000]

@@ -1,0 +1,1 @@
+"""Who writes the kernels: a search without a model, a language model, or a recording."""
