@@ -92,10 +92,10 @@ class Store:
 
     def check(self) -> None:
         """Raise the KnowledgeBaseError that reading and writing would meet, without writing."""
-        with self._reading():
-            pass
-        if self.path.exists():
-            self._require_writable()
+        with self._reading() as db:
+            if db is not None:
+                self._require_sound(db)
+                self._require_writable()
 
     def _write(self, trials: list[Trial]) -> None:
         rows = [_row(t) for t in trials]
@@ -202,7 +202,8 @@ class Store:
         except OSError as error:
             raise BaseReadOnly(f"the knowledge base {self.path} cannot be created: {error.strerror}") from error
         finally:
-            fresh.unlink(missing_ok=True)
+            if fresh.exists():
+                fresh.unlink()
 
     def _trial(self, row: dict[str, Any]) -> Trial:
         try:
