@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
-
 from kernelagent.dsl.targets.cpu.features import LANES
+from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
 Reference: TypeAlias = Callable[..., Array]
@@ -140,7 +139,7 @@ def from_f16(u: Array) -> Array:
 def to_i32(x: Array) -> Array:
     """Toward zero, saturating, NaN -> 0."""
     wide = np.nan_to_num(np.trunc(np.asarray(x, np.float64)), nan=0.0, posinf=2.0**31 - 1, neginf=-(2.0**31))
-    return np.clip(wide, -(2.0**31), 2.0**31 - 1).astype(np.int32)
+    return np.asarray(np.clip(wide, -(2.0**31), 2.0**31 - 1).astype(np.int32))
 
 
 # The table ------------------------------------------------------------------------------------------------------------
