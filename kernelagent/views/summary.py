@@ -1,0 +1,108 @@
+"""Facts that both views show, folded from events one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Event = dict[str, Any]
+
+
+@dataclass
+class Board:
+    """The state of a run as a person follows it. Times in ms."""
+
+    run: str = ""
+    problem: str = ""
+    workload: str = ""
+    target: str = ""
+    proposer: str = ""
+    chip: str = ""
+    budget: dict[str, Any] = field(default_factory=dict)
+    sol: dict[str, Any] = field(default_factory=dict)
+    ceiling: dict[str, Any] = field(default_factory=dict)
+    baselines: list[tuple[str, float]] = field(default_factory=list)
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    notes: dict[int, str] = field(default_factory=dict)
+    best_ms: float | None = None
+    best_number: int | None = None
+    spent: dict[str, Any] = field(default_factory=dict)
+    stage: str = "starting"
+
+    @property
+    def bound_ms(self) -> float | None:
+        value = self.ceiling.get("time_ms") or self.sol.get("time_ms")
+        return float(value) if value else None
+
+    @property
+    def gap(self) -> float | None:
+        return self.best_ms / self.bound_ms if self.best_ms and self.bound_ms else None
+
+    @property
+    def seed_ms(self) -> float | None:
+        return self.trials[0]["time_ms"] if self.trials else None
+
+    def take(self, event: Event) -> None:
+        """Fold one event in."""
+        handler = getattr(self, "_" + event["kind"].replace("-", "_"), None)
+        if handler:
+            handler(event)
+
+    def _run_started(self, event: Event) -> None:
+        for name in ("run", "problem", "workload", "target", "proposer", "chip", "budget"):
+            setattr(self, name, event[name])
+        self.stage = "bound and baselines"
+
+    def _resumed(self, event: Event) -> None:
+        self.budget = event["budget"]
+
+    def _bound(self, event: Event) -> None:
+        self.sol, self.ceiling = event["sol"], event["ceiling"]
+
+    def _baseline(self, event: Event) -> None:
+        self.baselines = [(b["name"], b["time_ms"]) for b in event["baselines"]]
+        self.stage = "seed kernel"
+
+    def _proposal(self, event: Event) -> None:
+        self.notes[event["number"]] = describe(event["proposal"])
+        self.stage = f"trial {event['number']}: {self.notes[event['number']]}"
+
+    def _trial_finished(self, event: Event) -> None:
+        self.trials.append({"number": event["number"], "status": event["status"], "time_ms": event["time_ms"]})
+        time_ms = event["time_ms"]
+        if time_ms is not None and (self.best_ms is None or time_ms < self.best_ms):
+            self.best_ms, self.best_number = time_ms, event["number"]
+
+    def _steering(self, event: Event) -> None:
+        self.spent = event["spent"]
+        self.stage = "final comparison" if event["decision"]["stop"] else "planning"
+
+    def _run_finished(self, event: Event) -> None:
+        self.stage = "finished"
+
+
+def describe(proposal: dict[str, Any]) -> str:
+    """What a proposal changes, in a few words."""
+    arguments = ", ".join(f"{k}={v}" for k, v in (proposal.get("arguments") or {}).items())
+    move = proposal.get("move")
+    if move:
+        return f"{move}({arguments})"
+    return proposal.get("technique") or proposal.get("note") or "a kernel"
+
+
+def budget_text(budget: dict[str, Any], spent: dict[str, Any]) -> str:
+    """`12/40 trials, 0.8/5 min`: what is used of what may be used."""
+    parts = []
+    if budget.get("trials") is not None:
+        parts.append(f"{spent.get('trials', 0)}/{budget['trials']} trials")
+    if budget.get("minutes") is not None:
+        parts.append(f"{spent.get('seconds', 0) / 60:.1f}/{budget['minutes']:g} min")
+    if budget.get("tokens") is not None:
+        parts.append(f"{spent.get('tokens', 0)}/{budget['tokens']} tokens")
+    if budget.get("max_cost_usd") is not None:
+        parts.append(f"{spent.get('cost_usd') or 0:.3f}/{budget['max_cost_usd']:g} USD")
+    return ", ".join(parts)
+
+
+def milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f} ms" if value < 100 else f"{value:.1f} ms"
