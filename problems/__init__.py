@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .arrays import make_inputs, make_outputs, run_reference, scalars, shapes, variants
-    from .catalogue import ProblemError, UnknownProblem, load, names
-    from .problem import Problem, ScalarInput, Tensor, Tolerance, Workload
-    from .template import write_template
-    from .tolerances import allowance
-    from .validation import Finding, validate
+    from kernelagent.problems.arrays import make_inputs, make_outputs, run_reference, scalars, shapes, variants
+    from kernelagent.problems.catalogue import ProblemError, UnknownProblem, load, names
+    from kernelagent.problems.problem import Problem, ScalarInput, Tensor, Tolerance, Workload
+    from kernelagent.problems.template import write_template
+    from kernelagent.problems.tolerances import allowance
+    from kernelagent.problems.validation import Finding, validate
 
 _HOMES = {
     "allowance": "tolerances",

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from kernelagent.problems.distributions import DISTRIBUTIONS, VARIANTS
+from kernelagent.problems.dtypes import is_float, numpy_dtype
+from kernelagent.problems.problem import Problem, Tensor, Workload
+from kernelagent.problems.sizes import evaluate
 from numpy.typing import DTypeLike, NDArray
-
-from .distributions import DISTRIBUTIONS, VARIANTS
-from .dtypes import is_float, numpy_dtype
-from .problem import Problem, Tensor, Workload
-from .sizes import evaluate
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .attention import numpy_weigh, scores, tensors, weigh
-from .extra import arange
-from .problem import Problem, ScalarInput, Tolerance, Workload
+from kernelagent.problems.attention import numpy_weigh, scores, tensors, weigh
+from kernelagent.problems.extra import arange
+from kernelagent.problems.problem import Problem, ScalarInput, Tolerance, Workload
 
 SEED = """\
 edition(1)

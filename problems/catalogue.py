@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from .problem import Problem
+from kernelagent.problems.problem import Problem
 
 _BUILT_IN = (
     "bias_gelu_residual", "softmax", "rmsnorm", "layernorm", "cross_entropy", "row_sum", "transpose", "rope",

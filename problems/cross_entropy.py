@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .extra import take_along_last
-from .problem import Problem, Tensor, Tolerance, Workload
+from kernelagent.problems.extra import take_along_last
+from kernelagent.problems.problem import Problem, Tensor, Tolerance, Workload
 
 SEED = """\
 edition(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .problem import Problem, Tensor, Tolerance, Workload
+from kernelagent.problems.problem import Problem, Tensor, Tolerance, Workload
 
 SEED = """\
 edition(1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .extra import rsqrt
-from .problem import Problem, ScalarInput, Tensor, Tolerance, Workload
+from kernelagent.problems.extra import rsqrt
+from kernelagent.problems.problem import Problem, ScalarInput, Tensor, Tolerance, Workload
 
 SEED = """\
 edition(1)

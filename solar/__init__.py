@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bounds import SolReport, bound, document
-    from .calibration import calibrate
-    from .chips import Chip, UnknownChip, chip_names, load_chip
-    from .graph import Graph
-    from .scores import Score, score
-    from .tracing import TraceError, trace
+    from kernelagent.solar.bounds import SolReport, bound, document
+    from kernelagent.solar.calibration import calibrate
+    from kernelagent.solar.chips import Chip, UnknownChip, chip_names, load_chip
+    from kernelagent.solar.graph import Graph
+    from kernelagent.solar.scores import Score, score
+    from kernelagent.solar.tracing import TraceError, trace
 
 _HOMES = {
     "SolReport": "bounds",

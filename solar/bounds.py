@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kernelagent.problems.problem import Problem, Workload
-
-from .chips import Chip, Rates, load_chip
-from .graph import Graph
-from .tracing import trace
-from .work import Work
+from kernelagent.solar.chips import Chip, Rates, load_chip
+from kernelagent.solar.graph import Graph
+from kernelagent.solar.tracing import trace
+from kernelagent.solar.work import Work
 
 Basis = Literal["datasheet", "nominal", "measured"]
 

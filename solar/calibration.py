@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kernelagent.solar.chips import Chip, Figure, Rates, read_chip, write_chip
+from kernelagent.solar.cpu import Cpu, this_cpu
+from kernelagent.solar.paths import calibrated_chips
 from numpy.typing import NDArray
-
-from .chips import Chip, Figure, Rates, read_chip, write_chip
-from .cpu import Cpu, this_cpu
-from .paths import calibrated_chips
 
 SOURCE = Path(__file__).with_name("calibrate.c")
 STREAM_BYTES = 64 << 20  # of each stream at least: larger than most last-level caches

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .paths import calibrated_chips
+from kernelagent.solar.paths import calibrated_chips
 
 BUILT_IN = Path(__file__).parent / "chips"
 THIS_MACHINE = ("this", "cpu")
@@ -123,7 +123,7 @@ def load_chip(name: str) -> Chip:
     """
     wanted = _normal(name)
     if wanted in THIS_MACHINE:
-        from .calibration import this_machine
+        from kernelagent.solar.calibration import this_machine
 
         return this_machine()
     for folder in (BUILT_IN, calibrated_chips()):

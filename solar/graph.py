@@ -9,8 +9,7 @@ from fractions import Fraction
 from typing import Literal
 
 from kernelagent.problems.dtypes import itemsize
-
-from .work import Work, total
+from kernelagent.solar.work import Work, total
 
 Kind = Literal["input", "constant", "view", "pointwise", "reduce", "contraction", "gather", "copy", "unmodelled"]
 WHOLE = Fraction(1)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from .graph import Node
+from kernelagent.solar.graph import Node
 
 if TYPE_CHECKING:
     import numpy as np
+    from kernelagent.solar.tracing import Namespace
     from numpy.typing import NDArray
-
-    from .tracing import Namespace
 
 
 class TraceError(Exception):

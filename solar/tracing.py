@@ -17,11 +17,10 @@ import numpy as np
 from kernelagent.problems import arrays
 from kernelagent.problems.dtypes import is_float, known, numpy_dtype
 from kernelagent.problems.problem import Problem, Workload
+from kernelagent.solar.graph import WHOLE, Graph, Kind, Node
+from kernelagent.solar.traced import TracedArray, TraceError
+from kernelagent.solar.work import COSTS, Work, arithmetic, pointwise
 from numpy.typing import NDArray
-
-from .graph import WHOLE, Graph, Kind, Node
-from .traced import TracedArray, TraceError
-from .work import COSTS, Work, arithmetic, pointwise
 
 __all__ = ["Namespace", "TraceError", "TracedArray", "trace"]
 
