@@ -197,9 +197,9 @@ class Store:
             with self._explained():
                 _make(fresh)
             os.link(fresh, self.path)
-        except FileExistsError:
-            return  # another process was faster
         except OSError as error:
+            if self.path.exists():
+                return  # another process was faster
             raise BaseReadOnly(f"the knowledge base {self.path} cannot be created: {error.strerror}") from error
         finally:
             if fresh.exists():
