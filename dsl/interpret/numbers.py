@@ -84,7 +84,8 @@ def reduce(word: str, x: Array, axis: int, dtype: str) -> Array:
     if x.shape[axis] == 0:
         shape = x.shape[:axis] + x.shape[axis + 1 :]
         return np.full(shape, identity(word, dtype), x.dtype)
-    return wrap(np.asarray(_REDUCE[word].reduce(x, axis=axis, dtype=x.dtype)), dtype)
+    dense = np.ascontiguousarray(x)  # numpy's order of summation depends on the memory order
+    return wrap(np.asarray(_REDUCE[word].reduce(dense, axis=axis, dtype=x.dtype)), dtype)
 
 
 def scan(word: str, x: Array, axis: int, dtype: str) -> Array:
@@ -103,7 +104,8 @@ def mma(a: Array, b: Array, dtype: str, precision: str, widen: bool) -> Array:
     accumulator = held_dtype(dtype, widen)
     if precision == "tf32" and not widen:
         a, b = to_tf32(a), to_tf32(b)
-    return np.asarray(a.astype(accumulator) @ b.astype(accumulator))
+    # dense operands: which BLAS routine runs, hence the order of summation, depends on the memory order
+    return np.asarray(a.astype(accumulator, order="C") @ b.astype(accumulator, order="C"))
 
 
 def to_tf32(x: Array) -> Array:

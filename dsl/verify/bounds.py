@@ -7,7 +7,7 @@ for the runs (`trials`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kernelagent.dsl.index import Atom, Element, FloorDiv, Index, Mod, Symbol, index
 from kernelagent.dsl.ir import Kernel, ViewAxis, position
@@ -24,6 +24,7 @@ class Question:
     text: str
     subject: str
     proved: bool
+    from_data: bool = False  # no range of the data is assumed, so nothing can be shown
 
 
 def questions(kernel: Kernel) -> list[Question]:
@@ -69,8 +70,8 @@ def _of_listed(touch: Touch, axis: ViewAxis) -> Iterator[Question]:
     ranges = touch.place.ranges if source is None else touch.place.ranges.counting(listed, *source)
     subject = f"{touch.view.array}, positions from data"
     value = index(listed)
-    yield _ask(value - axis.lo, ranges, touch.place, f"{listed} >= {axis.lo}", subject)
-    yield _ask(axis.hi - 1 - value, ranges, touch.place, f"{listed} < {axis.hi}", subject)
+    for bound, text in ((value - axis.lo, f"{listed} >= {axis.lo}"), (axis.hi - 1 - value, f"{listed} < {axis.hi}")):
+        yield replace(_ask(bound, ranges, touch.place, text, subject), from_data=source is None)
 
 
 def _of_expression(item: Computed, dims: dict[str, tuple[Index, ...]]) -> Iterator[Question]:

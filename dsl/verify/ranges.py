@@ -74,6 +74,17 @@ class Ranges:
     def partitions(self) -> dict[str, Index]:
         return self._facts.partitions
 
+    def statements(self) -> Iterator[Index]:
+        """Everything known, as indices that are >= 0."""
+        yield from self._facts.known
+        for variable, lo, hi in self._facts.loops:
+            yield index(variable) - lo
+            yield hi - 1 - index(variable)
+
+    def divisibilities(self) -> list[tuple[Index, Index]]:
+        """Pairs (a, b) with a % b == 0."""
+        return list(self._facts.divisible)
+
     def _copy(self) -> Facts:
         facts = copy(self._facts)
         facts.loops, facts.known = list(facts.loops), list(facts.known)

@@ -1,0 +1,102 @@
+"""Check a kernel text: does it parse, what is proved about it, what was tested, what fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kernelagent.dsl.diagnostics import Diagnostic, KernelError
+from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation, Verdict, worst
+
+if TYPE_CHECKING:
+    from kernelagent.dsl.ir import Module
+    from kernelagent.dsl.verify.families import Choice
+    from kernelagent.dsl.verify.numeric import Reference
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """`ok`: the text parses and types, and nothing is refuted. `verdict` is that of the worst obligation."""
+
+    ok: bool
+    verdict: Verdict
+    obligations: tuple[Obligation, ...]
+    counterexamples: tuple[Counterexample, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values only, as `check --json` prints them."""
+        return {
+            "ok": self.ok,
+            "verdict": self.verdict,
+            "obligations": [o.to_dict() for o in self.obligations],
+            "counterexamples": [c.to_dict() for c in self.counterexamples],
+            "diagnostics": [d.to_dict() for d in self.diagnostics],
+            "resources": dict(self.resources),
+            "seconds": self.seconds,
+        }
+
+
+def check(
+    text: str,
+    reference: Reference | None = None,
+    target: str = "cpu",
+    quick: bool = True,
+    dtypes: Mapping[str, str] | None = None,
+    scalars: Mapping[str, float | int | bool] | None = None,
+    tunables: Mapping[str, int | bool] | None = None,
+) -> CheckReport:
+    """Check the entry of `text`. Never raises for a mistake of the text; it becomes a diagnostic of the report.
+
+    `reference` adds a comparison of values on its trials. `dtypes` chooses types for dtype variables (default
+    f32). `quick` leaves out the solver and bounds the runs to a fraction of a second.
+    """
+    begin = time.perf_counter()
+    from kernelagent.dsl.syntax import parse
+    from kernelagent.dsl.verify.families import Choice
+
+    choice = Choice(dict(dtypes or {}), dict(scalars or {}), dict(tunables or {}), target)
+    try:
+        module = parse(text)
+        findings = examine(module, choice, reference, quick)
+        resources = _resources(module, choice)
+    except KernelError as error:
+        return CheckReport(False, "UNKNOWN", (), (), error.diagnostics, {}, time.perf_counter() - begin)
+    diagnostics = tuple(w for w in module.warnings if isinstance(w, Diagnostic))
+    verdict = worst(o.verdict for o in findings.obligations)
+    return CheckReport(
+        ok=verdict != "REFUTED",
+        verdict=verdict,
+        obligations=findings.obligations,
+        counterexamples=findings.counterexamples,
+        diagnostics=diagnostics,
+        resources=resources,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def examine(module: Module, choice: Choice, reference: Reference | None, quick: bool) -> Findings:
+    """All obligations of a parsed text. Raises KernelError when it cannot be instantiated."""
+    from kernelagent.dsl.verify.families import Effort, argue, run_trials, settle
+
+    effort = Effort.quick() if quick else Effort.full()
+    obligations = argue(module, choice, effort.solver)
+    done, failures = run_trials(module, choice, effort)
+    findings = settle(obligations, done, failures)
+    if reference is None or failures:
+        return findings
+    from kernelagent.dsl.verify.numeric import compare
+
+    end = time.monotonic() + effort.seconds
+    return findings + compare(module, reference, effort.work_limit, lambda: time.monotonic() > end)
+
+
+def _resources(module: Module, choice: Choice) -> dict[str, Any]:
+    """Tunables in force, and for each kernel the bytes of its largest tile."""
+    from kernelagent.dsl.verify.resources import largest_tiles
+
+    return {"tunables": dict(choice.tunables), "largest_tile_bytes": largest_tiles(module, choice)}

@@ -1,0 +1,80 @@
+"""Random arrays that a kernel accepts: shapes from sizes, contents within what it assumes about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from kernelagent.dsl.dtypes import DTYPES, numpy_dtype
+from kernelagent.dsl.ir import Array, Assume, Kernel, Program
+from kernelagent.dsl.verify.trials import Trial
+
+_DEFAULT_DTYPE = "f32"
+_SCALAR = 0.5
+_LARGEST_INTEGER = 4
+
+
+def draw(
+    entry: Kernel | Program,
+    sizes: Mapping[str, int],
+    dtypes: Mapping[str, str] | None = None,
+    scalars: Mapping[str, float | int | bool] | None = None,
+    tunables: Mapping[str, int | bool] | None = None,
+    seed: int = 0,
+) -> Trial:
+    """One call of `entry` at `sizes`. Dtype variables that are not given become f32; floats are standard normal."""
+    generator = np.random.default_rng(seed)
+    chosen = {v: (dtypes or {}).get(v, _DEFAULT_DTYPE) for v in entry.dtype_variables}
+    arrays = {a.name: _array(a, entry.assumes, sizes, chosen, generator) for a in entry.arrays}
+    given = dict(scalars or {})
+    for scalar in entry.scalars:
+        if scalar.name not in given and scalar.default is None:
+            given[scalar.name] = _SCALAR if scalar.dtype.startswith(("f", "b")) else 1
+    return Trial(dict(sizes), arrays, given, dict(tunables or {}), seed)
+
+
+def _array(
+    array: Array,
+    assumes: tuple[Assume, ...],
+    sizes: Mapping[str, int],
+    dtypes: Mapping[str, str],
+    generator: np.random.Generator,
+) -> Any:
+    dtype = dtypes.get(array.dtype, array.dtype)
+    shape = tuple(d.evaluate(sizes) for d in array.dims)
+    if array.role in ("Out", "Acc"):
+        return np.zeros(shape, numpy_dtype(dtype))
+    if DTYPES[dtype].kind == "float":
+        return generator.standard_normal(shape).astype(numpy_dtype(dtype))
+    return _integers(array.name, assumes, sizes, shape, dtype, generator).astype(numpy_dtype(dtype))
+
+
+def _integers(
+    name: str,
+    assumes: tuple[Assume, ...],
+    sizes: Mapping[str, int],
+    shape: tuple[int, ...],
+    dtype: str,
+    generator: np.random.Generator,
+) -> Any:
+    low, high = 0, 2 if dtype == "bool" else _LARGEST_INTEGER
+    distinct = False
+    for assume in assumes:
+        match assume.data:
+            case ("partition", array, (total,)) if array == name:
+                return _partition(shape[0], total.evaluate(sizes), generator)
+            case ("range", array, (lo, hi)) if array == name:
+                low, high = lo.evaluate(sizes), hi.evaluate(sizes)
+            case ("distinct", array, _) if array == name:
+                distinct = True
+    if distinct:
+        count = int(np.prod(shape))
+        return (generator.permutation(max(high - low, count))[:count] + low).reshape(shape)
+    return generator.integers(low, max(high, low + 1), shape)
+
+
+def _partition(length: int, total: int, generator: np.random.Generator) -> Any:
+    """0 = first <= ... <= last = total, with empty parts now and then."""
+    inner = np.sort(generator.integers(0, total + 1, max(length - 2, 0)))
+    return np.concatenate([[0], inner, [total]])[:length]

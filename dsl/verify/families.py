@@ -1,0 +1,172 @@
+"""All families of one text: arguments first, runs for what the arguments leave open."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from kernelagent.dsl.instantiate import instantiate
+from kernelagent.dsl.ir import Kernel, Module, Program
+from kernelagent.dsl.verify import accumulators, bounds, coverage, definedness
+from kernelagent.dsl.verify.bounds import Question
+from kernelagent.dsl.verify.draw import draw
+from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation
+from kernelagent.dsl.verify.shapes import sizes
+from kernelagent.dsl.verify.trials import run_trial
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is tried. `seconds` bounds the runs (the one that has begun is finished)."""
+
+    trials: int
+    seconds: float
+    work_limit: int
+    solver: bool
+
+    @classmethod
+    def quick(cls) -> Effort:
+        return cls(trials=4, seconds=0.15, work_limit=1_500_000, solver=False)
+
+    @classmethod
+    def full(cls) -> Effort:
+        return cls(trials=16, seconds=10.0, work_limit=50_000_000, solver=True)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The class of calls that is examined: dtypes of variables, scalars, tunables, target of the policies."""
+
+    dtypes: Mapping[str, str]
+    scalars: Mapping[str, float | int | bool]
+    tunables: Mapping[str, int | bool]
+    target: str = "cpu"
+
+
+def argue(module: Module, choice: Choice, solver: bool) -> list[Obligation]:
+    """What holds for all sizes, by argument; UNKNOWN marks what the arguments leave open."""
+    found: list[Obligation] = []
+    for kernel in concrete_kernels(module, choice):
+        found += coverage.prove(kernel)
+        found += _bounds(kernel, solver)
+        found += definedness.prove(kernel)
+        found += accumulators.prove(kernel)
+    return found
+
+
+def run_trials(module: Module, choice: Choice, effort: Effort) -> tuple[list[str], list[Counterexample]]:
+    """Sizes that were run without failure, and the first failure if there is one."""
+    end = time.monotonic() + effort.seconds
+    done: list[str] = []
+    for dims in sizes(module, _all_tunables(module.entry, choice)):
+        if len(done) >= effort.trials or (done and time.monotonic() > end):
+            break
+        trial = draw(module.entry, dims, choice.dtypes, choice.scalars, choice.tunables, seed=len(done))
+        outcome = run_trial(module, trial, effort.work_limit)
+        if outcome.counterexamples:
+            return done, list(outcome.counterexamples)
+        if not outcome.skipped:
+            done.append(trial.text())
+    return done, []
+
+
+def settle(obligations: Iterable[Obligation], done: list[str], failures: list[Counterexample]) -> Findings:
+    """Close what the arguments left open by what the runs showed."""
+    settled = [_settled(o, done, failures) for o in obligations]
+    for failure in failures:
+        if not any(o.verdict == "REFUTED" and o.family == failure.family for o in settled):
+            line = failure.lines[0] if failure.lines else None
+            settled.append(Obligation(failure.family, "REFUTED", line, failure.message, failure.array or ""))
+    return Findings(tuple(settled), tuple(failures))
+
+
+def _settled(obligation: Obligation, done: list[str], failures: list[Counterexample]) -> Obligation:
+    for failure in failures:
+        if failure.family == obligation.family and _about(obligation, failure):
+            return replace(obligation, verdict="REFUTED", detail=failure.message)
+    open_to_runs = obligation.family in ("coverage", "bounds", "definedness") and obligation.verdict == "UNKNOWN"
+    if not open_to_runs or not done or obligation.detail.startswith(_DATA):
+        return obligation
+    detail = f"held in runs at ({'), ('.join(done)}); not shown for all sizes: {obligation.detail}"
+    return replace(obligation, verdict="TESTED", detail=detail)
+
+
+def _about(obligation: Obligation, failure: Counterexample) -> bool:
+    """Whether a failure is a failure of this obligation: same array, and same line where both have one."""
+    if obligation.verdict != "UNKNOWN" or not failure.array or failure.array not in obligation.subject:
+        return False
+    return failure.family == "coverage" or obligation.line is None or obligation.line in failure.lines
+
+
+# Bounds --------------------------------------------------------------------------------------
+
+_DATA = "data decides"
+
+
+def _bounds(kernel: Kernel, solver: bool) -> list[Obligation]:
+    """One obligation for each line and array."""
+    groups: dict[tuple[int, str], list[Question]] = {}
+    for question in bounds.questions(kernel):
+        groups.setdefault((question.place.line, question.subject), []).append(question)
+    return [_bound(kernel, line, subject, group, solver) for (line, subject), group in groups.items()]
+
+
+def _bound(kernel: Kernel, line: int, subject: str, group: list[Question], solver: bool) -> Obligation:
+    label = f"{kernel.name}: {subject}"
+    left = [q for q in group if not q.proved]
+    if left and solver:
+        left = _after_solver(left)
+    if not left:
+        return Obligation("bounds", "PROVED", line, f"in range for all sizes: {group[-1].text}", label)
+    if any(q.from_data for q in left):
+        detail = f"{_DATA} whether {left[0].text}; write assume(lo <= array < hi) or fill="
+        return Obligation("bounds", "UNKNOWN", line, detail, label)
+    return Obligation("bounds", "UNKNOWN", line, f"{left[0].text} is not shown", label)
+
+
+def _after_solver(left: list[Question]) -> list[Question]:
+    from kernelagent.dsl.verify.solver import proves
+
+    return [q for q in left if q.from_data or not proves(q)]
+
+
+# Kernels -------------------------------------------------------------------------------------
+
+
+def _all_tunables(entry: Kernel | Program, choice: Choice) -> dict[str, int | bool]:
+    return {t.name: t.default for t in entry.tunables} | dict(choice.tunables)
+
+
+def concrete_kernels(module: Module, choice: Choice) -> list[Kernel]:
+    """The kernels that the entry runs, each instantiated as the entry would."""
+    entry = module.entry
+    if isinstance(entry, Kernel):
+        return [concrete(entry, choice)]
+    tunables = {name: int(value) for name, value in _all_tunables(entry, choice).items()}
+    found: dict[object, Kernel] = {}
+    for call in entry.calls:
+        given = {name: value.evaluate(tunables) for name, value in call.tunables}
+        dtypes = _call_dtypes(module, entry, call.kernel, dict(call.arrays), choice.dtypes)
+        own = Choice(dtypes, {}, given, choice.target)
+        found.setdefault((call.kernel, tuple(given.items())), concrete(module.kernel(call.kernel), own))
+    return list(found.values())
+
+
+def concrete(kernel: Kernel, choice: Choice) -> Kernel:
+    """Instantiate with f32 for every dtype variable that is not chosen."""
+    dtypes = {v: choice.dtypes.get(v, "f32") for v in kernel.dtype_variables}
+    consts = {s.name: choice.scalars[s.name] for s in kernel.scalars if s.dtype == "const" and s.name in choice.scalars}
+    tunables = {t.name: choice.tunables[t.name] for t in kernel.tunables if t.name in choice.tunables}
+    return instantiate(kernel, dtypes=dtypes, tunables=tunables, consts=consts, target=choice.target)
+
+
+def _call_dtypes(
+    module: Module, program: Program, kernel: str, arrays: Mapping[str, str], dtypes: Mapping[str, str]
+) -> dict[str, str]:
+    """Dtype variables of a called kernel, from the program's arrays and temporaries."""
+    known = {a.name: dtypes.get(a.dtype, a.dtype) for a in program.arrays}
+    known |= {t.name: dtypes.get(t.dtype, t.dtype) for t in program.temps}
+    callee = module.kernel(kernel)
+    found = {a.dtype: known[arrays[a.name]] for a in callee.arrays if a.name in arrays}
+    return {v: "f32" if (d := found.get(v, "f32")) in program.dtype_variables else d for v in callee.dtype_variables}

@@ -1,0 +1,196 @@
+"""Small sizes for test runs, taken from the kernel: around its tile extents, within what it assumes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+from kernelagent.dsl.index import (
+    AllOf,
+    AnyOf,
+    Compare,
+    Condition,
+    Index,
+    Mod,
+    Symbol,
+    condition_indices,
+    evaluate_condition,
+)  # fmt: skip
+from kernelagent.dsl.ir import Assume, For, If, Kernel, Module, Program, Statement
+
+_SEARCHED = 4000
+"""Combinations of sizes that are looked at for ones that the assumptions allow."""
+
+
+def sizes(module: Module, tunables: Mapping[str, int | bool]) -> Iterator[dict[str, int]]:
+    """Sizes of the entry's dims, most telling first: off the tile by one, below it, several tiles, aligned, one.
+
+    Every result satisfies the entry's assumptions on sizes.
+    """
+    entry = module.entry
+    conditions = _conditions(module)
+    derived = _derived(conditions, entry.dims)
+    free = [d for d in entry.dims if d not in derived]
+    extents = _extents(module, tunables)
+    choices = [_candidates(d, extents.get(d, 1), conditions) for d in free]
+    seen: set[tuple[int, ...]] = set()
+    for picked in itertools.islice(_combinations(choices), _SEARCHED):
+        found = _complete(dict(zip(free, picked, strict=True)), derived, tunables)
+        if found is None or tuple(found.values()) in seen or not _allowed(found, conditions, tunables):
+            continue
+        seen.add(tuple(found.values()))
+        yield found
+
+
+def _combinations(choices: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:
+    """Diagonals first, so that few runs see every candidate of every dim; then all the rest."""
+    longest = max((len(c) for c in choices), default=1)
+    for shift in range(longest):
+        yield tuple(c[(shift + axis) % len(c)] for axis, c in enumerate(choices))
+    for shift in range(longest):
+        yield tuple(c[min(shift, len(c) - 1)] for c in choices)
+    yield from itertools.product(*choices)
+
+
+def _candidates(dim: str, tile: int, conditions: Sequence[Condition]) -> list[int]:
+    members = [m for c in conditions for m in _members(c, dim)]
+    if members:
+        return sorted(set(members))
+    plain = [tile + 1, max(tile - 1, 1), 2 * tile + 3, tile] if tile > 1 else [2, 3, 1, 4]
+    factor = max([_factor(c, dim) for c in conditions], default=1)
+    return list(dict.fromkeys(-(-n // factor) * factor for n in plain))
+
+
+def _members(condition: Condition, dim: str) -> list[int]:
+    """`D in (64, 128)` is a disjunction of equalities; `D == 64` is one equality."""
+    match condition:
+        case AnyOf(parts):
+            found = [_members(p, dim) for p in parts]
+            return [m for f in found for m in f] if all(found) else []
+        case Compare("==", a, b) if _name(a) == dim and b.constant is not None:
+            return [b.constant]
+        case Compare("==", a, b) if _name(b) == dim and a.constant is not None:
+            return [a.constant]
+    return []
+
+
+def _factor(condition: Condition, dim: str) -> int:
+    """The constant that must divide the dim."""
+    match condition:
+        case Compare("==", Index(terms=(((Mod(a, b),), 1),)), zero) if zero.constant == 0 and _name(a) == dim:
+            return b.constant or 1
+    return 1
+
+
+def _name(value: Index) -> str | None:
+    match value.terms:
+        case (((Symbol(name, _),), 1),):
+            return name
+    return None
+
+
+def _conditions(module: Module) -> list[Condition]:
+    """The entry's assumptions on sizes, conjunctions taken apart."""
+    return list(_flat(module.entry.assumes))
+
+
+def _flat(assumes: Sequence[Assume]) -> Iterator[Condition]:
+    pending = [a.condition for a in assumes if a.condition is not None]
+    while pending:
+        condition = pending.pop(0)
+        if isinstance(condition, AllOf):
+            pending = [*condition.parts, *pending]
+        else:
+            yield condition
+
+
+def _derived(conditions: Sequence[Condition], dims: Sequence[str]) -> dict[str, Index]:
+    """Dims that an equality gives in terms of others: `P == (H + 1) // 2`."""
+    found: dict[str, Index] = {}
+    for condition in conditions:
+        if not isinstance(condition, Compare) or condition.relation != "==":
+            continue
+        for side, other in ((condition.a, condition.b), (condition.b, condition.a)):
+            name = _name(side)
+            free = name is not None and name in dims and name not in found and other.constant is None
+            if free and name not in {s.name for s in other.symbols()} and not _depends(other, found):
+                found[str(name)] = other
+                break
+    return found
+
+
+def _depends(value: Index, derived: Mapping[str, Index]) -> bool:
+    return any(s.name in derived for s in value.symbols())
+
+
+def _complete(
+    found: dict[str, int], derived: Mapping[str, Index], tunables: Mapping[str, int | bool]
+) -> dict[str, int] | None:
+    environment = {**_integers(tunables), **found}
+    try:
+        return found | {name: value.evaluate(environment) for name, value in derived.items()}
+    except (ZeroDivisionError, KeyError):
+        return None
+
+
+def _allowed(found: Mapping[str, int], conditions: Sequence[Condition], tunables: Mapping[str, int | bool]) -> bool:
+    environment = {**_integers(tunables), **found}
+    if any(n < 0 for n in found.values()):
+        return False
+    try:
+        return all(evaluate_condition(c, environment) for c in conditions if _sized(c, environment))
+    except ZeroDivisionError:
+        return False
+
+
+def _sized(condition: Condition, environment: Mapping[str, int]) -> bool:
+    """Whether a condition speaks of dims and tunables only (a runtime scalar is the caller's to choose)."""
+    return all(s.name in environment for i in condition_indices(condition) for s in i.symbols())
+
+
+def _integers(tunables: Mapping[str, int | bool]) -> dict[str, int]:
+    return {name: int(value) for name, value in tunables.items()}
+
+
+# Tile extents --------------------------------------------------------------------------------
+
+
+def _extents(module: Module, tunables: Mapping[str, int | bool]) -> dict[str, int]:
+    """For each dim of the entry, the largest step of a loop that ends at it."""
+    entry = module.entry
+    if isinstance(entry, Kernel):
+        return _kernel_extents(entry, tunables)
+    return _program_extents(module, entry, tunables)
+
+
+def _program_extents(module: Module, program: Program, tunables: Mapping[str, int | bool]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    chosen = {t.name: int(tunables.get(t.name, t.default)) for t in program.tunables}
+    for call in program.calls:
+        given = {name: value.evaluate(chosen) for name, value in call.tunables}
+        inner = _kernel_extents(module.kernel(call.kernel), given)
+        for dim, value in call.dims:
+            name = _name(value)
+            if name is not None and dim in inner:
+                found[name] = max(found.get(name, 1), inner[dim])
+    return found
+
+
+def _kernel_extents(kernel: Kernel, tunables: Mapping[str, int | bool]) -> dict[str, int]:
+    environment = {t.name: int(tunables.get(t.name, t.default)) for t in kernel.tunables}
+    found: dict[str, int] = {}
+    for loop in _loops(kernel.body):
+        for hi, step in zip(loop.hi, loop.step, strict=True):
+            for symbol in hi.symbols():
+                if symbol.kind == "dim" and all(s.name in environment for s in step.symbols()):
+                    found[symbol.name] = max(found.get(symbol.name, 1), step.evaluate(environment))
+    return found
+
+
+def _loops(statements: Sequence[Statement]) -> Iterator[For]:
+    for statement in statements:
+        if isinstance(statement, For):
+            yield statement
+            yield from _loops(statement.body)
+        elif isinstance(statement, If):
+            yield from _loops((*statement.then, *statement.otherwise))
