@@ -186,14 +186,16 @@ KA_FN vf vf_log2(vf x) {
 
 typedef float ka_half_f __attribute__((vector_size(KA_BYTES / 2)));
 typedef int32_t ka_half_i __attribute__((vector_size(KA_BYTES / 2)));
-typedef union {
-    vf whole;
-    ka_half_f half[2];
-} ka_vf_halves;
-typedef union {
-    vi whole;
-    ka_half_i half[2];
-} ka_vi_halves;
+#if KA_LANES == 16
+#define KA_LOW_HALF 0, 1, 2, 3, 4, 5, 6, 7
+#define KA_HIGH_HALF 8, 9, 10, 11, 12, 13, 14, 15
+#elif KA_LANES == 8
+#define KA_LOW_HALF 0, 1, 2, 3
+#define KA_HIGH_HALF 4, 5, 6, 7
+#else
+#define KA_LOW_HALF 0, 1
+#define KA_HIGH_HALF 2, 3
+#endif
 
 /* Beyond this the reduction below loses bits and libm takes over. */
 #define KA_TRIG_LIMIT 1.0e6f
@@ -208,11 +210,11 @@ KA_FN ka_half_f ka_trig_reduce_half(ka_half_f x, ka_half_i *quadrant) {
     return __builtin_convertvector(r, ka_half_f);
 }
 KA_FN vf ka_trig_reduce(vf x, vi *quadrant) {
-    ka_vf_halves in = {x}, out;
-    ka_vi_halves q;
-    for (int h = 0; h < 2; ++h) out.half[h] = ka_trig_reduce_half(in.half[h], &q.half[h]);
-    *quadrant = q.whole;
-    return out.whole;
+    ka_half_i q0, q1;
+    ka_half_f r0 = ka_trig_reduce_half(__builtin_shufflevector(x, x, KA_LOW_HALF), &q0);
+    ka_half_f r1 = ka_trig_reduce_half(__builtin_shufflevector(x, x, KA_HIGH_HALF), &q1);
+    *quadrant = __builtin_shufflevector(q0, q1, KA_LOW_HALF, KA_HIGH_HALF);
+    return __builtin_shufflevector(r0, r1, KA_LOW_HALF, KA_HIGH_HALF);
 }
 KA_FN vf ka_sin_poly(vf r) {
     vf s = r * r, p = vf_splat(-1.951720624e-04f);
