@@ -63,7 +63,11 @@ def _sandbox() -> Finding:
 
     level = probe()
     return Finding(
-        "sandbox", level != "none", False, level, "install bubblewrap for the strongest level; results record the level used"
+        "sandbox",
+        level != "none",
+        False,
+        level,
+        "install bubblewrap for the strongest level; results record the level used",
     )
 
 
@@ -97,7 +101,9 @@ def _home() -> Finding:
     target = home if home.exists() else next(p for p in home.parents if p.exists())
     writable = os.access(target, os.W_OK)
     free_gb = shutil.disk_usage(target).free / 1e9
-    return Finding("state", writable, True, f"{home}, {free_gb:.0f} GB free", "set KERNELAGENT_HOME to a writable folder")
+    return Finding(
+        "state", writable, True, f"{home}, {free_gb:.0f} GB free", "set KERNELAGENT_HOME to a writable folder"
+    )
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (

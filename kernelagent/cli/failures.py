@@ -19,7 +19,9 @@ EXIT_CODES = {
     "SettingsError": EXIT_WRONG_CALL,
     "RunError": EXIT_WRONG_CALL,
     "ChipError": EXIT_WRONG_CANDIDATE,
-    "BaseError": EXIT_ENVIRONMENT,
+    "KnowledgeBaseError": EXIT_ENVIRONMENT,
+    "TechniqueError": EXIT_WRONG_CANDIDATE,
+    "TraceError": EXIT_WRONG_CANDIDATE,
     "NoCompiler": EXIT_ENVIRONMENT,
     "ModelError": EXIT_ENVIRONMENT,
 }

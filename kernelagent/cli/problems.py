@@ -25,7 +25,9 @@ def list_problems(as_json: bool) -> None:
 
     found = [load(name) for name in names()]
     if as_json:
-        return print_json([{"name": p.name, "title": p.title, "workloads": [w.name for w in p.workloads]} for p in found])
+        return print_json(
+            [{"name": p.name, "title": p.title, "workloads": [w.name for w in p.workloads]} for p in found]
+        )
     return table(
         ("problem", "title", "workloads"), [(p.name, p.title, ", ".join(w.name for w in p.workloads)) for p in found]
     )
@@ -43,16 +45,23 @@ def show(problem: str, as_json: bool) -> None:
         return print_json(describe(found))
     click.echo(f"{found.name}: {found.title}\n")
     tensors = [("in", t) for t in found.inputs] + [("out", t) for t in found.outputs]
-    table(("", "tensor", "dtype", "dims"), [(r, t.name, t.dtype, " x ".join(map(str, t.dims)) or "scalar") for r, t in tensors])
+    table(
+        ("", "tensor", "dtype", "dims"),
+        [(r, t.name, t.dtype, " x ".join(map(str, t.dims)) or "scalar") for r, t in tensors],
+    )
     click.echo()
-    table(("workload", "sizes", "ragged"), [(w.name, _sizes(w.dims), "yes" if w.ragged else "") for w in found.workloads])
+    table(
+        ("workload", "sizes", "ragged"), [(w.name, _sizes(w.dims), "yes" if w.ragged else "") for w in found.workloads]
+    )
     click.echo(f"\nreference:\n\n{inspect.getsource(found.reference)}")
     return click.echo(f"seed kernel:\n\n{found.seed_kernel.strip() or '(none)'}")
 
 
 @problems.command()
 @click.argument("name")
-@click.option("--directory", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="Where to write it.")
+@click.option(
+    "--directory", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="Where to write it."
+)
 def new(name: str, directory: Path) -> None:
     """Write a commented problem file NAME.py to start from."""
     from kernelagent.problems.template import write_template
@@ -79,7 +88,13 @@ def validate(ctx: click.Context, problem: str, as_json: bool) -> None:
     findings = findings_of(found)
     errors = [f for f in findings if f.severity == "error"]
     if as_json:
-        print_json({"problem": found.name, "ok": not errors, "findings": [vars(f) if hasattr(f, "__dict__") else f for f in findings]})
+        print_json(
+            {
+                "problem": found.name,
+                "ok": not errors,
+                "findings": [vars(f) if hasattr(f, "__dict__") else f for f in findings],
+            }
+        )
     else:
         for finding in findings:
             click.echo(f"{finding.severity}[{finding.code}]: {finding.message}")

@@ -68,12 +68,12 @@ def collect(runs: Path) -> list[Entry]:
 def read_run(folder: Path) -> Entry | None:
     """The entry of one run folder, from its events alone; None where nothing was evaluated yet."""
     from ..agent.events import read_events
-    from ..agent.run import result_record
+    from ..agent.outcome import result_record
 
     path = folder / "events.jsonl"
     if not path.exists():
         return None
-    events = list(read_events(path))
+    events = read_events(path)
     record = result_record(events)
     return None if record is None else entry_of(folder, record, events)
 
@@ -172,7 +172,10 @@ def to_html(entries: Iterable[Entry]) -> str:
 
     everything = list(entries)
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("kernelagent.reports", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("kernelagent.reports", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.globals.update(number=number, percent=percent, speedup=speedup, progress=_progress_svg)
     best = best_entries(everything)
@@ -181,7 +184,12 @@ def to_html(entries: Iterable[Entry]) -> str:
 
 def _gap_svg(best: Iterable[Entry]) -> str:
     bars = [
-        Bar(f"{e.problem} · {e.workload}", e.sol_fraction, f"{number(e.time_ms)} ms, {percent(e.sol_fraction)}", e.advice != "use the kernel")
+        Bar(
+            f"{e.problem} · {e.workload}",
+            e.sol_fraction,
+            f"{number(e.time_ms)} ms, {percent(e.sol_fraction)}",
+            e.advice != "use the kernel",
+        )
         for e in best
         if e.sol_fraction is not None
     ]

@@ -43,7 +43,9 @@ def _bar(bar: Bar, y: int) -> str:
     )
 
 
-def progress_chart(points: Sequence[tuple[int, float]], bound_ms: float | None, width: int = 260, height: int = 64) -> str:
+def progress_chart(
+    points: Sequence[tuple[int, float]], bound_ms: float | None, width: int = 260, height: int = 64
+) -> str:
     """Best time so far (logarithmic) over trials; the dashed line is the bound."""
     if not points:
         return ""

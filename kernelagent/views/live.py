@@ -41,7 +41,13 @@ class LiveView:
         title = f"{board.problem} · {board.workload} · {board.chip}" if board.problem else "kernelagent"
         elapsed = f"{time.monotonic() - self._since:.0f} s"
         footer = f"{budget_text(board.budget, board.spent)} · {elapsed}" if board.budget else elapsed
-        body = Group(_rivals(board), Text(), _trials(board), Text(), Text(board.stage, style="dim", no_wrap=True, overflow="ellipsis"))
+        body = Group(
+            _rivals(board),
+            Text(),
+            _trials(board),
+            Text(),
+            Text(board.stage, style="dim", no_wrap=True, overflow="ellipsis"),
+        )
         return Panel(body, title=title, subtitle=footer, title_align="left", subtitle_align="right")
 
 

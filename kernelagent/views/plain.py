@@ -51,7 +51,9 @@ class PlainView:
         note = self.board.notes.get(number, "")
         better = time_ms is not None and (before is None or time_ms < before)
         gap = f"  {self.board.gap:.2f}x the bound" if better and self.board.gap else ""
-        return f"trial {number:3}  {event['status']:10} {milliseconds(time_ms):>12} {'*' if better else ' '} {note}{gap}"
+        return (
+            f"trial {number:3}  {event['status']:10} {milliseconds(time_ms):>12} {'*' if better else ' '} {note}{gap}"
+        )
 
 
 def _bound(report: dict[str, Any], label: str) -> str:

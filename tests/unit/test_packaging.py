@@ -47,7 +47,19 @@ def test_imports_point_one_way() -> None:
         "solar": {"problems"},
         "harness": {"problems", "dsl"},
     }
-    packages = {*allowed, "agent", "api", "cli", "proposers", "reports", "views", "settings", "errors", "redact", "doctor"}
+    packages = {
+        *allowed,
+        "agent",
+        "api",
+        "cli",
+        "proposers",
+        "reports",
+        "views",
+        "settings",
+        "errors",
+        "redact",
+        "doctor",
+    }
     for folder, may in allowed.items():
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

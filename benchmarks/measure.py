@@ -1,0 +1,70 @@
+"""Interleaved timing in one process: on noisy machines only ratios taken in turns mean anything."""
+
+from __future__ import annotations
+
+import json
+import platform
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+Subject = Callable[[], object]
+RESULTS = Path(__file__).parent / "results"
+
+
+def interleave(
+    subjects: Mapping[str, Subject], rounds: int = 25, warmups: int = 3, between: Subject | None = None
+) -> dict[str, float]:
+    """Median ms of each subject. Every round runs all of them in a new random order; `between` runs untimed before each."""
+    samples: dict[str, list[float]] = {name: [] for name in subjects}
+    order = list(subjects)
+    shuffler = random.Random(0)
+    for number in range(-warmups, rounds):
+        shuffler.shuffle(order)
+        for name in order:
+            if between:
+                between()
+            start = time.perf_counter_ns()
+            subjects[name]()
+            elapsed = (time.perf_counter_ns() - start) / 1e6
+            if number >= 0:
+                samples[name].append(elapsed)
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    import numpy
+
+    from kernelagent.dsl.targets.cpu import features
+
+    record = {
+        "cpu": features.cpu_name(),
+        "features": features.detect().name,
+        "threads": threads(),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "date": date.today().isoformat(),
+    }
+    if "torch" in sys.modules:
+        record["torch"] = sys.modules["torch"].__version__
+    return record
+
+
+def threads() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0))
+
+
+def save(name: str, record: Mapping[str, Any]) -> Path:
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine(), **record}, indent=2) + "\n", encoding="utf-8")
+    return path

@@ -1,0 +1,132 @@
+"""`kernelagent optimize run|resume`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import EXIT_WRONG_CANDIDATE
+from .groups import HelpfulGroup
+from .output import is_terminal, json_option, milliseconds, print_json
+
+Command = Callable[..., Any]
+
+BUDGET_OPTIONS = (
+    click.option("--trials", type=click.IntRange(min=1), help="Stop after this many trials.  [default: 40]"),
+    click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop after this time."),
+    click.option("--tokens", type=click.IntRange(min=1), help="Stop after this many model tokens."),
+    click.option(
+        "--max-cost", "max_cost_usd", type=click.FloatRange(min=0, min_open=True), help="Stop at this cost, USD."
+    ),
+)
+MODEL_OPTIONS = (
+    click.option("--model", help="Model of the llm proposer."),
+    click.option("--base-url", help="Any OpenAI-compatible endpoint; the key comes from OPENAI_API_KEY."),
+)
+
+
+def options(decorators: tuple[Command, ...]) -> Callable[[Command], Command]:
+    """Several options as one decorator."""
+
+    def apply(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+@click.group(cls=HelpfulGroup)
+def optimize() -> None:
+    """Find a faster kernel for a problem."""
+
+
+@optimize.command()
+@click.argument("problem")
+@click.option("--target", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--proposer", type=click.Choice(["auto", "search", "llm", "replay"]), default="auto", show_default=True)
+@click.option("--replay", type=click.Path(exists=True, path_type=Path), help="Recorded answers, or a run to replay.")
+@options(MODEL_OPTIONS)
+@options(BUDGET_OPTIONS)
+@click.option("--workload", help="Optimise for this workload.  [default: the problem's first]")
+@click.option("--seed", type=int, help="Seed of the search.")
+@json_option
+@click.pass_context
+def run(ctx: click.Context, problem: str, as_json: bool, **chosen: Any) -> None:
+    """Optimise PROBLEM: a built-in name or a problem file."""
+    from ..api import optimize as start
+
+    with _view(as_json) as view:
+        result = start(problem, observer=view, **{k: v for k, v in chosen.items() if v is not None})
+    _finish(ctx, result.to_dict(), as_json)
+
+
+@optimize.command()
+@click.argument("run_id", metavar="RUN")
+@options(MODEL_OPTIONS)
+@options(BUDGET_OPTIONS)
+@json_option
+@click.pass_context
+def resume(ctx: click.Context, run_id: str, as_json: bool, **chosen: Any) -> None:
+    """Go on with an interrupted RUN (its id, the beginning of it, a folder, or `last`)."""
+    from ..api import resume as go_on
+
+    with _view(as_json) as view:
+        result = go_on(run_id, observer=view, **{k: v for k, v in chosen.items() if v is not None})
+    _finish(ctx, result.to_dict(), as_json)
+
+
+def _view(as_json: bool) -> Any:
+    """Redrawn in place on a terminal; plain lines for pipes and `--json`."""
+    if is_terminal() and not as_json:
+        from ..views.live import LiveView
+
+        return LiveView()
+    from ..views.plain import PlainView
+
+    return PlainView()
+
+
+def _finish(ctx: click.Context, record: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(record)
+    else:
+        click.echo("\n".join(closing_lines(record)))
+    ctx.exit(0 if record["best"] else EXIT_WRONG_CANDIDATE)
+
+
+def closing_lines(record: dict[str, Any]) -> list[str]:
+    """What was found, where it lies, how to call it from Python, what to try next."""
+    best = record["best"]
+    if not best:
+        return [
+            f"no correct kernel was found in {record['trials']} trials",
+            f"look at: kernelagent runs show {record['run']}",
+        ]
+    lines = [_found(record, best)]
+    rivals = [f"{ratio:.2f}x {name}" for name, ratio in best["speedup"].items()]
+    if rivals:
+        lines.append(f"speed: {', '.join(rivals)} (times taken in turns, outputs preallocated)")
+    slower = [name for name, ratio in best["speedup"].items() if name.startswith("torch") and ratio < 1]
+    if slower:
+        lines.append(f"keep torch: {slower[0]} is still faster on this workload")
+    if best.get("suspect"):
+        lines.append(f"suspect: {best['suspect']}")
+    return [
+        *lines,
+        f"kernel: {best['text_path']}",
+        f'call it: import kernelagent; y = kernelagent.load_run("{record["run"]}").kernel(*arrays)',
+        f"next: kernelagent optimize resume {record['run']} --trials {record['trials'] + 40}"
+        f"   or   kernelagent leaderboard --html leaderboard.html",
+    ]
+
+
+def _found(record: dict[str, Any], best: dict[str, Any]) -> str:
+    share = f", {100 * best['sol_fraction']:.0f}% of this machine's ceiling" if best.get("sol_fraction") else ""
+    return (
+        f"{record['problem']} {record['workload']}: {milliseconds(best['time_ms'])} ms{share}, "
+        f"{best['status']}, after {record['trials']} trials in {record['seconds']:.0f} s ({record['stop_reason']})"
+    )

@@ -1,0 +1,110 @@
+"""`kernelagent runs list|show|diff`."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .groups import HelpfulGroup
+from .output import json_option, milliseconds, print_json, table
+
+
+@click.group(cls=HelpfulGroup)
+def runs() -> None:
+    """Runs as folders: list, show, compare."""
+
+
+def _folder(name: str) -> Path:
+    from ..agent.run import run_folder
+    from ..settings import load_settings
+
+    return run_folder(load_settings().runs, name)
+
+
+def _record(folder: Path) -> dict[str, Any] | None:
+    from ..agent.events import read_events
+    from ..agent.outcome import result_record
+
+    return result_record(read_events(folder))
+
+
+@runs.command("list")
+@json_option
+def list_runs(as_json: bool) -> None:
+    """Every run, newest last."""
+    from ..settings import load_settings
+
+    folders = sorted(load_settings().runs.glob("*/events.jsonl"), key=lambda p: p.stat().st_mtime)
+    records = [record for path in folders if (record := _record(path.parent))]
+    if as_json:
+        return print_json(records)
+    if not records:
+        return click.echo("no run yet; start one with: kernelagent optimize run softmax")
+    return table(
+        ("run", "problem", "workload", "proposer", "trials", "best ms", "state"),
+        [
+            (
+                r["run"],
+                r["problem"],
+                r["workload"],
+                r["proposer"],
+                r["trials"],
+                milliseconds((r["best"] or {}).get("time_ms")),
+                _state(r),
+            )
+            for r in records
+        ],
+    )
+
+
+def _state(record: dict[str, Any]) -> str:
+    return f"finished: {record['stop_reason']}" if record["finished"] else "can be resumed"
+
+
+@runs.command()
+@click.argument("run_id", metavar="RUN")
+@json_option
+def show(run_id: str, as_json: bool) -> None:
+    """The trials of RUN, what each changed and how it ended."""
+    from ..agent.events import read_events
+    from ..agent.outcome import result_record
+    from ..views.summary import Board
+
+    folder = _folder(run_id)
+    events = read_events(folder)
+    board = Board()
+    for event in events:
+        board.take(event)
+    if as_json:
+        return print_json({"result": result_record(events), "trials": board.trials, "folder": str(folder)})
+    click.echo(f"{board.run}: {board.problem} {board.workload} on {board.chip}, proposer {board.proposer}\n")
+    table(
+        ("trial", "status", "ms", "change"),
+        [
+            (t["number"], t["status"], milliseconds(t["time_ms"]), board.notes.get(t["number"], ""))
+            for t in board.trials
+        ],
+    )
+    best = folder / "best.tile"
+    if best.exists():
+        click.echo(f"\n{best}:\n\n{best.read_text(encoding='utf-8')}")
+    return None
+
+
+@runs.command()
+@click.argument("first")
+@click.argument("second")
+def diff(first: str, second: str) -> None:
+    """How the best kernels of two runs differ, and their times."""
+    folders = [_folder(name) for name in (first, second)]
+    texts = [
+        (f / "best.tile").read_text(encoding="utf-8").splitlines(keepends=True) if (f / "best.tile").exists() else []
+        for f in folders
+    ]
+    for folder in folders:
+        best = (_record(folder) or {}).get("best") or {}
+        click.echo(f"{folder.name}: {milliseconds(best.get('time_ms'))} ms, {best.get('status', 'no kernel')}")
+    click.echo("".join(difflib.unified_diff(*texts, fromfile=folders[0].name, tofile=folders[1].name)), nl=False)
