@@ -12,17 +12,16 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
+from kernelagent.harness.correctness import judge
+from kernelagent.harness.inputs import InputKey, InputSet
+from kernelagent.harness.lock import Notify
+from kernelagent.harness.memory import POISONS, Arena
+from kernelagent.harness.problem_source import source_of
+from kernelagent.harness.process import Worker, WorkerFailure, WorkerOptions
+from kernelagent.harness.records import Timing
+from kernelagent.harness.subject import Subject, flush_arena
+from kernelagent.harness.timing import TimingPlan, interleave
 from kernelagent.problems.problem import Problem
-
-from .correctness import judge
-from .inputs import InputSet
-from .lock import Notify
-from .memory import POISONS, Arena
-from .problem_source import source_of
-from .process import Worker, WorkerFailure, WorkerOptions
-from .records import Timing
-from .subject import Subject
-from .timing import TimingPlan, interleave
 
 NAMES = ("numpy", "torch_eager", "torch_compile")
 COMPILE_TIMEOUT_S = 180.0
@@ -139,3 +138,23 @@ def unavailable(problem: Problem, name: str) -> str | None:
 def default_threads() -> int:
     """As many threads as CPUs this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def measure_baselines(
+    problem: Problem, workload: str | None = None, names: Sequence[str] = NAMES, budget_s: float = 1.0,
+    threads: int | None = None, seed: int = 0, notify: Notify | None = None,
+) -> list[BaselineResult]:  # fmt: skip
+    """Time the baselines of a problem by themselves, in workers of their own that end with the call.
+
+    `torch_compile` compiles for seconds to minutes before its first time: ask for it apart where that matters.
+    """
+    name = workload or problem.workloads[0].name
+    sets = [InputSet(problem, InputKey(name, seed + i)) for i in range(2)]
+    baselines = Baselines(problem, threads or default_threads(), flush_arena())
+    try:
+        return baselines.measure(names, sets, TimingPlan(budget_s * 1e3), notify)
+    finally:
+        baselines.close()
+        baselines.flush.close()
+        for inputs in sets:
+            inputs.close()

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
+from kernelagent.harness.oracle import Expected
 from kernelagent.problems.dtypes import is_float, numpy_dtype
-
-from .oracle import Expected
+from numpy.typing import NDArray
 
 _CHUNK = 1 << 16
 """Elements compared at once: the temporaries stay in the cache."""

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+from kernelagent.harness.comparison import Comparison, compare, element_name, others
+from kernelagent.harness.inputs import InputSet
+from kernelagent.harness.memory import POISONS
+from kernelagent.harness.records import Status
 from numpy.typing import NDArray
-
-from .comparison import Comparison, compare, element_name, others
-from .inputs import InputSet
-from .memory import POISONS
-from .records import Status
 
 Outputs = dict[str, NDArray[Any]]
 

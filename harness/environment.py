@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .caches import available_cpus, last_level_cache_bytes
+from kernelagent.harness.caches import available_cpus, last_level_cache_bytes
 
 _PACKAGES = ("numpy", "torch", "ml_dtypes", "kernelagent")
 

@@ -7,14 +7,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from kernelagent.harness.comparison import element_name
+from kernelagent.harness.memory import PAGE, Arena, plan
+from kernelagent.harness.oracle import Expected, expect
+from kernelagent.problems.problem import Problem, Workload
 from numpy.typing import NDArray
 
 from kernelagent import problems
-from kernelagent.problems.problem import Problem, Workload
-
-from .comparison import element_name
-from .memory import PAGE, Arena, plan
-from .oracle import Expected, expect
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import ctypes
 import os
 from collections.abc import Iterable
 
-from . import syscalls
+from kernelagent.harness import syscalls
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _VERSION_FLAG = 1

@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from kernelagent.problems.dtypes import numpy_dtype
+from numpy.typing import NDArray
 
 PAGE = 4096
 GUARD = PAGE

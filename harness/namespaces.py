@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from . import syscalls
+from kernelagent.harness import syscalls
 
 
 def enter() -> None:

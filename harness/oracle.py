@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from kernelagent import problems
 from kernelagent.problems.dtypes import is_float, numpy_dtype, unit_roundoff
 from kernelagent.problems.problem import Problem, Workload
 from kernelagent.problems.sizes import evaluate
+from numpy.typing import NDArray
+
+from kernelagent import problems
 
 UNIT = 2.0**-24
 """Rounding unit of the f32 accumulator that the language prescribes."""

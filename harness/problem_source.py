@@ -6,8 +6,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from kernelagent import problems
 from kernelagent.problems.problem import Problem
+
+from kernelagent import problems
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -15,12 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from . import bubblewrap, protocol
-from .memory import Arena
-from .sandbox import Level
+from kernelagent.harness import bubblewrap, protocol, rlimits
+from kernelagent.harness.memory import Arena
+from kernelagent.harness.sandbox import Level
 
 START_TIMEOUT_S = 60.0
 _LOG_TAIL = 2000
+_WATCH_MS = 5
+_DYING_S = 5.0
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV")
 _TRUSTED_VARIABLES = ("HOME", "CC", "CXX", "TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME", "USER")
 
@@ -53,8 +56,8 @@ class Worker:
         self.level: Level = "none"
         self.primitives: list[str] = []
         self.missing: list[str] = []
-        self._arena_bytes = 0
-        self._limit_mb: int | None = None
+        self._limit_bytes: int | None = None  # of the address space
+        self._mapped_bytes = 0  # the most that was seen
         self._log = _log_file()
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -73,7 +76,7 @@ class Worker:
         request = {"op": "confine", "readable": list(readable), "memory_bytes": limit}
         answer = self.request(request, timeout_s=START_TIMEOUT_S)
         self.level, self.primitives, self.missing = answer["level"], answer["primitives"], answer["missing"]
-        self._limit_mb = memory
+        self._limit_bytes = answer["limit_bytes"]
 
     def load(self, subject: Mapping[str, Any], timeout_s: float | None = None) -> None:
         self.request({"op": "load", "subject": dict(subject)}, timeout_s=timeout_s)
@@ -81,7 +84,6 @@ class Worker:
     def attach(self, name: str, arena: Arena) -> None:
         """Map a shared arena in the worker under `name`."""
         self.request({"op": "arena", "name": name, "layout": arena.layout()}, [arena.descriptor])
-        self._arena_bytes += arena.nbytes
 
     def bind(self, arena: str, scalars: Mapping[str, float | int | bool], threads: int) -> None:
         self.request({"op": "bind", "arena": arena, "scalars": dict(scalars), "threads": threads})
@@ -110,6 +112,8 @@ class Worker:
         self._channel.settimeout(deadline)
         try:
             protocol.send(self._channel, message, descriptors)
+            if message["op"] == "run" and self._limit_bytes is not None:
+                self._watch_memory(deadline)
             answer, _ = protocol.receive(self._channel)
         except TimeoutError:
             self._fail("TIMEOUT", f"no answer to {message['op']!r} after {deadline:g} s")
@@ -121,7 +125,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        return self._process.returncode is None and self._process.poll() is None
+        return self._process.returncode is None and not _ended(self._process)
 
     def close(self) -> None:
         """Kill the whole process group and wait for it."""
@@ -138,6 +142,14 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _watch_memory(self, deadline_s: float) -> None:
+        """Wait for an answer and note how much the worker maps meanwhile: nothing tells once it is dead."""
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        end = time.monotonic() + deadline_s
+        while not poll.poll(_WATCH_MS) and time.monotonic() < end:
+            self._mapped_bytes = max(self._mapped_bytes, rlimits.mapped_bytes(self._process.pid))
 
     def _spawn(self, channel: int) -> subprocess.Popen[bytes]:
         prefix = bubblewrap.command() if self.options.sandbox == "bubblewrap" else None
@@ -167,22 +179,26 @@ class Worker:
 
     def _describe(self, answer: Mapping[str, Any]) -> str:
         if answer.get("kind") == "memory":
-            return f"memory limit of {self._limit_mb} MiB"
+            return f"memory limit of {self.options.memory_mb} MiB"
         return f"{answer.get('kind')}: {answer.get('message')}"
 
     def _cause_of_death(self) -> str:
-        """What ended the worker, from its exit status, its peak memory and the end of what it printed."""
-        _kill_group_unless_dead(self._process)
-        peak = _reap(self._process)
+        """What ended the worker, from its exit status, what it had mapped and the end of what it printed."""
+        _let_die(self._process)
+        _kill_group(self._process.pid)  # and children it may have left; before reaping, so that the id is still ours
+        self._process.wait()
         code = self._process.returncode
         cause = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
-        if self._near_limit(peak):
-            cause = f"memory limit of {self._limit_mb} MiB ({cause})"
+        if self._near_limit():
+            cause = f"memory limit of {self.options.memory_mb} MiB ({cause})"
         tail = self._log_tail()
         return f"{cause}: {tail}" if tail else cause
 
-    def _near_limit(self, peak_bytes: int) -> bool:
-        return self._limit_mb is not None and peak_bytes > self._arena_bytes + 0.75 * (self._limit_mb << 20)
+    def _near_limit(self) -> bool:
+        """Whether it died in the last quarter of the memory it was given."""
+        if self._limit_bytes is None or self.options.memory_mb is None:
+            return False
+        return self._mapped_bytes > self._limit_bytes - (self.options.memory_mb << 20) // 4
 
     def _log_tail(self) -> str:
         size = os.fstat(self._log).st_size
@@ -196,24 +212,18 @@ def _kill_group(process: int) -> None:
         return  # it is gone already
 
 
-def _kill_group_unless_dead(process: subprocess.Popen[bytes]) -> None:
+def _let_die(process: subprocess.Popen[bytes]) -> None:
     """Give a crashing worker a moment to finish dying by itself, so that the true signal is seen."""
-    deadline = time.monotonic() + 5.0
-    while time.monotonic() < deadline:
-        if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-            return
+    deadline = time.monotonic() + _DYING_S
+    while not _ended(process) and time.monotonic() < deadline:
         time.sleep(0.002)
-    _kill_group(process.pid)
 
 
-def _reap(process: subprocess.Popen[bytes]) -> int:
-    """Collect the ended process; its peak resident memory in bytes."""
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it is dead, without collecting it: its id must stay taken until its group was killed."""
     if process.returncode is not None:
-        return 0
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    _kill_group(process.pid)  # children it may have left
-    return usage.ru_maxrss * (1024 if sys.platform == "linux" else 1)
+        return True
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _log_file() -> int:
@@ -242,4 +252,3 @@ class _Spawner:
 
 
 _SPAWNER = _Spawner()
-

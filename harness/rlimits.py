@@ -21,11 +21,17 @@ def restrict(memory_bytes: int | None) -> None:
         _lower(resource.RLIMIT_AS, mapped_bytes() + memory_bytes)
 
 
-def mapped_bytes() -> int:
-    """Address space of this process now; 0 where the system does not say."""
+def address_space_limit() -> int | None:
+    """The limit of this process in bytes, None for none."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def mapped_bytes(process: int | str = "self") -> int:
+    """Address space of a process now; 0 where the system does not say."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except OSError:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[0]) * resource.getpagesize()
+    except (OSError, IndexError):
         return 0
 
 

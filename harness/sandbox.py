@@ -19,13 +19,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from . import landlock, namespaces, rlimits, seccomp, syscalls
+from kernelagent.harness import landlock, namespaces, rlimits, seccomp, syscalls
 
 Level = Literal["bubblewrap", "userns", "landlock", "rlimits", "none"]
 LEVELS: tuple[Level, ...] = ("bubblewrap", "userns", "landlock", "rlimits", "none")
 
 _SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/bin", "/etc", "/nix", "/sys", "/proc/self",
-                   "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys", "/dev/null", "/dev/urandom")  # fmt: skip
+                   "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys", "/dev/null",
+                   "/dev/urandom")  # fmt: skip
 
 
 class Sandbox:
@@ -80,3 +81,12 @@ def readable_folders(extra: Iterable[str] = ()) -> list[str]:
     package = Path(__file__).resolve().parent.parent
     python = [sys.prefix, sys.base_prefix, *(p for p in sys.path if p and os.path.isdir(p))]
     return list(dict.fromkeys([*_SYSTEM_FOLDERS, *python, str(package), *extra]))
+
+
+def probe() -> Level:
+    """The level that a worker reaches on this machine, found by starting one. Raises WorkerFailure."""
+    from kernelagent.harness.process import Worker, WorkerOptions
+
+    with Worker(WorkerOptions()) as worker:
+        worker.confine()
+        return worker.level

@@ -13,7 +13,7 @@ import platform
 import struct
 from dataclasses import dataclass
 
-from . import syscalls
+from kernelagent.harness import syscalls
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _KILL, _ALLOW, _ERRNO = 0x80000000, 0x7FFF0000, 0x00050000

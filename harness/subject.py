@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-
+from kernelagent.harness.caches import flush_bytes
+from kernelagent.harness.correctness import Finding, examine, judge, same_bits
+from kernelagent.harness.inputs import InputSet
+from kernelagent.harness.memory import Arena, plan
+from kernelagent.harness.process import Worker
 from numpy.typing import NDArray
-
-from .caches import flush_bytes
-from .correctness import Finding, examine, judge, same_bits
-from .inputs import InputSet
-from .memory import Arena, plan
-from .process import Worker
 
 _FLUSH = "flush"
 
@@ -27,7 +25,9 @@ def flush_arena() -> Arena:
 class Subject:
     """A loaded worker. `record` is what `subjects.load` takes; `audited` outputs must keep their accepted bits."""
 
-    def __init__(self, name: str, worker: Worker, record: Mapping[str, Any], flush: Arena, load_timeout_s: float) -> None:
+    def __init__(
+        self, name: str, worker: Worker, record: Mapping[str, Any], flush: Arena, load_timeout_s: float
+    ) -> None:
         self.name = name
         self.worker = worker
         self._flush = flush
@@ -79,5 +79,3 @@ class Subject:
     def close(self) -> None:
         self._accepted.clear()
         self.worker.close()
-
-

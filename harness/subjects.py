@@ -3,7 +3,7 @@
 | kind | record | what it is |
 |---|---|---|
 | cpu_artifact | `artifact` | a compiled candidate (`CpuArtifact.to_dict()`) |
-| shared_object | `path`, `symbol`, `arrays` | a C function taking the named arrays as pointers, then each one's extents |
+| shared_object | `path`, `symbol`, `arrays` | a C function of the arrays (pointers), then all extents |
 | numpy, torch_eager, torch_compile | `problem` | a baseline of a problem, see `ProblemSource` |
 """
 
@@ -80,19 +80,19 @@ def _store(result: Any, outputs: Mapping[str, NDArray[Any]], names: list[str]) -
 
 
 def _torch_eager(record: Mapping[str, Any]) -> Bind:
-    from .torch_subjects import eager
+    from kernelagent.harness.torch_subjects import eager
 
     return eager(_problem(record))
 
 
 def _torch_compile(record: Mapping[str, Any]) -> Bind:
-    from .torch_subjects import compiled
+    from kernelagent.harness.torch_subjects import compiled
 
     return compiled(_problem(record))
 
 
 def _problem(record: Mapping[str, Any]) -> Any:
-    from .problem_source import ProblemSource
+    from kernelagent.harness.problem_source import ProblemSource
 
     return ProblemSource(**record["problem"]).resolve()
 

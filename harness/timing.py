@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-
-from .caches import available_cpus
-from .inputs import InputSet
-from .lock import Notify, timing_lock
-from .memory import POISONS
-from .records import Timing
-from .statistics import Median, median
+from kernelagent.harness.caches import available_cpus
+from kernelagent.harness.inputs import InputSet
+from kernelagent.harness.lock import Notify, timing_lock
+from kernelagent.harness.memory import POISONS
+from kernelagent.harness.records import Timing
+from kernelagent.harness.statistics import Median, median
 
 ROUNDS_IN_BLOCK = 4
 FEWEST_SAMPLES = 6

@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-
+from kernelagent.harness.subjects import Bind, Binding, Run
 from kernelagent.problems.problem import Problem
-
-from .subjects import Bind, Binding, Run
 
 
 def eager(problem: Problem) -> Bind:

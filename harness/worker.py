@@ -13,12 +13,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from . import protocol, syscalls
-from .sandbox import Sandbox, readable_folders
+from kernelagent.harness import protocol, rlimits, syscalls
+from kernelagent.harness.sandbox import Sandbox, readable_folders
 
 if TYPE_CHECKING:
-    from .memory import Arena
-    from .subjects import Bind, Run
+    from kernelagent.harness.memory import Arena
+    from kernelagent.harness.subjects import Bind, Run
 
 
 class Server:
@@ -42,22 +42,27 @@ class Server:
     def do_confine(self, request: dict[str, Any], _: list[int]) -> dict[str, Any]:
         """Close the sandbox. Afterwards `readable` and the system's folders are all that can be opened."""
         self.sandbox.close(readable_folders(request["readable"]), request["memory_bytes"])
-        return {"level": self.sandbox.level, "primitives": self.sandbox.primitives, "missing": self.sandbox.missing}
+        return {
+            "level": self.sandbox.level,
+            "primitives": self.sandbox.primitives,
+            "missing": self.sandbox.missing,
+            "limit_bytes": rlimits.address_space_limit(),
+        }
 
     def do_load(self, request: dict[str, Any], _: list[int]) -> None:
-        from . import subjects
+        from kernelagent.harness import subjects
 
         self.bind_subject = subjects.load(request["subject"])
 
     def do_arena(self, request: dict[str, Any], descriptors: list[int]) -> None:
-        from .memory import Arena, slots_from
+        from kernelagent.harness.memory import Arena, slots_from
 
         arena = Arena(descriptors[0], slots_from(request["layout"]))
         arena.close()
         self.arenas[request["name"]] = arena
 
     def do_bind(self, request: dict[str, Any], _: list[int]) -> None:
-        from .subjects import Binding
+        from kernelagent.harness.subjects import Binding
 
         assert self.bind_subject is not None
         arena = self.arenas[request["arena"]]
@@ -79,7 +84,7 @@ class Server:
         return {"ns": [self._sample(run, request["cpus"]) for _ in range(request["repeats"])]}
 
     def _sample(self, run: Run, cpus: list[int]) -> int:
-        from .caches import flush
+        from kernelagent.harness.caches import flush
 
         flush(self._flush_data(), cpus)
         start = time.perf_counter_ns()
@@ -114,7 +119,7 @@ def main() -> None:
     if options["parent"] not in (0, os.getppid()):
         return  # it died before we asked to die with it
     sandbox = Sandbox(options["sandbox"])
-    from . import subjects  # noqa: F401 - numpy is loaded before memory is limited
+    from kernelagent.harness import subjects  # noqa: F401 - numpy is loaded before memory is limited
 
     serve(socket.socket(fileno=options["channel"]), Server(sandbox))
 

@@ -1,0 +1,47 @@
+"""From a candidate's text to something a worker can load: parse, check, compile. Nothing of it runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kernelagent.harness.options import Options
+from kernelagent.harness.records import Status
+from kernelagent.problems.problem import Problem
+
+
+@dataclass(frozen=True)
+class Built:
+    """`subject` is a record for `subjects.load`; `readable` are the folders that loading it needs.
+
+    `deterministic` False allows two runs to differ in bits (floating atomic additions); each must still be right.
+    """
+
+    subject: Mapping[str, Any]
+    readable: tuple[str, ...] = ()
+    deterministic: bool = True
+    verdict: str = "TESTED"
+    proofs: Mapping[str, int] = field(default_factory=dict)
+    diagnostics: tuple[dict[str, Any], ...] = ()
+    report: tuple[str, ...] = ()
+    artifact: dict[str, Any] | None = None
+
+
+class BuildFailure(Exception):
+    """The text cannot be run: REJECTED, REFUTED or COMPILE_ERROR, with diagnostics and compiler output."""
+
+    def __init__(
+        self, status: Status, detail: str, diagnostics: tuple[dict[str, Any], ...] = (),
+        proofs: Mapping[str, int] | None = None, report: tuple[str, ...] = (),
+    ) -> None:  # fmt: skip
+        self.status: Status = status
+        self.detail = detail
+        self.diagnostics = diagnostics
+        self.proofs = dict(proofs or {})
+        self.report = report
+        super().__init__(f"{status}: {detail}")
+
+
+Build = Callable[[str, Problem, Options], Built]
+"""Raises BuildFailure for whatever is the text's fault."""

@@ -1,0 +1,48 @@
+"""How an evaluation is to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from kernelagent.harness.sandbox import Level
+from kernelagent.problems.problem import Workload
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Speed-of-light time and, if this machine was calibrated, the ceiling from its measured rates."""
+
+    sol_ms: float | None = None
+    ceiling_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """`workloads` are those that are timed (empty: the headline, the problem's first); correctness looks at all.
+
+    `time_budget_s` is spent per timed workload, `timeout_s` is the deadline of a single run, `memory_mb` what a
+    candidate may take on top of its arrays. `seed` None draws one from the system's secret source; it is recorded.
+    `quick` checks the timed, the smallest and the ragged workloads only, without the other distributions.
+    `bounds` come from the caller (by workload name, or a function): this package does not compute them.
+    """
+
+    target: str = "cpu"
+    workloads: tuple[str, ...] = ()
+    seed: int | None = None
+    time_budget_s: float = 0.4
+    relative_width: float = 0.03
+    timing: bool = True
+    baselines: tuple[str, ...] = ()
+    threads: int | None = None
+    memory_mb: int = 2048
+    timeout_s: float = 10.0
+    quick: bool = False
+    sandbox: Level = "bubblewrap"
+    tunables: Mapping[str, int | bool] = field(default_factory=dict)
+    bounds: Mapping[str, Bounds] | Callable[[Workload], Bounds] = field(default_factory=dict)
+
+    def bounds_of(self, workload: Workload) -> Bounds:
+        if callable(self.bounds):
+            return self.bounds(workload)
+        return self.bounds.get(workload.name, Bounds())
