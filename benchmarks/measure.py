@@ -20,7 +20,7 @@ RESULTS = Path(__file__).parent / "results"
 def interleave(
     subjects: Mapping[str, Subject], rounds: int = 25, warmups: int = 3, between: Subject | None = None
 ) -> dict[str, float]:
-    """Median ms of each subject. Every round runs all of them in a new random order; `between` runs untimed before each."""
+    """Median ms of each subject. A round runs all in a new random order; `between` runs untimed before each."""
     samples: dict[str, list[float]] = {name: [] for name in subjects}
     order = list(subjects)
     shuffler = random.Random(0)
@@ -40,12 +40,11 @@ def interleave(
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
     import numpy
-
     from kernelagent.dsl.targets.cpu import features
 
     record = {
-        "cpu": features.cpu_name(),
-        "features": features.detect().name,
+        "cpu": features.detect().model,
+        "features": features.detect().level,
         "threads": threads(),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),

@@ -40,7 +40,7 @@ def _python() -> Finding:
 def _compiler() -> Finding:
     from .dsl.targets.cpu import compiler
 
-    hint = "install gcc or clang (Debian: apt install gcc), set $CC, or pip install ziglang; checks and bounds work without"
+    hint = "install gcc or clang, set $CC, or pip install ziglang; checks and bounds work without"
     try:
         found = compiler.find_compiler()
     except compiler.NoCompiler as lack:
@@ -51,7 +51,8 @@ def _compiler() -> Finding:
 def _cpu() -> Finding:
     from .dsl.targets.cpu import features
 
-    return Finding("CPU", True, True, f"{features.cpu_name()}, {features.detect().name}, {_cores()} cores")
+    found = features.detect()
+    return Finding("CPU", True, True, f"{found.model}, {found.level}, {_cores()} cores")
 
 
 def _cores() -> int:

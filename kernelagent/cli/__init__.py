@@ -7,7 +7,8 @@ import sys
 
 import click
 
-from .. import __version__
+from kernelagent import __version__
+
 from .failures import report_failure
 from .groups import HelpfulGroup
 

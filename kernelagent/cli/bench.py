@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from ..errors import EXIT_WRONG_CANDIDATE
+from kernelagent.errors import EXIT_WRONG_CANDIDATE
+
 from .output import json_option, milliseconds, print_json, progress, table
 
 
@@ -19,8 +20,8 @@ from .output import json_option, milliseconds, print_json, progress, table
 @click.pass_context
 def bench(ctx: click.Context, file: Path, problem: str, workload: str | None, as_json: bool) -> None:
     """Test the kernel text in FILE on every workload of a problem, and time it against the baselines."""
-    from ..api import bench as bench_text
-    from ..dsl.diagnostics import render_all
+    from kernelagent.api import bench as bench_text
+    from kernelagent.dsl.diagnostics import render_all
 
     progress(f"testing and timing {file} on {problem} ...")
     text = file.read_text(encoding="utf-8", errors="replace")
@@ -36,9 +37,8 @@ def bench(ctx: click.Context, file: Path, problem: str, workload: str | None, as
             for note in (result.get("detail"), result.get("suspect")):
                 if note:
                     click.echo(f"{result['name']}: {note}")
-        click.echo(
-            f"{record['status']}; sandbox: {record['sandbox']}; clocks: {record['clocks'].get('state', 'observed, not locked')}"
-        )
+        clocks = record["clocks"].get("state", "observed, not locked")
+        click.echo(f"{record['status']}; sandbox: {record['sandbox']}; clocks: {clocks}")
     ctx.exit(0 if record["status"] in ("PASSED", "INCONCLUSIVE") else EXIT_WRONG_CANDIDATE)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ..errors import EXIT_WRONG_CANDIDATE
+from kernelagent.errors import EXIT_WRONG_CANDIDATE
+
 from .output import json_option, print_json
 
 
@@ -19,8 +20,8 @@ from .output import json_option, print_json
 @click.pass_context
 def check(ctx: click.Context, file: Path, problem: str | None, target: str, quick: bool, as_json: bool) -> None:
     """Parse, type and verify the kernel text in FILE."""
-    from ..api import check as check_text
-    from ..dsl.diagnostics import render_all
+    from kernelagent.api import check as check_text
+    from kernelagent.dsl.diagnostics import render_all
 
     text = file.read_text(encoding="utf-8", errors="replace")
     report = check_text(text, problem=problem, target=target, quick=quick)
@@ -32,8 +33,7 @@ def check(ctx: click.Context, file: Path, problem: str | None, target: str, quic
             click.echo()
         record = report.to_dict()
         for obligation in record["obligations"]:
-            click.echo(
-                f"{obligation['verdict']:15} {obligation['family']:14} line {obligation['line'] or '-'}: {obligation['detail']}"
-            )
+            place = f"line {obligation['line'] or '-'}"
+            click.echo(f"{obligation['verdict']:15} {obligation['family']:14} {place}: {obligation['detail']}")
         click.echo(f"{file}: {'ok' if report.ok else 'wrong'}, {record['verdict']}, {record['seconds']:.2f} s")
     ctx.exit(0 if report.ok else EXIT_WRONG_CANDIDATE)

@@ -56,12 +56,15 @@ def _figures(rates: Rates) -> list[tuple[str, Figure]]:
     return [*named, *([("special", rates.special)] if rates.special else [])]
 
 
-def _row(chip: Chip) -> tuple[str, str, str, str, str, str]:
+def _row(chip: Chip) -> tuple[str, ...]:
     rates = chip.measured or chip.peak
     wide = {**rates.fma, **rates.matrix}
-    cells = (f"{rates.dram.value / 1e9:.0f}", *(_tera(wide.get(t) and wide[t].value) for t in ("f32", "bf16")))
+    cells = [f"{rates.dram.value / 1e9:.0f}", *(_tera(wide.get(dtype)) for dtype in ("f32", "bf16"))]
     return chip.name, chip.title, *cells, "measured" if chip.measured else "datasheet"
 
 
-def _tera(rate: float | None) -> str:
-    return "-" if rate is None else f"{rate / 1e12:.2f}" if rate < 10e12 else f"{rate / 1e12:.0f}"
+def _tera(figure: Figure | None) -> str:
+    if figure is None:
+        return "-"
+    tera = figure.value / 1e12
+    return f"{tera:.2f}" if tera < 10 else f"{tera:.0f}"

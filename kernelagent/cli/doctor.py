@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..errors import EXIT_ENVIRONMENT
+from kernelagent.errors import EXIT_ENVIRONMENT
+
 from .output import json_option, print_json
 
 
@@ -13,7 +14,7 @@ from .output import json_option, print_json
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """What this machine has, what it lacks, and how to get it."""
-    from ..doctor import examine, to_dict
+    from kernelagent.doctor import examine, to_dict
 
     findings = examine()
     record = to_dict(findings)

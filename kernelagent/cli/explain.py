@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..errors import CallError, nearest
+from kernelagent.errors import CallError, nearest
 
 
 @click.command()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ..errors import EXIT_ENVIRONMENT, EXIT_WRONG_CALL, EXIT_WRONG_CANDIDATE, UserError
+from kernelagent.errors import EXIT_ENVIRONMENT, EXIT_WRONG_CALL, EXIT_WRONG_CANDIDATE, UserError
 
 # Exceptions of the lower floors, by class name: importing their modules here would cost start-up time.
 EXIT_CODES = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..errors import nearest
+from kernelagent.errors import nearest
 
 
 class HelpfulGroup(click.Group):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ..errors import CallError, nearest
+from kernelagent.errors import CallError, nearest
+
 from .groups import HelpfulGroup
 from .output import json_option, print_json, table
 
@@ -20,8 +21,7 @@ def kb() -> None:
 
 def _open(base: Path | None):  # type: ignore[no-untyped-def]  # the facade is imported only here
     from kernelagent.knowledge_base import KnowledgeBase
-
-    from ..settings import load_settings
+    from kernelagent.settings import load_settings
 
     return KnowledgeBase(base or load_settings().knowledge_base)
 

@@ -16,8 +16,8 @@ from .output import json_option, print_json
 @json_option
 def leaderboard(html: Path | None, markdown: Path | None, runs: Path | None, as_json: bool) -> None:
     """The best kernels of all runs against bounds and baselines."""
-    from ..reports.leaderboard import collect, to_html, to_json, to_markdown
-    from ..settings import load_settings
+    from kernelagent.reports.leaderboard import collect, to_html, to_json, to_markdown
+    from kernelagent.settings import load_settings
 
     entries = collect(runs or load_settings().runs)
     if html:

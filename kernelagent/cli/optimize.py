@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from ..errors import EXIT_WRONG_CANDIDATE
+from kernelagent.errors import EXIT_WRONG_CANDIDATE
+
 from .groups import HelpfulGroup
 from .output import is_terminal, json_option, milliseconds, print_json
 
@@ -55,9 +56,9 @@ def optimize() -> None:
 @click.option("--seed", type=int, help="Seed of the search.")
 @json_option
 @click.pass_context
-def run(ctx: click.Context, problem: str, as_json: bool, **chosen: Any) -> None:
+def run(ctx: click.Context, /, problem: str, as_json: bool, **chosen: Any) -> None:
     """Optimise PROBLEM: a built-in name or a problem file."""
-    from ..api import optimize as start
+    from kernelagent.api import optimize as start
 
     with _view(as_json) as view:
         result = start(problem, observer=view, **{k: v for k, v in chosen.items() if v is not None})
@@ -70,9 +71,9 @@ def run(ctx: click.Context, problem: str, as_json: bool, **chosen: Any) -> None:
 @options(BUDGET_OPTIONS)
 @json_option
 @click.pass_context
-def resume(ctx: click.Context, run_id: str, as_json: bool, **chosen: Any) -> None:
+def resume(ctx: click.Context, /, run_id: str, as_json: bool, **chosen: Any) -> None:
     """Go on with an interrupted RUN (its id, the beginning of it, a folder, or `last`)."""
-    from ..api import resume as go_on
+    from kernelagent.api import resume as go_on
 
     with _view(as_json) as view:
         result = go_on(run_id, observer=view, **{k: v for k, v in chosen.items() if v is not None})
@@ -82,10 +83,10 @@ def resume(ctx: click.Context, run_id: str, as_json: bool, **chosen: Any) -> Non
 def _view(as_json: bool) -> Any:
     """Redrawn in place on a terminal; plain lines for pipes and `--json`."""
     if is_terminal() and not as_json:
-        from ..views.live import LiveView
+        from kernelagent.views.live import LiveView
 
         return LiveView()
-    from ..views.plain import PlainView
+    from kernelagent.views.plain import PlainView
 
     return PlainView()
 

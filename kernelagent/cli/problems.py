@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from ..errors import EXIT_WRONG_CANDIDATE, CallError
+from kernelagent.errors import EXIT_WRONG_CANDIDATE, CallError
+
 from .groups import HelpfulGroup
 from .output import json_option, print_json, table
 

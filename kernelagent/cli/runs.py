@@ -18,15 +18,15 @@ def runs() -> None:
 
 
 def _folder(name: str) -> Path:
-    from ..agent.run import run_folder
-    from ..settings import load_settings
+    from kernelagent.agent.run import run_folder
+    from kernelagent.settings import load_settings
 
     return run_folder(load_settings().runs, name)
 
 
 def _record(folder: Path) -> dict[str, Any] | None:
-    from ..agent.events import read_events
-    from ..agent.outcome import result_record
+    from kernelagent.agent.events import read_events
+    from kernelagent.agent.outcome import result_record
 
     return result_record(read_events(folder))
 
@@ -35,7 +35,7 @@ def _record(folder: Path) -> dict[str, Any] | None:
 @json_option
 def list_runs(as_json: bool) -> None:
     """Every run, newest last."""
-    from ..settings import load_settings
+    from kernelagent.settings import load_settings
 
     folders = sorted(load_settings().runs.glob("*/events.jsonl"), key=lambda p: p.stat().st_mtime)
     records = [record for path in folders if (record := _record(path.parent))]
@@ -69,9 +69,9 @@ def _state(record: dict[str, Any]) -> str:
 @json_option
 def show(run_id: str, as_json: bool) -> None:
     """The trials of RUN, what each changed and how it ended."""
-    from ..agent.events import read_events
-    from ..agent.outcome import result_record
-    from ..views.summary import Board
+    from kernelagent.agent.events import read_events
+    from kernelagent.agent.outcome import result_record
+    from kernelagent.views.summary import Board
 
     folder = _folder(run_id)
     events = read_events(folder)
@@ -99,12 +99,13 @@ def show(run_id: str, as_json: bool) -> None:
 @click.argument("second")
 def diff(first: str, second: str) -> None:
     """How the best kernels of two runs differ, and their times."""
-    folders = [_folder(name) for name in (first, second)]
-    texts = [
-        (f / "best.tile").read_text(encoding="utf-8").splitlines(keepends=True) if (f / "best.tile").exists() else []
-        for f in folders
-    ]
+    folders = _folder(first), _folder(second)
     for folder in folders:
         best = (_record(folder) or {}).get("best") or {}
         click.echo(f"{folder.name}: {milliseconds(best.get('time_ms'))} ms, {best.get('status', 'no kernel')}")
-    click.echo("".join(difflib.unified_diff(*texts, fromfile=folders[0].name, tofile=folders[1].name)), nl=False)
+    before, after = (_lines(folder / "best.tile") for folder in folders)
+    click.echo("".join(difflib.unified_diff(before, after, folders[0].name, folders[1].name)), nl=False)
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..errors import CallError, nearest
+from kernelagent.errors import CallError, nearest
+
 from .output import json_option, milliseconds, print_json, table
 
 

@@ -67,8 +67,8 @@ def collect(runs: Path) -> list[Entry]:
 
 def read_run(folder: Path) -> Entry | None:
     """The entry of one run folder, from its events alone; None where nothing was evaluated yet."""
-    from ..agent.events import read_events
-    from ..agent.outcome import result_record
+    from kernelagent.agent.events import read_events
+    from kernelagent.agent.outcome import result_record
 
     path = folder / "events.jsonl"
     if not path.exists():
@@ -142,7 +142,8 @@ def to_json(entries: Iterable[Entry]) -> dict[str, Any]:
 def to_markdown(entries: Iterable[Entry]) -> str:
     """One table; the columns say which machine, which rival and how far from the bound."""
     lines = [
-        "| problem | workload | chip | best ms | bound ms | of bound | vs seed | vs numpy | vs torch | status | advice |",
+        "| problem | workload | chip | best ms | bound ms | of bound | vs seed | vs numpy | vs torch | status "
+        "| advice |",
         "|---|---|---|---:|---:|---:|---:|---:|---:|---|---|",
     ]
     lines += [_markdown_row(entry) for entry in best_entries(entries)]

@@ -31,7 +31,8 @@ class PlainView:
     def _line(self, event: Event, before: float | None) -> str | None:
         match event["kind"]:
             case "run-started":
-                return f"run {event['run']}: {event['problem']} {event['workload']} on {event['chip']}, proposer {event['proposer']}"
+                where = f"{event['problem']} {event['workload']} on {event['chip']}"
+                return f"run {event['run']}: {where}, proposer {event['proposer']}"
             case "bound":
                 return f"bound: {_bound(event['sol'], 'sol')}; {_bound(event['ceiling'], 'ceiling of this machine')}"
             case "baseline":
