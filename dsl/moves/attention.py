@@ -94,9 +94,9 @@ def _term(source: Source, node: ast.expr) -> str:
 def skip_masked_tiles(text: str, kernel: str | None = None) -> str:
     """Stop the loop where every later tile is wholly masked: causal attention does half the work.
 
-    Rows of the tile stand at E .. E + BM - 1, so a key at or beyond E + BM is masked for all of them: s = -inf, its
-    exponential is 0 and the running maximum stays. Required: the scores feed nothing but `max` and exp(s - ...), hence
-    the skipped iterations would have added zeros.
+    Sound because rows of the tile stand at E .. E + BM - 1, so a key at or beyond E + BM is masked for all of them:
+    s = -inf, its exponential is 0 and the running maximum stays. Required: the scores feed nothing but `max` and
+    exp(s - ...), hence the skipped iterations would have added zeros.
     """
     source = read(text)
     masked = _find(source, kernel)
@@ -127,9 +127,9 @@ def _require_softmax_use(masked: Masked) -> None:
 def split_masked_tiles(text: str, kernel: str | None = None) -> str:
     """Run the tiles below the diagonal without a mask, then the others with it.
 
-    Keys j .. j + BN - 1 are visible to every row of the tile when j + BN <= E + 1; there `where` returns its second
-    operand unchanged. The loops cover the same tiles in the same order: the first up to (E + 1) // BN * BN, a multiple
-    of the step, the second from there.
+    Sound because keys j .. j + BN - 1 are visible to every row of the tile when j + BN <= E + 1; there `where` returns
+    its second operand unchanged. The loops cover the same tiles in the same order: the first up to (E + 1) // BN * BN,
+    a multiple of the step, the second from there.
     """
     source = read(text)
     masked = _find(source, kernel)

@@ -116,8 +116,8 @@ def pair_at(source: Source, pair: int, kernel: str | None) -> Neighbours:
 def merge_loops(text: str, pair: int = 0, kernel: str | None = None) -> str:
     """Run two neighbouring loops over the same range as one, so that shared loads happen once.
 
-    Sound by `require_mergeable`: neither body sees the other's results, so each carried value goes through the same
-    sequence of updates as before, bit for bit.
+    Sound because, by `require_mergeable`, neither body sees the other's results, so each carried value goes through the
+    same sequence of updates as before, bit for bit.
     """
     source = read(text)
     found = pair_at(source, pair, kernel)
@@ -151,9 +151,9 @@ def _pipelines(function: ast.FunctionDef) -> list[ast.For]:
 def split_reduction(text: str, loop: str, kernel: str | None = None) -> str:
     """Sum into two independent accumulators, for two chains in flight instead of one.
 
-    Even tiles go to the first and odd tiles to the second; their sum regroups one sum. Sound where every update is
-    `a += sum(...)` or `a += mma(...)` of tiles loaded along the loop's axis from 0 to its end: the odd tile beyond an
-    odd count lies wholly outside its views, is void, and adds nothing. Refused where `fill` would revive it.
+    Even tiles go to the first and odd tiles to the second; their sum regroups one sum. Sound because every update must
+    be `a += sum(...)` or `a += mma(...)` of tiles loaded along the loop's axis from 0 to its end: the odd tile beyond
+    an odd count lies wholly outside its views, is void, and adds nothing. Refused where `fill` would revive it.
     """
     source = read(text)
     for function in named(source, kernel):

@@ -40,7 +40,7 @@ def whole_row(text: str, size: int, kernel: str | None = None) -> str:
 
     The tile of the row loops becomes `size` wide. Under `if C <= BC:` each loop has exactly one iteration, at 0, so its
     body stands there once with 0 for the variable, and equal loads are named once; the other arm is the text as it was.
-    Sound for every C: a tail inside the tile is void, and zero columns store nothing in either arm.
+    Sound because this holds for every C: a tail inside the tile is void, and zero columns store nothing in either arm.
     """
     step = _row_loops(read(text), kernel)[2]
     widened = set_tunable(text, step, size, kernel)
