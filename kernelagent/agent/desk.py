@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..knowledge_base import KnowledgeBase, KnowledgeBaseError
-from ..knowledge_base.records import Trial
-from ..problems.problem import Problem, Workload
-from ..proposers.base import Context, Failed, Proposal, Proposer
-from ..redact import Redactor
+from kernelagent.knowledge_base import KnowledgeBase, KnowledgeBaseError
+from kernelagent.knowledge_base.records import Trial
+from kernelagent.problems.problem import Problem, Workload
+from kernelagent.proposers.base import Context, Failed, Proposal, Proposer
+from kernelagent.redact import Redactor
+
 from .budget import Spent
 from .events import Event, EventLog
 from .features import Features, Signature, features, op_classes, signature

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import CallError
-from ..redact import Redactor
+from kernelagent.errors import CallError
+from kernelagent.redact import Redactor
 
 VERSION = 1
 LOG_NAME = "events.jsonl"

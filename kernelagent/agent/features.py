@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..problems.problem import Problem, Workload
+from kernelagent.problems.problem import Problem, Workload
 
 Features = dict[str, float | str]
 Regime = Literal["near", "between", "far", "launch"]

@@ -19,8 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
-from ..dsl.diagnostics import Diagnostic
-from ..proposers.base import Failed, Proposal, ProposerExhausted
+from kernelagent.dsl.diagnostics import Diagnostic
+from kernelagent.proposers.base import Failed, Proposal, ProposerExhausted
+
 from .desk import Desk
 from .laboratory import timing_record
 from .steering import Decision, decide

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from ..dsl.diagnostics import Diagnostic, Span
-from ..harness.records import Evaluation, Timing
+from kernelagent.dsl.diagnostics import Diagnostic, Span
+from kernelagent.harness.records import Evaluation, Timing
+
 from .events import Event, RunError
 
 Report = dict[str, Any]

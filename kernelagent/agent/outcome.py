@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..knowledge_base.records import Trial
+from kernelagent.knowledge_base.records import Trial
+
 from .events import Event
 from .state import RunState, replay_state
 from .trials import COUNTS
@@ -83,7 +84,7 @@ def _best(state: RunState) -> dict[str, Any] | None:
         return None
     time_ms = _compared(state).get(trial.text_sha, trial.time_ms)
     evaluation = (state.facts.get(trial.id) or {}).get("evaluation") or {}
-    measured = next((w for w in evaluation.get("workloads", ()) if w["name"] == trial.workload), {})
+    measured: Mapping[str, Any] = next((w for w in evaluation.get("workloads", ()) if w["name"] == trial.workload), {})
     ceiling_ms = state.ceiling_ms
     return {
         "sha": trial.text_sha,

@@ -22,12 +22,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from .. import __version__
-from ..errors import CallError
-from ..knowledge_base import KnowledgeBase
-from ..problems.problem import Problem, Workload
-from ..proposers.base import ModelError, Proposer
-from ..redact import Redactor
+from kernelagent import __version__
+from kernelagent.errors import CallError
+from kernelagent.knowledge_base import KnowledgeBase
+from kernelagent.problems.problem import Problem, Workload
+from kernelagent.proposers.base import ModelError, Proposer
+from kernelagent.redact import Redactor
+
 from .budget import Budget
 from .desk import Desk
 from .events import LOG_NAME, EventLog, Observer, RunError, locked, read_events

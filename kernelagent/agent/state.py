@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from ..knowledge_base.records import Trial
-from ..proposers.base import Proposal
+from kernelagent.knowledge_base.records import Trial
+from kernelagent.proposers.base import Proposal
+
 from .budget import Budget, Spent
 from .events import Event
 from .steering import Policy, Progress
@@ -38,7 +39,7 @@ class RunState:
     comparison: Mapping[str, Any] | None = None
     stop: Mapping[str, Any] | None = None
     finished: Mapping[str, Any] | None = None
-    spent: Spent = Spent()
+    spent: Spent = field(default_factory=Spent)
     last_at: str = ""
 
     @property

@@ -8,9 +8,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ..harness.records import Evaluation
-from ..knowledge_base.records import Trial, identified
-from ..proposers.base import Proposal
+from kernelagent.harness.records import Evaluation
+from kernelagent.knowledge_base.records import Trial, identified
+from kernelagent.proposers.base import Proposal
+
 from .texts import sha
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from ..errors import EnvironmentLack
-from ..knowledge_base.records import Lead, Suggestion, Trial
-from ..problems.problem import Problem, Workload
+from kernelagent.errors import EnvironmentLack
+from kernelagent.knowledge_base.records import Lead, Suggestion, Trial
+from kernelagent.problems.problem import Problem, Workload
 
 
 class ProposerExhausted(Exception):

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..agent.events import Event, RunError, read_events
+from kernelagent.agent.events import Event, RunError, read_events
+
 from .base import Context, Proposal, ProposerExhausted
 
 
