@@ -145,11 +145,14 @@ def retrieve(
     """
     log = sorted({t.id: t for t in trials}.values(), key=lambda t: t.id)
     statistics = {(g.technique, g.bottleneck): g for g in gains(log)}
+    tried: dict[str, list[Trial]] = {}
+    for trial in log:
+        tried.setdefault(trial.technique or "", []).append(trial)
     ranked: list[tuple[float, Suggestion]] = []
     for technique in techniques:
         if not applies(technique, state):
             continue
-        evidence = _evidence(technique, log, state)
+        evidence = _evidence(tried.get(technique.name, []), state)
         gain = statistics.get((technique.name, state.bottleneck))
         suggestion = _suggestion(technique, evidence, gain, state)
         ranked.append((suggestion.expected_log_gain + _exploration(technique.name, evidence.weight, seed), suggestion))
@@ -183,10 +186,8 @@ def prior(technique: Technique, state: State) -> float:
     return claimed if fits else claimed * OFF_BOTTLENECK
 
 
-def _evidence(technique: Technique, log: Sequence[Trial], state: State) -> _Evidence:
-    found = [
-        (weight(t, state), gain, t) for t in log if t.technique == technique.name and (gain := outcome(t)) is not None
-    ]
+def _evidence(tried: Sequence[Trial], state: State) -> _Evidence:
+    found = [(weight(t, state), gain, t) for t in tried if (gain := outcome(t)) is not None]
     weighted = [(w, gain, t) for w, gain, t in found if w > 0]
     weighted.sort(key=lambda entry: (-entry[0] * max(entry[1], 0.0), entry[2].id))
     return _Evidence(

@@ -54,10 +54,16 @@ def gain_over_seed(trial: Trial, log: Mapping[str, Trial]) -> float | None:
     return math.fsum(known) if steps and len(known) == len(steps) else None
 
 
+def _steps(trial: Trial, log: Mapping[str, Trial]) -> tuple[Step, ...]:
+    """The recorded actions of a lineage; a text taken over from the base whole has none of its own."""
+    acted = [t for t in lineage(trial, log) if t.technique is not None or t.move is not None]
+    return tuple(Step(t.technique, t.move, t.move_arguments) for t in acted)
+
+
 def _lead(entries: list[tuple[float, float, Trial]], log: Mapping[str, Trial]) -> Lead:
     total = math.fsum(near for near, _, _ in entries)
     mean = math.fsum(near * gain for near, gain, _ in entries) / (total + 0.25)
     _, _, best = max(entries, key=lambda entry: (entry[0] * entry[1], entry[2].id))
-    steps = tuple(Step(t.technique, t.move, t.move_arguments) for t in lineage(best, log) if t.parent is not None)
+    steps = max((_steps(t, log) for _, _, t in entries), key=len)
     workloads = tuple(sorted({t.workload for _, _, t in entries}))
     return Lead(best.text, best.text_sha, mean, max(n for n, _, _ in entries), workloads, best.id, steps)
