@@ -33,7 +33,8 @@ def _names(problem: Problem) -> Iterator[Finding]:
         yield error("no-outputs", "there is no output", "add a Tensor to outputs")
     if not problem.inputs:
         yield error("no-inputs", "there is no input", "a kernel without inputs has a constant answer")
-    used = Counter(x.name for x in (*problem.inputs, *problem.outputs, *problem.scalars))
+    tensors = [t.name for t in (*problem.inputs, *problem.outputs)]
+    used = Counter([*tensors, *(s.name for s in problem.scalars)])
     for name in (n for n, count in used.items() if count > 1):
         yield error("name-twice", f"{name!r} names {used[name]} tensors or scalars", "parameters are bound by name")
 

@@ -70,11 +70,11 @@ def integers(rng: Generator, shape: Shape, low: int = -1024, high: int = 1024) -
 
 def rotary_cos(_rng: Generator, shape: Shape, base: float = 10000.0) -> NDArray[Any]:
     """cos(position * base**(-p / P)) for a (positions, P) table."""
-    return np.cos(_angles(shape, base))
+    return np.asarray(np.cos(_angles(shape, base)))
 
 
 def rotary_sin(_rng: Generator, shape: Shape, base: float = 10000.0) -> NDArray[Any]:
-    return np.sin(_angles(shape, base))
+    return np.asarray(np.sin(_angles(shape, base)))
 
 
 def _angles(shape: Shape, base: float) -> NDArray[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 ERF_STEP = 64  # grid points per unit; the Taylor polynomial of degree 6 then errs by less than 1e-16
@@ -65,9 +66,7 @@ def _root(xp: Any) -> str:
 
 def _by_module(xp: Any, name: str, x: Any) -> Any:
     if _root(xp) == "cupy":
-        from cupyx.scipy import special
-
-        return getattr(special, name)(x)
+        return getattr(import_module("cupyx.scipy.special"), name)(x)
     return _numpy_pieces(_erf_piece, x)
 
 

@@ -1,4 +1,4 @@
-"""Is a problem worth solving? Its declarations, reference, tolerance and seed are checked, degenerate cases included."""
+"""Is a problem worth solving? Its declarations, reference, tolerance and seed, degenerate cases included."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class Namespace:
         shape = _broadcast(mask.shape, *(v.shape for v in values))
         dtype = promote((a, b))
         known_mask = mask.value is not None
-        picked = Fraction(int(np.count_nonzero(mask.value)), max(1, mask.size)) if known_mask else WHOLE
+        picked = Fraction(int(np.count_nonzero(mask.value)), max(1, mask.size)) if mask.value is not None else WHOLE
         dead = b if known_mask and not isinstance(b, TracedArray) else None
         work = Work() if known_mask else pointwise("where", math.prod(shape), dtype)
         operands = values if known_mask else [*values, mask]
@@ -323,7 +323,7 @@ class Namespace:
         """Compute an operation on constants; None if an operand is not known or the result is too large."""
         if any(isinstance(o, TracedArray) and o.value is None for o in operands):
             return None
-        values = [o.value if isinstance(o, TracedArray) else o for o in operands]
+        values: list[Any] = [o.value if isinstance(o, TracedArray) else o for o in operands]
         if math.prod(_broadcast(*(np.shape(v) for v in values))) > FOLD_LIMIT or not hasattr(np, word):
             return None
         with np.errstate(all="ignore"):
