@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from kernelagent.harness import bubblewrap, protocol, rlimits
@@ -148,8 +149,9 @@ class Worker:
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
         end = time.monotonic() + deadline_s
+        worker = _innermost(self._process.pid)
         while not poll.poll(_WATCH_MS) and time.monotonic() < end:
-            self._mapped_bytes = max(self._mapped_bytes, rlimits.mapped_bytes(self._process.pid))
+            self._mapped_bytes = max(self._mapped_bytes, rlimits.mapped_bytes(worker))
 
     def _spawn(self, channel: int) -> subprocess.Popen[bytes]:
         prefix = bubblewrap.command() if self.options.sandbox == "bubblewrap" else None
@@ -187,8 +189,7 @@ class Worker:
         _let_die(self._process)
         _kill_group(self._process.pid)  # and children it may have left; before reaping, so that the id is still ours
         self._process.wait()
-        code = self._process.returncode
-        cause = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+        cause = _exit_cause(self._process.returncode, wrapped=self.level == "bubblewrap")
         if self._near_limit():
             cause = f"memory limit of {self.options.memory_mb} MiB ({cause})"
         tail = self._log_tail()
@@ -210,6 +211,22 @@ def _kill_group(process: int) -> None:
         os.killpg(process, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         return  # it is gone already
+
+
+def _innermost(process: int) -> int:
+    """The process itself, or the last descendant where a sandbox program stands in between."""
+    try:
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except OSError:
+        return process
+    return _innermost(int(children[0])) if children else process
+
+
+def _exit_cause(code: int, wrapped: bool) -> str:
+    """The signal or exit code in words; a wrapper process reports a signal as 128 + its number."""
+    number = -code if code < 0 else code - 128 if wrapped else 0
+    known = {int(s): s.name for s in signal.Signals}
+    return known.get(number, f"exit code {code}")
 
 
 def _let_die(process: subprocess.Popen[bytes]) -> None:
