@@ -25,6 +25,9 @@ OP_CLASSES = (
 )
 """Classes that techniques name; a problem belongs to those among its tags."""
 
+_SAME = {"pointwise": "elementwise", "layout": "transpose"}
+"""Tags of problems that techniques call otherwise."""
+
 NEAR = 1.25
 """Up to this many times the ceiling a kernel is limited by the resource that the bound names."""
 FAR = 4.0
@@ -59,6 +62,7 @@ def op_classes(problem: Problem) -> tuple[str, ...]:
     tags = set(problem.tags)
     if tags & {"softmax", "normalisation", "reduction", "norm"}:
         tags.add("row-reduction")
+    tags |= {_SAME[tag] for tag in tags if tag in _SAME}
     return tuple(c for c in OP_CLASSES if c in tags)
 
 
