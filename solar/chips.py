@@ -111,9 +111,12 @@ class Chip:
 
 
 def chip_names() -> tuple[str, ...]:
-    """Chips that ship, then those calibrated on this machine, then "this"."""
+    """Chips that ship, then the calibrated ones; "this" when this machine is not among them."""
+    from kernelagent.solar.cpu import this_cpu
+
     folders = (BUILT_IN, calibrated_chips())
-    return (*(p.stem for folder in folders for p in sorted(folder.glob("*.toml"))), "this")
+    found = tuple(p.stem for folder in folders for p in sorted(folder.glob("*.toml")))
+    return found if this_cpu().slug in found else (*found, "this")
 
 
 def load_chip(name: str) -> Chip:
