@@ -4,10 +4,10 @@ A move edits the text at the places its syntax tree names and leaves the rest al
 `MoveError` where it does not apply. One family a file; the docstring of each says why it is sound.
 """
 
-from . import attention, fission, grid, loops, passes, policy, rows, tunables, values
+from . import attention, fission, grid, loops, moments, passes, policy, rows, tunables, values
 from .registry import Arguments, Move, applicable, apply, get, names
 from .source import MoveError
 
-FAMILIES = (attention, fission, grid, loops, passes, policy, rows, tunables, values)
+FAMILIES = (attention, fission, grid, loops, moments, passes, policy, rows, tunables, values)
 
 __all__ = ["FAMILIES", "Arguments", "Move", "MoveError", "applicable", "apply", "get", "names"]

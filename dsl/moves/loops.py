@@ -100,7 +100,8 @@ def body_text(source: Source, body: Sequence[ast.stmt], edits: Sequence[Edit] = 
     return text if text.endswith("\n") else text + "\n"
 
 
-def _propose_pairs(source: Source) -> Iterator[Arguments]:
+def propose_pairs(source: Source) -> Iterator[Arguments]:
+    """Every pair of neighbouring loops, by number within its kernel."""
     for function in functions(source, "kernel"):
         yield from ({"pair": n, "kernel": function.name} for n, _ in enumerate(neighbours(function)))
 
@@ -112,7 +113,7 @@ def pair_at(source: Source, pair: int, kernel: str | None) -> Neighbours:
     return found[pair]
 
 
-@move(_propose_pairs)
+@move(propose_pairs)
 def merge_loops(text: str, pair: int = 0, kernel: str | None = None) -> str:
     """Run two neighbouring loops over the same range as one, so that shared loads happen once.
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 
-from .loops import Neighbours, body_text, neighbours, outside, pair_at, stored
+from .loops import Neighbours, body_text, outside, pair_at, propose_pairs
 from .loops import merged as merge_text
-from .registry import Arguments, move
+from .registry import move
 from .source import (
     Edit,
     MoveError,
@@ -18,24 +17,16 @@ from .source import (
     called,
     extract,
     fresh,
-    functions,
     read,
     reads,
     renamed,
-    same,
-    target_names,
 )  # fmt: skip
 
 LOWEST = "-3.4e38"
 """Stands for -inf as a start of a running maximum: exp(-inf - -inf) is NaN, and no f32 logit lies below."""
 
 
-def _propose_pairs(source: Source) -> Iterator[Arguments]:
-    for function in functions(source, "kernel"):
-        yield from ({"pair": n, "kernel": function.name} for n, _ in enumerate(neighbours(function)))
-
-
-@move(_propose_pairs)
+@move(propose_pairs)
 def fuse_passes(text: str, pair: int = 0, kernel: str | None = None) -> str:
     """Online softmax: find the row maximum and the sum of exponentials in one pass instead of two.
 
@@ -152,106 +143,3 @@ def _finite_start(fused: str, source: Source, pair: Neighbours, maximum: str) ->
         raise MoveError(f"{maximum} starts at {initial}")
     start, end = source.start(value.args[1]), source.end(value.args[1])
     return fused[:start] + (LOWEST if initial == "-inf" else initial) + fused[end:]
-
-
-@move(_propose_pairs)
-def fuse_moments(text: str, pair: int = 0, kernel: str | None = None) -> str:
-    """Find a row's sum and its centred sum of squares in one pass, merging tile moments as Chan et al. (1979) do.
-
-    Sound because sum((x - mean)^2) over two groups is the sum within each, around its own mean, plus
-    (difference of means)^2 * n1 * n2 / (n1 + n2). Unlike sum(x^2) - n * mean^2 it does not cancel.
-    """
-    source = read(text)
-    found = pair_at(source, pair, kernel)
-    moments = _moments(source, found)
-    first = found.first.body[0]
-    indent = source.indent(first)
-    names = {k: fresh(source, k) for k in ("part", "count", "part_mean", "shift")}
-    part, count, part_mean, shift = names.values()
-    loop = source.segment(found.first.target)
-    lines = [
-        *moments.setup,
-        f"{part} = {moments.row_sum}",
-        f"{count} = minimum({moments.step}, {moments.end} - {loop})",
-        f"{part_mean} = {part} / {count}",
-        f"{shift} = {part_mean} - {moments.total} / maximum({loop}, 1)",
-        f"{moments.centred} = {moments.element} - {part_mean}[:, None]",
-        f"{moments.squares} += {moments.square_sum} + {shift} * {shift} * {loop} * {count} / ({loop} + {count})",
-        f"{moments.total} += {part}",
-    ]
-    return _replace_moments(source, found, moments, "".join(f"{indent}{line}\n" for line in lines))
-
-
-class _Moments:
-    """Texts of the parts of the two loops."""
-
-    def __init__(self, source: Source, total: str, row_sum: ast.Call, squares: str, square_sum: ast.expr,
-                 centred: str, element: ast.expr, mean: ast.stmt) -> None:  # fmt: skip
-        self.total, self.squares, self.centred = total, squares, centred
-        self.row_sum, self.square_sum = source.segment(row_sum), source.segment(square_sum)
-        self.element, self.mean = source.segment(element), mean
-        self.setup: list[str] = []
-        self.step = self.end = ""
-
-
-def _moments(source: Source, pair: Neighbours) -> _Moments:
-    bounds = pair.first.iter.args if isinstance(pair.first.iter, ast.Call) else []
-    single = len(target_names(pair.first.target)) == 1 and len(bounds) == 3
-    if not single or not (isinstance(bounds[0], ast.Constant) and bounds[0].value == 0):
-        raise MoveError("the loops do not run from 0 over one axis")
-    sums = accumulation(pair.first.body[0]) if len(pair.first.body) == 1 else None
-    if sums is None or not isinstance(sums[1], ast.Call) or not called(sums[1], "sum"):
-        raise MoveError("the first loop is not one row sum")
-    if len(pair.second.body) != 2:
-        raise MoveError("the second loop is not a centred sum of squares")
-    deviation, update = assignment(pair.second.body[0]), accumulation(pair.second.body[1])
-    means = [s for s in pair.between if (a := assignment(s)) and sums[0] in reads([a[1]])]
-    if deviation is None or update is None or len(means) != 1:
-        raise MoveError("the second loop is not a centred sum of squares")
-    _require_centred(source, pair, sums, deviation, update, means[0])
-    element = deviation[1]
-    assert isinstance(element, ast.BinOp)
-    moments = _Moments(source, sums[0], sums[1], update[0], update[1], deviation[0], element.left, means[0])
-    shared = fresh(source, "value")
-    moments.setup = [f"{shared} = {moments.element}"]
-    moments.row_sum = moments.row_sum.replace(moments.element, shared, 1)
-    moments.element = shared
-    moments.step, moments.end = source.segment(bounds[2]), source.segment(bounds[1])
-    return moments
-
-
-def _require_centred(
-    source: Source, pair: Neighbours, sums: tuple[str, ast.expr], deviation: tuple[str, ast.expr],
-    update: tuple[str, ast.expr], mean: ast.stmt,
-) -> None:  # fmt: skip
-    name, value = sums[0], assignment(mean)
-    assert value is not None
-    assert isinstance(pair.first.iter, ast.Call)
-    end = pair.first.iter.args[1]
-    is_mean = isinstance(value[1], ast.BinOp) and isinstance(value[1].op, ast.Div) and same(value[1].right, end)
-    if not is_mean or source.segment(value[1]).split("/")[0].strip() != name:
-        raise MoveError(f"{value[0]} is not {name} / {source.segment(end)}")
-    centred, element = deviation
-    by_mean = isinstance(element, ast.BinOp) and isinstance(element.op, ast.Sub)
-    if not by_mean or source.segment(element.right).replace(" ", "") != f"{value[0]}[:,None]":  # type: ignore[attr-defined]
-        raise MoveError(f"{centred} is not centred on {value[0]}")
-    if source.segment(update[1]).replace(" ", "") != f"sum({centred}*{centred},axis=1)":
-        raise MoveError(f"line {pair.second.body[1].lineno} is not a sum of squares along axis 1")
-    row = sums[1]
-    assert isinstance(row, ast.Call)
-    if pair.renaming or not same(row.args[0], element.left) or not called(row.args[0], "load"):  # type: ignore[attr-defined]
-        raise MoveError("the loops do not visit the same elements")
-    if source.segment(row).replace(" ", "")[-7:] != "axis=1)" or stored([pair.first, pair.second]):
-        raise MoveError("the first loop does not sum along axis 1")
-    used = reads(s for s in pair.between if s is not mean)
-    if used & (bound([mean]) | {name}) or value[0] in bound(pair.before):
-        raise MoveError("what stands between the loops uses the mean")
-
-
-def _replace_moments(source: Source, pair: Neighbours, moments: _Moments, body: str) -> str:
-    """The other statements between, the fused loop, then the mean."""
-    kept = "".join(source.lines_of([s]) for s in pair.between if s is not moments.mean)
-    head = source.text[source.line_start(pair.first) : source.line_start(pair.first.body[0])]
-    mean = source.lines_of([moments.mean])
-    start, end = source.line_start(pair.first), source.line_end(pair.second)
-    return source.text[:start] + kept + head + body + mean + source.text[end:]
