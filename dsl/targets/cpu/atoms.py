@@ -138,14 +138,15 @@ def from_f16(u: Array) -> Array:
 
 def to_i32(x: Array) -> Array:
     """Toward zero, saturating, NaN -> 0."""
-    wide = np.nan_to_num(np.trunc(np.asarray(x, np.float64)), nan=0.0, posinf=2.0**31 - 1, neginf=-(2.0**31))
+    with np.errstate(invalid="ignore"):
+        wide = np.nan_to_num(np.trunc(np.asarray(x).astype(np.float64)), posinf=2.0**31 - 1, neginf=-(2.0**31))
     return np.asarray(np.clip(wide, -(2.0**31), 2.0**31 - 1).astype(np.int32))
 
 
 # The table ------------------------------------------------------------------------------------------------------------
 
 
-def _unary(name: str, reference: Reference, ulp: float | None, header: str = "math.h") -> Atom:
+def _unary(name: str, reference: Reference, ulp: float | None, header: str = "elementary.h") -> Atom:
     lane = Operand("x", "f32", "register", "lanes", 0)
     return Atom(name, "elementwise", ("KA_LANES",), (lane,), None, EVERY_LEVEL, header, f"vf_{name}", reference, ulp)
 

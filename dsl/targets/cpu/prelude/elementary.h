@@ -4,8 +4,8 @@
  * time with the rest fitted again. Greatest errors against float64 are measured in tests/cpu/test_atoms_math.py.
  * NaN gives NaN; subnormal results and arguments are kept unless the machine flushes them.
  */
-#ifndef KA_MATH_H
-#define KA_MATH_H
+#ifndef KA_ELEMENTARY_H
+#define KA_ELEMENTARY_H
 
 #include <math.h>
 
