@@ -98,7 +98,7 @@ class Access:
     def read(self, array: Array, boxes: Sequence[Interval]) -> Array:
         """Elements of the box, in view axis order. May share memory with `array`."""
         if self._affine is None:
-            return array[self._places([np.arange(lo, hi) for lo, hi in boxes])]
+            return np.asarray(array[self._places([np.arange(lo, hi) for lo, hi in boxes])])
         return self._window(array, boxes)
 
     def write(self, array: Array, boxes: Sequence[Interval], value: Any) -> None:
@@ -118,7 +118,7 @@ class Access:
         return self._places(positions)
 
     def _window(self, array: Array, boxes: Sequence[Interval]) -> Array:
-        window = array[self._selector(boxes)]
+        window: Array = array[self._selector(boxes)]
         return window if self._transposition is None else window.transpose(self._transposition)
 
     def _selector(self, boxes: Sequence[Interval]) -> tuple[Any, ...]:

@@ -93,7 +93,7 @@ def _cell(array: ir.Array, data: Array, binding: Binding, options: Options) -> C
 def _held(data: Array, dtype: str, held: np.dtype[Any]) -> Array:
     """Stored bools are bytes: any that is not zero is true. Other arrays only change the type that holds them."""
     if dtype == "bool":
-        return data.view(np.uint8) != 0 if data.dtype == np.bool_ else data != 0
+        return np.asarray(data.view(np.uint8) != 0 if data.dtype == np.bool_ else data != 0)
     return data if data.dtype == held else data.astype(held)
 
 

@@ -7,6 +7,7 @@ into tiles that lie side by side; and no loop around a store goes unused (it wou
     integer coordinate v   a loop variable v over 0 .. dim-1 with step 1
     view axis, offset c    [c, c + length), by a loop from 0 to the length whose step is the tile's extent,
                            or by one tile at least as long
+    a group of a partition [offsets[e], offsets[e + 1]), by a loop over all groups e
     several view axes      digits of a mixed-radix number (a reshaped view), each covered as above
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kernelagent.dsl.index import Compare, Index, Symbol, index, minimum
+from kernelagent.dsl.index import Compare, Index, Symbol, element, index, minimum
 from kernelagent.dsl.ir import Array, For, Kernel, Value, position
 from kernelagent.dsl.verify.ranges import Ranges
 from kernelagent.dsl.verify.records import Obligation
@@ -45,7 +46,7 @@ def _prove(kernel: Kernel, out: Array, stores: list[Touch]) -> Obligation:
     try:
         if not stores:
             raise _Unshown(f"{out.name} is never stored")
-        _cover(out, stores, Ranges.of(kernel.assumes))
+        _cover(out, stores, Ranges.of(kernel))
     except _Unshown as reason:
         return Obligation("coverage", "UNKNOWN", line, str(reason), subject)
     detail = f"each element of {out.name} is stored exactly once: its tiles lie side by side, for all sizes"
@@ -140,7 +141,23 @@ def _axis_part(store: Touch, coordinate: Index, dim: Index, unused: set[str]) ->
         if not store.place.ranges.equal(factors[digit], reached):
             raise _Unshown(f"the view's axes overlap, or leave gaps, in {coordinate}")
         reached = reached * _digit_length(store, digit, unused)
-    return _Part(rest, rest + reached)
+    return _groups_joined(store, _Part(rest, rest + reached), dim, unused)
+
+
+def _groups_joined(store: Touch, part: _Part, dim: Index, unused: set[str]) -> _Part:
+    """[offsets[e], offsets[e + 1]) for e = 0, 1, ... is the whole axis when offsets partitions it."""
+    for array, total in store.place.ranges.partitions.items():
+        for variable in store.place.variables():
+            e = index(variable)
+            bounds = (element(array, (e,)), element(array, (e + 1,)))
+            if variable.name not in unused or (part.lo, part.hi) != bounds or total != dim:
+                continue
+            loop, axis = _loop(store.place, variable)
+            whole = store.place.ranges.groups[array]
+            if (loop.lo[axis], loop.hi[axis], loop.step[axis]) == (index(0), whole, index(1)):
+                unused.discard(variable.name)
+                return _Part(index(0), dim)
+    return part
 
 
 def _integer_part(place: Place, coordinate: Index, unused: set[str]) -> _Part:

@@ -10,12 +10,12 @@ which turn a division into a question without one. Sound and incomplete: False m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from copy import copy
 
 from kernelagent.dsl.elaborate.facts import Facts
 from kernelagent.dsl.index import Atom, Compare, Condition, FloorDiv, Index, Mod, Monomial, Symbol, index
-from kernelagent.dsl.ir import Assume, For
+from kernelagent.dsl.ir import For, Kernel
 
 _DEPTH = 5
 
@@ -23,31 +23,33 @@ _DEPTH = 5
 class Ranges:
     """What is known where a statement stands. `inside` and `where` give a larger knowledge, leaving this one."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, groups: Mapping[str, Index] | None = None) -> None:
         self._facts = facts
+        self.groups = dict(groups or {})  # partitioning array -> number of its groups
 
     @classmethod
-    def of(cls, assumes: Sequence[Assume]) -> Ranges:
-        facts = Facts()
+    def of(cls, kernel: Kernel) -> Ranges:
+        facts, assumes = Facts(), kernel.assumes
         for assume in assumes:
             facts.add(assume)
             if assume.condition is not None:
                 facts.known += [b - 1 for b in _divisors(assume.condition)]
-        return cls(facts)
+        lengths = {a.name: a.dims[0] - 1 for a in kernel.arrays if a.name in facts.partitions}
+        return cls(facts, lengths)
 
     def inside(self, loop: For) -> Ranges:
         """Knowledge in the body of a loop: its variables are in range, and the range is not empty."""
         facts = self._copy()
         facts.enter_loop(loop)
         facts.known += [hi - 1 - lo for lo, hi in zip(loop.lo, loop.hi, strict=True)]
-        return Ranges(facts)
+        return Ranges(facts, self.groups)
 
     def counting(self, variable: Symbol, lo: Index, hi: Index) -> Ranges:
         """Knowledge about something that runs over [lo, hi), where there is such a thing."""
         facts = self._copy()
         facts.enter((variable,), (lo,), (hi,))
         facts.known.append(hi - 1 - lo)
-        return Ranges(facts)
+        return Ranges(facts, self.groups)
 
     def data_range(self, array: str) -> tuple[Index, Index] | None:
         """[lo, hi) that the kernel assumes for the elements of an integer array."""
@@ -56,7 +58,7 @@ class Ranges:
     def where(self, condition: Condition) -> Ranges:
         facts = self._copy()
         facts.add_condition(condition)
-        return Ranges(facts)
+        return Ranges(facts, self.groups)
 
     def nonnegative(self, value: Index) -> bool:
         """Whether `value >= 0` is shown."""

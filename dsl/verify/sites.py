@@ -118,7 +118,7 @@ def computed(kernel: Kernel) -> Iterator[Computed]:
 
 
 def walk(kernel: Kernel) -> Iterator[tuple[Statement, Place]]:
-    yield from _walk(kernel.body, Place((), (), kernel.span.line, Ranges.of(kernel.assumes)))
+    yield from _walk(kernel.body, Place((), (), kernel.span.line, Ranges.of(kernel)))
 
 
 def _walk(statements: Sequence[Statement], place: Place) -> Iterator[tuple[Statement, Place]]:

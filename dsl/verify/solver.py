@@ -31,7 +31,7 @@ RESOURCES = 400_000
 
 def proves(question: Question) -> bool:
     """Whether z3 shows `question.value >= 0` from what is known at its place."""
-    import z3
+    import z3  # type: ignore[import-untyped]
 
     encoder = _Encoder(z3)
     solver = z3.Solver()

@@ -1,0 +1,102 @@
+"""The report of `check`: promised keys, speed, references, and texts that do not parse."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import numpy as np
+from kernelagent.dsl.check import check
+from kernelagent.dsl.syntax import parse
+from kernelagent.dsl.verify.draw import draw
+from kernelagent.dsl.verify.numeric import Reference
+
+SOFTMAX = """edition(1)
+@kernel
+def softmax(x: In[f32, M, N], y: Out[f32, M, N], BM=4, BN=256):
+    for i in tiles((M,), (BM,)):
+        m, l = full((BM,), -inf, f32), zeros((BM,), f32)
+        for j in pipeline(0, N, BN):
+            v = load(x, (i, j), (BM, BN))
+            n = maximum(m, max(v, axis=1))
+            l = l * exp(m - n) + sum(exp(v - n[:, None]), axis=1)
+            m = n
+        for j in pipeline(0, N, BN):
+            v = load(x, (i, j), (BM, BN))
+            store(y, (i, j), exp(v - m[:, None]) / l[:, None])
+"""
+
+
+def right(arrays: Any, scalars: Any) -> dict[str, Any]:
+    x = arrays["x"].astype(np.float64)
+    e = np.exp(x - x.max(1, keepdims=True))
+    return {"y": e / e.sum(1, keepdims=True)}
+
+
+def reference(text: str, function: Any = right) -> Reference:
+    entry = parse(text).entry
+    trials = tuple(draw(entry, {"M": m, "N": n}, seed=m) for m, n in ((5, 300), (4, 256), (1, 7)))
+    return Reference(function, trials)
+
+
+def test_the_report_has_the_promised_keys_and_is_json() -> None:
+    record = check(SOFTMAX).to_dict()
+    assert {"ok", "verdict", "obligations", "counterexamples", "diagnostics", "resources", "seconds"} <= set(record)
+    assert json.loads(json.dumps(record))["ok"] is True
+    for obligation in record["obligations"]:
+        assert {"family", "verdict", "line", "detail"} <= set(obligation)
+    assert record["resources"]["largest_tile_bytes"]["softmax"] == 4 * 256 * 4
+
+
+def test_a_right_kernel_is_proved_and_agrees_with_its_reference() -> None:
+    report = check(SOFTMAX, reference=reference(SOFTMAX))
+    assert report.ok
+    assert {o.verdict for o in report.obligations if o.family in ("coverage", "bounds")} == {"PROVED"}
+    assert [o.verdict for o in report.obligations if o.family == "numeric"] == ["TESTED"]
+    assert report.verdict == "TESTED"
+
+
+def test_a_missing_rescale_is_refuted_with_an_element() -> None:
+    wrong = SOFTMAX.replace("l * exp(m - n) + ", "l + ")
+    report = check(wrong, reference=reference(wrong))
+    (found,) = report.counterexamples
+    assert found.family == "numeric"
+    assert found.element is not None
+    assert found.sizes["N"] == 300
+    assert found.expected != found.found
+
+
+def test_a_wrong_constant_is_refuted_though_it_is_small() -> None:
+    wrong = SOFTMAX.replace("store(y, (i, j), exp", "store(y, (i, j), 1.0001 * exp")
+    report = check(wrong, reference=reference(wrong))
+    assert report.verdict == "REFUTED"
+
+
+def test_counterexamples_are_json() -> None:
+    text = SOFTMAX.replace("store(y, (i, j),", "store(y, (0, j),")
+    record = check(text).to_dict()
+    (found,) = json.loads(json.dumps(record))["counterexamples"]
+    assert found["obligation"] == "coverage"
+    assert {"lines", "sizes", "iterations", "element", "expected", "found", "scope", "replay"} <= set(found)
+
+
+def test_a_text_that_does_not_parse_gives_diagnostics_not_an_exception() -> None:
+    for text in ("", "edition(1)\n@kernel\ndef f(", "import os", SOFTMAX.replace("exp(v - m", "expp(v - m")):
+        report = check(text)
+        assert not report.ok
+        assert report.diagnostics
+        record = report.to_dict()["diagnostics"][0]
+        assert {"code", "severity", "line", "column", "message", "hint"} <= set(record)
+
+
+def test_bad_choices_are_diagnostics_too() -> None:
+    assert check(SOFTMAX, dtypes={}, tunables={"BM": -3}).diagnostics
+
+
+def test_quick_is_quick() -> None:
+    check(SOFTMAX)
+    begin = time.perf_counter()
+    report = check(SOFTMAX)
+    assert time.perf_counter() - begin < 0.5
+    assert report.seconds < 0.5

@@ -1,0 +1,266 @@
+"""Obligations: right kernels are proved, wrong ones refuted with the element, the iterations and the line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from kernelagent.dsl.check import check
+from kernelagent.dsl.syntax import parse
+from kernelagent.dsl.verify.families import Choice, argue
+from kernelagent.dsl.verify.records import Counterexample, Obligation, counts, worst
+from kernelagent.dsl.verify.shapes import sizes
+
+GEMM = """edition(1)
+@kernel
+def gemm(a: In[f32, M, K], b: In[f32, K, N], y: Out[f32, M, N], BM=8, BN=16, BK=8):
+    for i, j in tiles((M, N), (BM, BN)):
+        acc = zeros((BM, BN), f32)
+        for k in pipeline(0, K, BK):
+            acc += mma(load(a, (i, k), (BM, BK)), load(b, (k, j), (BK, BN)))
+        store(y, (i, j), acc)
+"""
+
+
+def arguments(text: str) -> list[Obligation]:
+    return argue(parse(text), Choice({}, {}, {}), solver=False)
+
+
+def verdicts(text: str, family: str) -> set[str]:
+    return {o.verdict for o in arguments(text) if o.family == family}
+
+
+def refuted(text: str) -> Counterexample:
+    report = check(text)
+    assert report.diagnostics == ()
+    assert report.verdict == "REFUTED"
+    assert not report.ok
+    return report.counterexamples[0]
+
+
+# Proved for all sizes ------------------------------------------------------------------------
+
+
+def test_gemm_is_proved() -> None:
+    found = arguments(GEMM)
+    assert {o.verdict for o in found} == {"PROVED"}
+    assert {o.family for o in found} == {"coverage", "bounds", "definedness", "accumulator"}
+
+
+COVERED = {
+    "rows": """
+@kernel
+def f(x: In[f32, M, N], y: Out[f32, M, N]):
+    for i in tiles((M,), (1,)):
+        for j in pipeline(0, N, 8):
+            store(y[i], (j,), load(x[i], (j,), (8,)) * 2.0)
+""",
+    "heads": """
+@kernel
+def f(x: In[f32, B, H, M, D], y: Out[f32, B, H, M, D], BM=4):
+    assume(D in (8, 16))
+    for b, h, i in tiles((B, H, M), (1, 1, BM)):
+        store(y[b, h], (i, 0), load(x[b, h], (i, 0), (BM, D)) + 1.0)
+""",
+    "transposed": """
+@kernel
+def f(x: In[f32, M, N], y: Out[f32, N, M]):
+    for i, j in tiles((M, N), (4, 8)):
+        store(y.T, (i, j), load(x, (i, j), (4, 8)) + 1.0)
+""",
+    "two halves": """
+@kernel
+def f(x: In[f32, M, 8], y: Out[f32, M, 8]):
+    for i in tiles((M,), (4,)):
+        store(y[:, 0:4], (i, 0), load(x[:, 4:8], (i, 0), (4, 4)) + 1.0)
+        store(y[:, 4:8], (i, 0), load(x[:, 0:4], (i, 0), (4, 4)) + 1.0)
+""",
+    "grouped": """
+@kernel
+def f(x: In[f32, M, N], offsets: In[i32, E + 1], y: Out[f32, M, N]):
+    assume(partition(offsets, M))
+    for e in tiles((E,), (1,)):
+        lo, hi = offsets[e], offsets[e + 1]
+        for i, j in tiles((hi - lo, N), (4, 8)):
+            store(y[lo:hi], (i, j), load(x[lo:hi], (i, j), (4, 8)) + 1.0)
+""",
+    "column tile": """
+@kernel
+def f(x: In[f32, M, N], y: Out[f32, M], BM=4, BN=8):
+    for i in tiles((M,), (BM,)):
+        acc = zeros((BM,), f32)
+        for j in range(0, N, BN):
+            acc += sum(load(x, (i, j), (BM, BN), fill=0), axis=1)
+        store(y, (i,), acc)
+""",
+}
+
+
+@pytest.mark.parametrize("name", COVERED)
+def test_coverage_is_proved_for_all_sizes(name: str) -> None:
+    assert verdicts("edition(1)\n" + COVERED[name], "coverage") == {"PROVED"}
+
+
+BOUNDED = {
+    "grouped heads": """
+@kernel
+def f(k: In[f32, G, D], y: Out[f32, H, D]):
+    assume(H % G == 0, D in (8, 16))
+    for h in tiles((H,), (1,)):
+        g = h // (H // G)
+        store(y[h], (0,), load(k[g], (0,), (D,)) + 1.0)
+""",
+    "block scales": """
+@kernel
+def f(x: In[f32, M, K], s: In[f32, M, K // 4], y: Out[f32, M, K]):
+    assume(K % 4 == 0)
+    for i, j in tiles((M, K), (1, 4)):
+        store(y[i], (j,), load(x[i], (j,), (4,)) * load(s[i, j // 4], (), ()))
+""",
+    "labels": """
+@kernel
+def f(x: In[f32, M, V], labels: In[i32, M], y: Out[f32, M]):
+    assume(0 <= labels < V)
+    for i in tiles((M,), (1,)):
+        store(y[i], (), load(x[i, labels[i]], (), ()) + 1.0)
+""",
+    "gathered": """
+@kernel
+def f(x: In[f32, V, 8], ids: In[i32, N], y: Out[f32, N, 8]):
+    assume(0 <= ids < V)
+    for i in tiles((N,), (4,)):
+        store(y, (i, 0), gather(x, (load(ids, (i,), (4,)), 0), (4, 8)) + 1.0)
+""",
+}
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_bounds_are_proved_for_all_sizes(name: str) -> None:
+    assert verdicts("edition(1)\n" + BOUNDED[name], "bounds") == {"PROVED"}
+
+
+def test_bounds_that_need_the_solver() -> None:
+    text = """edition(1)
+@kernel
+def f(x: In[f32, N], y: Out[f32, M, 3]):
+    assume(N >= 3 * M)
+    for i in tiles((M,), (1,)):
+        for j in range(3):
+            store(y[i, j], (), load(x[(3 * i + j) % (3 * M)], (), ()) + 1.0)
+"""
+    quick, full = check(text), check(text, quick=False)
+    assert {o.verdict for o in full.obligations if o.family == "bounds"} == {"PROVED"}
+    assert quick.ok
+
+
+# Refuted -------------------------------------------------------------------------------------
+
+
+def test_an_element_stored_twice_is_refuted_with_both_iterations() -> None:
+    found = refuted("""edition(1)
+@kernel
+def row_max(x: In[f32, M, N], y: Out[f32, M], BM=4, BN=8):
+    for i, j in tiles((M, N), (BM, BN)):
+        store(y, (i,), max(load(x, (i, j), (BM, BN)), axis=1))
+""")
+    assert found.family == "coverage"
+    assert found.array == "y"
+    assert found.lines == (5,)
+    first, second = found.iterations
+    assert first["i"] == second["i"]
+    assert first["j"] != second["j"]
+    assert found.sizes["N"] > 8
+    assert found.found == 2
+    assert "of" in found.scope
+
+
+def test_a_store_inside_the_k_loop_is_refuted() -> None:
+    text = GEMM.replace("        store(y, (i, j), acc)", "            store(y, (i, j), acc)")
+    found = refuted(text)
+    assert found.family == "coverage"
+    assert found.iterations[0] == found.iterations[1]
+
+
+def test_an_uncovered_tail_is_refuted() -> None:
+    found = refuted("""edition(1)
+@kernel
+def copy(x: In[f32, N], y: Out[f32, N], B=4):
+    for i in tiles((N // B * B,), (B,)):
+        store(y, (i,), load(x, (i,), (B,)) + 1.0)
+""")
+    assert found.family == "coverage"
+    assert found.element is not None
+    assert found.element[0] >= found.sizes["N"] // 4 * 4
+    assert found.found == 0
+
+
+def test_void_stored_where_a_value_is_needed_is_refuted() -> None:
+    """`where` over two partly void loads: the chosen side is live, the result is not."""
+    found = refuted("""edition(1)
+@kernel
+def concat(a: In[f32, N], b: In[f32, N], y: Out[f32, 2 * N], B=4):
+    for i in tiles((2 * N,), (B,)):
+        store(y, (i,), where(coords(i, B) < N, load(a, (i,), (B,)), load(b, (i - N,), (B,))))
+""")
+    assert found.family == "coverage"
+
+
+def test_an_index_out_of_range_is_refuted_with_values() -> None:
+    report = check("""edition(1)
+@kernel
+def shift(x: In[f32, N], y: Out[f32, N]):
+    for i in tiles((N,), (1,)):
+        store(y[i], (), load(x[i + 1], (), ()) + 1.0)
+""")
+    # the front end may refuse it outright; else a run must find it
+    if report.diagnostics:
+        assert not report.ok
+        return
+    found = report.counterexamples[0]
+    assert found.family == "bounds"
+    assert found.lines == (5,)
+    assert found.found == found.sizes["N"]
+
+
+# Sizes and records ---------------------------------------------------------------------------
+
+
+def test_sizes_surround_the_tile_and_obey_assumptions() -> None:
+    text = """edition(1)
+@kernel
+def f(x: In[f32, M, K], y: Out[f32, M, P], BM=8):
+    assume(K % 4 == 0, P == K // 4, M >= K)
+    for i, j in tiles((M, P), (BM, 1)):
+        store(y[:, j], (i,), sum(load(x, (i, 4 * j), (BM, 4)), axis=1))
+"""
+    found = list(sizes(parse(text), {}))
+    assert found
+    assert all(s["K"] % 4 == 0 and s["P"] == s["K"] // 4 and s["M"] >= s["K"] for s in found)
+    assert {s["M"] for s in found} & {7, 9}
+
+
+def test_verdicts_combine_to_the_worst() -> None:
+    assert worst(["PROVED", "TESTED", "PROVED_BOUNDED"]) == "TESTED"
+    assert worst(["PROVED", "UNKNOWN", "REFUTED"]) == "REFUTED"
+    assert worst([]) == "UNKNOWN"
+    assert counts([Obligation("bounds", "PROVED", 1, "")] * 2) == {"PROVED": 2}
+
+
+def test_a_counterexample_replays() -> None:
+    from kernelagent.dsl.verify.draw import draw
+    from kernelagent.dsl.verify.trials import run_trial
+
+    text = GEMM.replace("store(y, (i, j), acc)", "store(y, (0, j), acc)")
+    found = refuted(text)
+    module = parse(text)
+    trial = draw(module.entry, found.replay["sizes"], tunables=found.replay["tunables"], seed=found.replay["seed"])
+    assert run_trial(module, trial).counterexamples[0].to_dict() == found.to_dict()
+
+
+def test_drawn_data_keeps_what_the_kernel_assumes() -> None:
+    from kernelagent.dsl.verify.draw import draw
+
+    module = parse("edition(1)\n" + COVERED["grouped"])
+    offsets = draw(module.entry, {"M": 9, "N": 3, "E": 4}).arrays["offsets"]
+    assert offsets[0] == 0
+    assert offsets[-1] == 9
+    assert (np.diff(offsets) >= 0).all()
