@@ -1,1 +1,53 @@
-"""."""
+"""Tile IR -> schedule IR, one pass a file: simplify, classify, build, fuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kernelagent.dsl import ir
+from kernelagent.dsl import schedule as sch
+from kernelagent.dsl.lower.build import Builder
+from kernelagent.dsl.lower.choose_stores import choose_stores
+from kernelagent.dsl.lower.classify import classify
+from kernelagent.dsl.lower.fuse_nests import Compatible, drop_dead_buffers, fuse_nests
+from kernelagent.dsl.lower.machine import Machine
+from kernelagent.dsl.lower.simplify import simplify
+
+PASSES_VERSION = 1
+"""Part of every cache key; raise it when a pass changes what is emitted."""
+
+
+def lower(
+    kernel: ir.Kernel,
+    machine: Machine,
+    policy: Mapping[str, object],
+    unit_stride: bool = True,
+    compatible: Compatible = lambda a, b: True,
+) -> sch.Schedule:
+    """The schedule of an instantiated kernel. `unit_stride` is the dense shape class: last strides are 1.
+
+    `compatible` says whether the target can emit two nests as one.
+    """
+    simple = simplify(kernel)
+    builder = Builder(simple, classify(simple), machine, policy, unit_stride)
+    body = drop_dead_buffers(fuse_nests(builder.build(), compatible))
+    body = choose_stores(body, kernel, policy, builder.choices)
+    guards = tuple(sch.Guard("unit_stride", a.name) for a in kernel.arrays if unit_stride and a.dims)
+    shape_class = sch.ShapeClass("dense" if unit_stride else "general", guards)
+    used = _used_buffers(body)
+    buffers = tuple(b for b in builder.all_buffers if b.name in used)
+    atoms = tuple(builder.atoms.values())
+    return sch.Schedule(kernel.name, machine.name, shape_class, buffers, atoms, body, tuple(builder.choices))
+
+
+def _used_buffers(body: tuple[sch.Node, ...]) -> set[str]:
+    from kernelagent.dsl.lower.fuse_nests import effects
+
+    used: set[str] = set()
+    for node in body:
+        for names in effects(node):
+            used |= names
+    return used
+
+
+__all__ = ["PASSES_VERSION", "Machine", "lower"]

@@ -1,0 +1,110 @@
+/* Scalar helpers of emitted kernels: index arithmetic, and words whose C operator means something else. */
+#ifndef KA_SUPPORT_H
+#define KA_SUPPORT_H
+
+#include "vector.h"
+
+KA_FN long ka_min(long a, long b) { return a < b ? a : b; }
+KA_FN long ka_max(long a, long b) { return a > b ? a : b; }
+KA_FN long ka_floordiv(long a, long b) { return b ? a / b - ((a % b != 0) && ((a < 0) != (b < 0))) : 0; }
+KA_FN long ka_mod(long a, long b) { return b ? a % b + ((a % b != 0) && ((a < 0) != (b < 0)) ? b : 0) : 0; }
+KA_FN long ka_count(long lo, long hi, long step) { return hi > lo ? (hi - lo + step - 1) / step : 0; }
+
+/* Lanes from p to the next multiple of KA_BYTES. */
+KA_FN long ka_lead(const float *p) { return (long)((-(uintptr_t)p & (KA_BYTES - 1)) / 4); }
+
+/* Tile integers: division rounds down, by zero gives zero; shifts beyond the width give 0, or -1 for negative >>. */
+#define KA_INTEGER(name, type, bits, is_signed)                                                                        \
+    KA_FN type ka_floordiv_##name(type a, type b) {                                                                    \
+        if (b == 0) return 0;                                                                                          \
+        if (is_signed && b == (type)-1) return (type)(0 - (uint64_t)a);                                                \
+        return (type)(a / b - ((a % b != 0) && ((a < 0) != (b < 0))));                                                 \
+    }                                                                                                                  \
+    KA_FN type ka_mod_##name(type a, type b) {                                                                         \
+        if (b == 0 || (is_signed && b == (type)-1)) return 0;                                                          \
+        type r = (type)(a % b);                                                                                        \
+        return (type)(r + ((r != 0) && ((r < 0) != (b < 0)) ? b : 0));                                                 \
+    }                                                                                                                  \
+    KA_FN type ka_shl_##name(type a, type b) {                                                                         \
+        return (uint64_t)b >= bits ? 0 : (type)((uint64_t)a << (uint64_t)b);                                           \
+    }                                                                                                                  \
+    KA_FN type ka_shr_##name(type a, type b) {                                                                         \
+        return (uint64_t)b >= bits ? (type)(a < 0 ? -1 : 0) : (type)(a >> (uint64_t)b);                                \
+    }                                                                                                                  \
+    KA_FN type ka_pow_##name(type a, type b) {                                                                         \
+        uint64_t result = 1, base = (uint64_t)a;                                                                       \
+        for (uint64_t n = (uint64_t)b; n; n >>= 1, base *= base)                                                       \
+            if (n & 1) result *= base;                                                                                 \
+        return (type)result;                                                                                           \
+    }
+KA_INTEGER(i64, int64_t, 64, 1)
+KA_INTEGER(i32, int32_t, 32, 1)
+KA_INTEGER(i16, int16_t, 16, 1)
+KA_INTEGER(i8, int8_t, 8, 1)
+KA_INTEGER(u32, uint32_t, 32, 0)
+KA_INTEGER(u8, uint8_t, 8, 0)
+#undef KA_INTEGER
+
+KA_FN float ka_pow_f32(float a, float b) { return __builtin_powf(a, b); }
+KA_FN double ka_pow_f64(double a, double b) { return __builtin_pow(a, b); }
+#define KA_FLOAT(name, type, suffix)                                                                                   \
+    KA_FN type ka_mod_##name(type a, type b) {                                                                         \
+        type r = __builtin_fmod##suffix(a, b);                                                                         \
+        return r != 0 && ((r < 0) != (b < 0)) ? r + b : r == 0 ? __builtin_copysign##suffix(0, b) : r;                 \
+    }                                                                                                                  \
+    KA_FN type ka_floordiv_##name(type a, type b) {                                                                    \
+        if (b == 0) return a / b;                                                                                      \
+        type quotient = (a - ka_mod_##name(a, b)) / b;                                                                 \
+        type low = __builtin_floor##suffix(quotient);                                                                  \
+        return quotient - low > (type)0.5 ? low + 1 : low;                                                             \
+    }
+KA_FLOAT(f32, float, f)
+KA_FLOAT(f64, double, )
+#undef KA_FLOAT
+
+/* Float to integer: toward zero, saturating, NaN gives 0. */
+#define KA_SATURATE(name, type, low, high)                                                                             \
+    KA_FN type ka_saturate_##name(double x) {                                                                          \
+        return x != x ? 0 : x <= (double)(low) ? (low) : x >= (double)(high) ? (high) : (type)x;                       \
+    }
+KA_SATURATE(i64, int64_t, INT64_MIN, INT64_MAX)
+KA_SATURATE(i32, int32_t, INT32_MIN, INT32_MAX)
+KA_SATURATE(i16, int16_t, INT16_MIN, INT16_MAX)
+KA_SATURATE(i8, int8_t, INT8_MIN, INT8_MAX)
+KA_SATURATE(u32, uint32_t, 0, UINT32_MAX)
+KA_SATURATE(u8, uint8_t, 0, UINT8_MAX)
+#undef KA_SATURATE
+
+/* Relaxed atomic additions. */
+#define KA_ADD_FLOAT(name, type, word)                                                                                 \
+    KA_FN void ka_add_##name(type *p, type x) {                                                                        \
+        word old, new;                                                                                                 \
+        __atomic_load((word *)p, &old, __ATOMIC_RELAXED);                                                              \
+        do {                                                                                                           \
+            type sum;                                                                                                  \
+            __builtin_memcpy(&sum, &old, sizeof sum);                                                                  \
+            sum += x;                                                                                                  \
+            __builtin_memcpy(&new, &sum, sizeof new);                                                                  \
+        } while (!__atomic_compare_exchange((word *)p, &old, &new, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED));            \
+    }
+KA_ADD_FLOAT(f32, float, uint32_t)
+KA_ADD_FLOAT(f64, double, uint64_t)
+#undef KA_ADD_FLOAT
+KA_FN void ka_add_i32(int32_t *p, int32_t x) { __atomic_fetch_add(p, x, __ATOMIC_RELAXED); }
+KA_FN void ka_add_u32(uint32_t *p, uint32_t x) { __atomic_fetch_add(p, x, __ATOMIC_RELAXED); }
+KA_FN void ka_add_i64(int64_t *p, int64_t x) { __atomic_fetch_add(p, x, __ATOMIC_RELAXED); }
+
+/* An array set to zero bytes, axis by axis; strides in elements. */
+KA_PROC void ka_zero(char *p, const int64_t *dims, const int64_t *strides, int rank, long bytes) {
+    if (rank == 0) {
+        __builtin_memset(p, 0, (size_t)bytes);
+        return;
+    }
+    if (rank == 1 && strides[0] == 1) {
+        __builtin_memset(p, 0, (size_t)(dims[0] * bytes));
+        return;
+    }
+    for (int64_t i = 0; i < dims[0]; ++i) ka_zero(p + i * strides[0] * bytes, dims + 1, strides + 1, rank - 1, bytes);
+}
+
+#endif
