@@ -8,9 +8,9 @@ Per element  |y - y64| <= (relative + u_out) |y64| + absolute * rms(y64) + gain(
 - K is the length of the longest reduction, gain the bound of a sum of K terms accumulated in f32 (u = 2^-24):
   hard, gain = K u / (1 - K u), which no order of summation exceeds; soft, gain = min(hard, 4 sqrt(K) u), which
   rounding errors of random signs do not exceed, but narrower accumulators or operands do,
-- S is sum |a| |b| where it can be had: the reference run on the absolute values of the inputs, if on the problem's
-  smallest workload that dominates |y64| everywhere and at least nearly doubles when the inputs double (products,
-  sums, and what is monotone on top of them); otherwise max(|y64|, rms(y64)).
+- S is at least max(|y64|, rms(y64)), and sum |a| |b| where that can be had: the reference run on the absolute
+  values of the inputs, if on the problem's smallest workload that dominates |y64| everywhere and at least nearly
+  doubles when the inputs double (products, sums, and what is monotone on top of them).
 
 Breaking the soft bound has to be confirmed on fresh inputs; breaking the hard bound is wrong at once.
 Integers and booleans must be equal.
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from kernelagent.problems.dtypes import is_float, numpy_dtype, unit_roundoff
 from kernelagent.problems.problem import Problem, Workload
-from kernelagent.problems.sizes import evaluate
+from kernelagent.problems.tolerances import reduction_length
 from numpy.typing import NDArray
 
 from kernelagent import problems
@@ -58,7 +58,7 @@ class Expected:
         magnitude = np.abs(self.values.reshape(-1)[part])
         scale = np.maximum(magnitude, self.rms)
         if self.scale is not None:
-            scale = np.maximum(magnitude, self.scale.reshape(-1)[part])
+            scale = np.maximum(scale, self.scale.reshape(-1)[part])
         return np.asarray(self.relative * magnitude + self.absolute + gain * scale)
 
 
@@ -80,15 +80,12 @@ def expect(
     return result
 
 
-def reduction_length(problem: Problem, workload: Workload) -> int:
-    """K: the product of the dims of `Tolerance.reduction`, 1 if there is none."""
-    return math.prod((evaluate(d, workload.dims) for d in problem.tolerance.reduction), start=1)
-
-
 def rule(problem: Problem, workload: Workload) -> str:
     """The bound of a workload in words, for records."""
     tolerance, length = problem.tolerance, reduction_length(problem, workload)
-    scale = "S = reference of |inputs|" if length > 1 and is_sum_like(problem) else "S = max(|y64|, rms)"
+    scale = (
+        "S = max(|y64|, rms, reference of |inputs|)" if length > 1 and is_sum_like(problem) else "S = max(|y64|, rms)"
+    )
     text = f"|y - y64| <= {tolerance.relative:g} |y64| + {tolerance.absolute:g} rms"
     return f"{text} + gain({length}) S, {scale}" if length > 1 else text
 

@@ -24,10 +24,8 @@ class ProblemSource:
 
 def source_of(problem: Problem) -> ProblemSource | None:
     """The source of `problem`, or None for one that was only built in memory (it has no file to load in a worker)."""
-    if problem.name in problems.names() and problems.load(problem.name) == problem:
+    if problem.name in problems.names() and problems.load(problem.name) is problem:
         return ProblemSource(problem.name)
-    module = sys.modules.get(getattr(problem.reference, "__module__", ""))
-    path = getattr(module, "__file__", None)
-    if path is not None and getattr(module, "PROBLEM", None) == problem:
-        return ProblemSource(str(Path(path).resolve()))
-    return None
+    homes = [m for m in list(sys.modules.values()) if getattr(m, "__dict__", {}).get("PROBLEM") is problem]
+    paths = [m.__file__ for m in homes if getattr(m, "__file__", None)]
+    return ProblemSource(str(Path(paths[0]).resolve())) if paths and paths[0] else None

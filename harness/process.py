@@ -109,6 +109,8 @@ class Worker:
         self, message: dict[str, Any], descriptors: Sequence[int] = (), timeout_s: float | None = None
     ) -> dict[str, Any]:
         """Send and wait for the answer. Raises WorkerFailure after a deadline, a crash, or an error in the worker."""
+        if self._process.returncode is not None:
+            raise WorkerFailure("RUNTIME_ERROR", "the worker has ended")
         deadline = self.options.timeout_s if timeout_s is None else timeout_s
         self._channel.settimeout(deadline)
         try:
