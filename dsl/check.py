@@ -56,7 +56,7 @@ def check(
     f32). `quick` leaves out the solver and bounds the runs to a fraction of a second.
     """
     begin = time.perf_counter()
-    from kernelagent.dsl.syntax import parse
+    from kernelagent.dsl.elaborate import parse
     from kernelagent.dsl.verify.families import Choice
 
     choice = Choice(dict(dtypes or {}), dict(scalars or {}), dict(tunables or {}), target)

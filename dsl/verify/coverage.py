@@ -87,11 +87,18 @@ def _side_by_side(parts: list[_Part], dim: Index, ranges: Ranges, name: str) -> 
 def _parts(out: Array, store: Touch) -> list[_Part]:
     if store.kind == "scatter":
         raise _Unshown("the positions of a scatter are data")
-    unused = {v.name for v in store.place.variables()} - _pinned(store.place)
+    unused = {v.name for v in store.place.variables() if not _once(store.place, v)} - _pinned(store.place)
     parts = [_axis_part(store, c, dim, unused) for c, dim in zip(store.view.coordinates, out.dims, strict=True)]
     if unused:
         raise _Unshown(f"the loop over {', '.join(sorted(unused))} does not move the store")
     return parts
+
+
+def _once(place: Place, variable: Symbol) -> bool:
+    """Whether the loop over `variable` runs exactly once, whatever the sizes."""
+    loop, axis = _loop(place, variable)
+    length, step = (loop.hi[axis] - loop.lo[axis]).constant, loop.step[axis].constant
+    return length is not None and step is not None and 0 < length <= step
 
 
 def _pinned(place: Place) -> set[str]:
@@ -199,10 +206,16 @@ def _digit_length(store: Touch, digit: Symbol, unused: set[str]) -> Index:
 
 def _one_tile(store: Touch, axis: int, start: Index, extent: Index, length: Index) -> None:
     ranges = store.place.ranges
-    if start != index(0):
+    if start.substitute(_only_positions(store.place)) != index(0):
         raise _Unshown(f"the store starts at {start} of axis {axis}, and no loop moves it")
     if not ranges.nonnegative(extent - length):
         raise _Unshown(f"one tile of {extent} is not shown to cover the {length} elements of axis {axis}")
+
+
+def _only_positions(place: Place) -> dict[str, Index]:
+    """Loop variables that take one position only, with that position."""
+    once = [v for v in place.variables() if _once(place, v)]
+    return {v.name: (found := _loop(place, v))[0].lo[found[1]] for v in once}
 
 
 def _many_tiles(store: Touch, start: Index, extent: Index, length: Index, variable: Symbol) -> None:

@@ -14,10 +14,22 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 
 from kernelagent.dsl.elaborate.facts import Facts
-from kernelagent.dsl.index import Atom, Compare, Condition, FloorDiv, Index, Mod, Monomial, Symbol, index
+from kernelagent.dsl.index import (
+    Atom,
+    Compare,
+    Condition,
+    Extremum,
+    FloorDiv,
+    Index,
+    Mod,
+    Monomial,
+    Symbol,
+    index,
+    symbol,
+)  # fmt: skip
 from kernelagent.dsl.ir import For, Kernel
 
-_DEPTH = 5
+_DEPTH = 6
 
 
 class Ranges:
@@ -34,6 +46,8 @@ class Ranges:
             facts.add(assume)
             if assume.condition is not None:
                 facts.known += [b - 1 for b in _divisors(assume.condition)]
+        for name, values in facts.members.items():
+            facts.known.append(symbol(name, "dim") - min(values))
         lengths = {a.name: a.dims[0] - 1 for a in kernel.arrays if a.name in facts.partitions}
         return cls(facts, lengths)
 
@@ -97,21 +111,51 @@ class Ranges:
         value = self._exact_products(value)
         if self._facts.nonnegative(value):
             return True
-        return depth > 0 and any(self._nonnegative(q, depth - 1) for q in self._without_division(value, depth))
+        if depth == 0:
+            return False
+        if any(self._nonnegative(question, depth - 1) for question in self._without_division(value, depth)):
+            return True
+        return self._either_side(value, depth) or self._at_the_extreme(value, depth)
 
     def _without_division(self, value: Index, depth: int) -> Iterator[Index]:
         """Questions each of which implies `value >= 0`."""
         for monomial, coefficient in value.terms:
-            if len(monomial) != 1 or abs(coefficient) != 1:
+            if len(monomial) != 1:
                 continue
             rest = value - Index(((monomial, coefficient),))
             match monomial[0]:
-                case FloorDiv(a, b) if self._nonnegative(b - 1, depth - 1):
+                case FloorDiv(a, b) if abs(coefficient) == 1 and self._nonnegative(b - 1, depth - 1):
                     yield (rest + 1) * b - 1 - a if coefficient < 0 else rest * b + a
                     if coefficient > 0 and self._facts.divides(b, a) and self._facts.nonnegative(a - 1):
                         yield rest + 1
-                case Mod(_, b) if self._nonnegative(b - 1, depth - 1):
+                case FloorDiv(a, b) if (divisor := b.constant or 0) > 0 and coefficient % divisor == 0:
+                    # a - b + 1 <= b * (a // b) <= a
+                    yield rest + coefficient // divisor * (a if coefficient < 0 else a - divisor + 1)
+                case Mod(_, b) if abs(coefficient) == 1 and self._nonnegative(b - 1, depth - 1):
                     yield rest - (b - 1) if coefficient < 0 else rest
+
+    def _either_side(self, value: Index, depth: int) -> bool:
+        """Replace the first minimum or maximum by its arguments: one of them, or both, must do."""
+        for monomial, coefficient in value.terms:
+            if len(monomial) == 1 and isinstance(extremum := monomial[0], Extremum):
+                rest = value - Index(((monomial, coefficient),))
+                both = (coefficient > 0) == (extremum.which == "min")
+                parts = (self._nonnegative(rest + coefficient * x, depth - 1) for x in (extremum.a, extremum.b))
+                return all(parts) if both else any(parts)
+        return False
+
+    def _at_the_extreme(self, value: Index, depth: int) -> bool:
+        """Put the innermost counted variable at the end of its range that makes `value` smallest."""
+        used = value.symbols()
+        for variable, lo, hi in reversed(self._facts.loops):
+            if variable not in used or (parts := value.affine(variable)) is None:
+                continue
+            slope, rest = parts
+            if self._facts.nonnegative(slope):
+                return self._nonnegative(rest + slope * lo, depth - 1)
+            if self._facts.nonnegative(-slope):
+                return self._nonnegative(rest + slope * (hi - 1), depth - 1)
+        return False
 
     def _exact_products(self, value: Index) -> Index:
         """Replace b * (a // b) by a where b is known to divide a."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from kernelagent.dsl.check import check
-from kernelagent.dsl.syntax import parse
+from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.verify.draw import draw
 from kernelagent.dsl.verify.numeric import Reference
 
@@ -74,7 +74,7 @@ def test_a_wrong_constant_is_refuted_though_it_is_small() -> None:
 
 
 def test_counterexamples_are_json() -> None:
-    text = SOFTMAX.replace("store(y, (i, j),", "store(y, (0, j),")
+    text = SOFTMAX.replace("tiles((M,), (BM,))", "tiles((M,), (2,))")
     record = check(text).to_dict()
     (found,) = json.loads(json.dumps(record))["counterexamples"]
     assert found["obligation"] == "coverage"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from kernelagent.dsl.check import check
-from kernelagent.dsl.syntax import parse
+from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.verify.families import Choice, argue
 from kernelagent.dsl.verify.records import Counterexample, Obligation, counts, worst
 from kernelagent.dsl.verify.shapes import sizes
@@ -76,12 +76,12 @@ def f(x: In[f32, M, 8], y: Out[f32, M, 8]):
 """,
     "grouped": """
 @kernel
-def f(x: In[f32, M, N], offsets: In[i32, E + 1], y: Out[f32, M, N]):
+def f(x: In[f32, M, N], w: In[f32, E], offsets: In[i32, E + 1], y: Out[f32, M, N]):
     assume(partition(offsets, M))
     for e in tiles((E,), (1,)):
         lo, hi = offsets[e], offsets[e + 1]
         for i, j in tiles((hi - lo, N), (4, 8)):
-            store(y[lo:hi], (i, j), load(x[lo:hi], (i, j), (4, 8)) + 1.0)
+            store(y[lo:hi], (i, j), load(x[lo:hi], (i, j), (4, 8)) * w[e])
 """,
     "column tile": """
 @kernel
@@ -101,6 +101,28 @@ def test_coverage_is_proved_for_all_sizes(name: str) -> None:
 
 
 BOUNDED = {
+    "convolution": """
+@kernel
+def f(x: In[f32, H, W], y: Out[f32, P, Q], BP=2, BQ=4):
+    assume(P == (H + 1) // 2, Q == (W + 1) // 2)
+    for i, j in tiles((P, Q), (BP, BQ)):
+        acc = zeros((BP, BQ), f32)
+        for r, s in pipeline((0, 0), (3, 3), (1, 1)):
+            v = window(x, offset=(r - 1, s - 1), stride=(2, 2), shape=(P, Q))
+            acc += load(v, (i, j), (BP, BQ), fill=0)
+        store(y, (i, j), acc)
+""",
+    "pages": """
+@kernel
+def f(x: In[f32, NP, PS], table: In[i32, B, MP], lens: In[i32, B], y: Out[f32, B]):
+    assume(PS in (4, 16), 0 <= table < NP, 0 <= lens <= MP * PS)
+    for b in tiles((B,), (1,)):
+        acc = zeros((1,), f32)
+        for t in pipeline(0, lens[b], PS):
+            n = minimum(PS, lens[b] - t)
+            acc += sum(load(x[table[b, t // PS]][0:n], (0,), (PS,)), axis=0)
+        store(y, (b,), acc)
+""",
     "grouped heads": """
 @kernel
 def f(k: In[f32, G, D], y: Out[f32, H, D]):
@@ -114,14 +136,14 @@ def f(k: In[f32, G, D], y: Out[f32, H, D]):
 def f(x: In[f32, M, K], s: In[f32, M, K // 4], y: Out[f32, M, K]):
     assume(K % 4 == 0)
     for i, j in tiles((M, K), (1, 4)):
-        store(y[i], (j,), load(x[i], (j,), (4,)) * load(s[i, j // 4], (), ()))
+        store(y[i], (j,), load(x[i], (j,), (4,)) * s[i, j // 4])
 """,
     "labels": """
 @kernel
 def f(x: In[f32, M, V], labels: In[i32, M], y: Out[f32, M]):
     assume(0 <= labels < V)
     for i in tiles((M,), (1,)):
-        store(y[i], (), load(x[i, labels[i]], (), ()) + 1.0)
+        store(y, (i,), full((1,), 1.0, f32) * x[i, labels[i]])
 """,
     "gathered": """
 @kernel
@@ -145,7 +167,7 @@ def f(x: In[f32, N], y: Out[f32, M, 3]):
     assume(N >= 3 * M)
     for i in tiles((M,), (1,)):
         for j in range(3):
-            store(y[i, j], (), load(x[(3 * i + j) % (3 * M)], (), ()) + 1.0)
+            store(y[i], (j,), full((1,), 1.0, f32) * x[(3 * i + j) % (3 * M)])
 """
     quick, full = check(text), check(text, quick=False)
     assert {o.verdict for o in full.obligations if o.family == "bounds"} == {"PROVED"}
@@ -155,29 +177,31 @@ def f(x: In[f32, N], y: Out[f32, M, 3]):
 # Refuted -------------------------------------------------------------------------------------
 
 
+OVERLAP = GEMM.replace("tiles((M, N), (BM, BN))", "tiles((M, N), (4, BN))")
+"""Tiles of 8 rows, 4 rows apart."""
+
+
 def test_an_element_stored_twice_is_refuted_with_both_iterations() -> None:
-    found = refuted("""edition(1)
-@kernel
-def row_max(x: In[f32, M, N], y: Out[f32, M], BM=4, BN=8):
-    for i, j in tiles((M, N), (BM, BN)):
-        store(y, (i,), max(load(x, (i, j), (BM, BN)), axis=1))
-""")
+    found = refuted(OVERLAP)
     assert found.family == "coverage"
     assert found.array == "y"
-    assert found.lines == (5,)
+    assert found.lines == (8,)
     first, second = found.iterations
-    assert first["i"] == second["i"]
-    assert first["j"] != second["j"]
-    assert found.sizes["N"] > 8
+    assert first["j"] == second["j"]
+    assert {first["i"], second["i"]} == {0, 4}
+    assert found.element is not None
+    assert found.element[0] == 4
     assert found.found == 2
     assert "of" in found.scope
 
 
-def test_a_store_inside_the_k_loop_is_refuted() -> None:
-    text = GEMM.replace("        store(y, (i, j), acc)", "            store(y, (i, j), acc)")
-    found = refuted(text)
-    assert found.family == "coverage"
-    assert found.iterations[0] == found.iterations[1]
+@pytest.mark.parametrize(
+    "change", [("        store(y, (i, j)", "            store(y, (i, j)"), ("y, (i, j)", "y, (0, j)")]
+)
+def test_a_store_that_is_plainly_repeated_is_never_ok(change: tuple[str, str]) -> None:
+    report = check(GEMM.replace(*change))
+    assert not report.ok
+    assert report.diagnostics or report.counterexamples
 
 
 def test_an_uncovered_tail_is_refuted() -> None:
@@ -205,17 +229,12 @@ def concat(a: In[f32, N], b: In[f32, N], y: Out[f32, 2 * N], B=4):
 
 
 def test_an_index_out_of_range_is_refuted_with_values() -> None:
-    report = check("""edition(1)
+    found = refuted("""edition(1)
 @kernel
 def shift(x: In[f32, N], y: Out[f32, N]):
     for i in tiles((N,), (1,)):
-        store(y[i], (), load(x[i + 1], (), ()) + 1.0)
+        store(y, (i,), full((1,), 1.0, f32) * x[i + 1])
 """)
-    # the front end may refuse it outright; else a run must find it
-    if report.diagnostics:
-        assert not report.ok
-        return
-    found = report.counterexamples[0]
     assert found.family == "bounds"
     assert found.lines == (5,)
     assert found.found == found.sizes["N"]
@@ -230,7 +249,7 @@ def test_sizes_surround_the_tile_and_obey_assumptions() -> None:
 def f(x: In[f32, M, K], y: Out[f32, M, P], BM=8):
     assume(K % 4 == 0, P == K // 4, M >= K)
     for i, j in tiles((M, P), (BM, 1)):
-        store(y[:, j], (i,), sum(load(x, (i, 4 * j), (BM, 4)), axis=1))
+        store(y, (i, j), sum(load(x, (i, 4 * j), (BM, 4)), axis=1)[:, None])
 """
     found = list(sizes(parse(text), {}))
     assert found
@@ -249,9 +268,8 @@ def test_a_counterexample_replays() -> None:
     from kernelagent.dsl.verify.draw import draw
     from kernelagent.dsl.verify.trials import run_trial
 
-    text = GEMM.replace("store(y, (i, j), acc)", "store(y, (0, j), acc)")
-    found = refuted(text)
-    module = parse(text)
+    found = refuted(OVERLAP)
+    module = parse(OVERLAP)
     trial = draw(module.entry, found.replay["sizes"], tunables=found.replay["tunables"], seed=found.replay["seed"])
     assert run_trial(module, trial).counterexamples[0].to_dict() == found.to_dict()
 
