@@ -179,7 +179,7 @@ def _split(source: Source, function: ast.FunctionDef, loop: ast.For, variable: s
     step = source.segment(bounds[2])
     others = {name: fresh(source, f"{name}_odd") for name, _ in updates}
     second = _shifted(source, loop, variable, step, others)
-    starts = [f"{other} = {_start(source, function, loop, name)}" for name, other in others.items()]
+    starts = [f"{other} = {zero_start(source, function, loop, name)}" for name, other in others.items()]
     sums = [f"{name} = {name} + {other}" for name, other in others.items()]
     return edited(source.text, [
         source.before(loop, starts),
@@ -197,8 +197,8 @@ def _shifted(source: Source, loop: ast.For, variable: str, step: str, others: di
     return text if whole.endswith("\n") else "\n" + text
 
 
-def _start(source: Source, function: ast.FunctionDef, loop: ast.For, name: str) -> str:
-    """The accumulator's initial value, which must be zeros."""
+def zero_start(source: Source, function: ast.FunctionDef, loop: ast.For, name: str) -> str:
+    """The text of an accumulator's initial value. Raises MoveError unless that is zeros(...), beside the loop."""
     for block in blocks(function):
         if loop in block:
             before = [a for s in block[: block.index(loop)] if (a := assignment(s)) and a[0] == name]

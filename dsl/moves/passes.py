@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from .loops import Neighbours, body_text, outside, pair_at, propose_pairs
+from .loops import Neighbours, body_text, outside, pair_at, propose_pairs, zero_start
 from .loops import merged as merge_text
-from .registry import move
+from .registry import Arguments, move
 from .source import (
     Edit,
     MoveError,
@@ -15,11 +17,16 @@ from .source import (
     assignment,
     bound,
     called,
+    edited,
     extract,
     fresh,
+    functions,
+    loops,
+    named,
     read,
     reads,
     renamed,
+    target_names,
 )  # fmt: skip
 
 LOWEST = "-3.4e38"
@@ -39,6 +46,7 @@ def fuse_passes(text: str, pair: int = 0, kernel: str | None = None) -> str:
     maximum = _running_maximum(found)
     sums = _exponential_sums(found, maximum)
     _require_independent(found, maximum, sums)
+    _require_zero_starts(source, kernel, found.second, sums)
     newer, scale = fresh(source, f"{maximum}_new"), fresh(source, f"{maximum}_scale")
     first = _first_body(source, found, maximum, newer, scale)
     second = _second_body(source, found, maximum, newer, scale, sums)
@@ -106,6 +114,13 @@ def _require_independent(pair: Neighbours, maximum: str, sums: dict[str, ast.stm
         raise MoveError("what stands between the loops uses the maximum")
 
 
+def _require_zero_starts(source: Source, kernel: str | None, loop: ast.For, sums: Iterable[str]) -> None:
+    """Anything but zero would be rescaled with the sum."""
+    function = next(f for f in named(source, kernel) if any(n is loop for n in ast.walk(f)))
+    for name in sums:
+        zero_start(source, function, loop, name)
+
+
 def _first_body(source: Source, pair: Neighbours, maximum: str, newer: str, scale: str) -> str:
     last = pair.first.body[-1]
     assert isinstance(last, ast.Assign)
@@ -143,3 +158,114 @@ def _finite_start(fused: str, source: Source, pair: Neighbours, maximum: str) ->
         raise MoveError(f"{maximum} starts at {initial}")
     start, end = source.start(value.args[1]), source.end(value.args[1])
     return fused[:start] + (LOWEST if initial == "-inf" else initial) + fused[end:]
+
+
+def _propose_online(source: Source) -> Iterator[Arguments]:
+    for function in functions(source, "kernel"):
+        for loop in loops(function, "pipeline"):
+            yield from ({"loop": name, "kernel": function.name} for name in target_names(loop.target)[:1])
+
+
+@move(_propose_online)
+def unfuse_passes(text: str, loop: str, kernel: str | None = None) -> str:
+    """The inverse of `fuse_passes`: find the maximum first, then the sums, without rescaling in between.
+
+    Worth it where rows stay in cache: the second pass is cheap and the chain through the running maximum is gone. Sound
+    because of the same identity: with the final maximum known, every scale is exp(0) = 1.
+    """
+    source = read(text)
+    for function in named(source, kernel):
+        for found in loops(function, "pipeline"):
+            online = _online(found) if target_names(found.target)[:1] == [loop] else None
+            if online is not None:
+                _require_zero_starts(source, kernel, found, online.sums)
+                return _unfused(source, found, online)
+    raise MoveError(f"no loop over {loop!r} is an online softmax written plainly")
+
+
+@dataclass(frozen=True)
+class Online:
+    """`newer = maximum(maximum_, max(...))`, `scale = exp(maximum_ - newer)`, `sum = sum * scale + ...`, and at the end
+    `maximum_ = newer`."""
+
+    maximum: str
+    newer: ast.stmt
+    newer_name: str
+    scale: ast.stmt
+    sums: dict[str, tuple[ast.stmt, ast.expr]]
+    last: ast.stmt
+
+
+def _online(loop: ast.For) -> Online | None:
+    last = assignment(loop.body[-1])
+    if last is None or not isinstance(last[1], ast.Name):
+        return None
+    maximum, newer = last[0], last[1].id
+    plain = {a[0]: s for s in loop.body[:-1] if (a := assignment(s))}
+    scale = next((s for n, s in plain.items() if _text(s) == f"{n} = exp({maximum} - {newer})"), None)
+    if scale is None or newer not in plain or not _text(plain[newer]).startswith(f"{newer} = maximum({maximum}, max("):
+        return None
+    found = assignment(scale)
+    assert found is not None
+    sums = {n: (s, added) for n, s in plain.items() if (added := _rescaled(s, n, found[0], newer)) is not None}
+    others = [s for s in loop.body[:-1] if s not in (plain[newer], scale) and s not in [s for s, _ in sums.values()]]
+    unsafe = {maximum, newer, found[0], *sums} & reads(others)
+    return None if unsafe or not sums else Online(maximum, plain[newer], newer, scale, sums, loop.body[-1])
+
+
+def _rescaled(statement: ast.stmt, name: str, scale: str, newer: str) -> ast.expr | None:
+    """The v of `name = name * scale + v`, where v is a sum of exp(... - newer[:, None])."""
+    found = assignment(statement)
+    value = found[1] if found else None
+    if not isinstance(value, ast.BinOp) or not isinstance(value.op, ast.Add):
+        return None
+    sound = called(value.right, "sum") and _is_exponential(value.right.args[0], newer)  # type: ignore[attr-defined]
+    return value.right if sound and ast.unparse(value.left) == f"{name} * {scale}" else None
+
+
+def _text(statement: ast.stmt) -> str:
+    return ast.unparse(statement)
+
+
+def _unfused(source: Source, loop: ast.For, online: Online) -> str:
+    head = source.text[source.line_start(loop) : source.line_start(loop.body[0])]
+    before = loop.body[: loop.body.index(online.newer)]
+    newer = assignment(online.newer)
+    assert newer is not None
+    needed = _needed_by(before, reads([newer[1]]))
+    _require_local(source, loop, needed, reads([newer[1], *needed]) - {online.maximum})
+    indent = source.indent(online.newer)
+    first = "".join(source.lines_of([s]) for s in needed)
+    first += f"{indent}{online.maximum} = {source.segment(newer[1])}\n"
+    skipped = (online.newer, online.scale, online.last)
+    second = "".join(_second_line(source, s, online) for s in loop.body if s not in skipped)
+    place = Edit(source.line_start(loop), source.line_end(loop), head + first + head + second)
+    return edited(source.text, [place])
+
+
+def _require_local(source: Source, loop: ast.For, needed: Sequence[ast.stmt], used: set[str]) -> None:
+    """What the maximum is taken of must not pass from one iteration to the next."""
+    own = bound(needed)
+    inside = {id(n) for s in loop.body for n in ast.walk(s)}
+    others = [n for n in ast.walk(source.tree) if isinstance(n, ast.Name) and id(n) not in inside]
+    if own & bound(others) or used & (bound(loop.body) - own):
+        raise MoveError("the maximum is taken of a carried value")
+
+
+def _second_line(source: Source, statement: ast.stmt, online: Online) -> str:
+    for name, (sum_statement, added) in online.sums.items():
+        if statement is sum_statement:
+            inner = _inside(source, added, renamed(source, [added], {online.newer_name: online.maximum}))
+            return f"{source.indent(statement)}{name} += {inner}\n"
+    return source.lines_of([statement])
+
+
+def _needed_by(statements: Sequence[ast.stmt], wanted: set[str]) -> list[ast.stmt]:
+    """The local values among the statements that these names depend on, in order."""
+    kept: list[ast.stmt] = []
+    for statement in reversed(statements):
+        local = assignment(statement)
+        if local is not None and local[0] in wanted:
+            kept.append(statement)
+            wanted = wanted | reads([statement])
+    return kept[::-1]

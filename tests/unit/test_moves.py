@@ -67,7 +67,7 @@ def test_there_are_enough_moves_and_each_says_why_it_is_sound() -> None:
     for name in moves.names():
         assert moves.get(name).summary.endswith("."), name
         family = next(f for f in moves.FAMILIES if f.__name__.endswith(f".{moves.get(name).family}"))
-        reasons = f"{family.__doc__} {inspect.getdoc(moves.get(name).transform)}"
+        reasons = " ".join(f"{family.__doc__} {moves.get(name).transform.__doc__}".split())
         assert "Sound because" in reasons or "preserve the meaning because" in reasons, name
 
 
@@ -153,6 +153,23 @@ def test_online_softmax() -> None:
         moves.apply("fuse_passes", new)
 
 
+def test_unfusing_undoes_fusing() -> None:
+    fused = moves.apply("share_load", moves.apply("fuse_passes", SEEDS["cross_entropy"]))
+    again = moves.apply("unfuse_passes", fused, loop="j")
+    assert again.count("pipeline") == 2
+    assert "m = maximum(m, max(x_tile, axis=1))" in again
+    assert "l += sum(exp(v - m[:, None]), axis=1)" in again
+    assert "scale" not in again
+    started = fused.replace("l = zeros((BR,), f32)", "l = full((BR,), 1.0, f32)")
+    with pytest.raises(moves.MoveError, match="start as zeros"):
+        moves.apply("unfuse_passes", started, loop="j")
+    carried = fused.replace("max(x_tile, axis=1))", "max(x_tile, axis=1) + picked)")
+    with pytest.raises(moves.MoveError):
+        moves.apply("unfuse_passes", carried, loop="j")
+    with pytest.raises(moves.MoveError):
+        moves.apply("unfuse_passes", MASKED, loop="j")
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -164,6 +181,7 @@ def test_online_softmax() -> None:
         ("l = zeros((BR,), f32)", "l = m * 0.0"),  # the start uses the maximum
         ("m = full((BR,), -inf, f32)", "m = full((BR,), 0.0, f32)"),  # not a maximum of the row alone
         ("m = maximum(m, max(", "m = minimum(m, max("),
+        ("l = zeros((BR,), f32)", "l = full((BR,), 1.0, f32)"),  # would be rescaled
     ],
 )
 def test_online_softmax_refuses_other_pairs(old: str, new: str) -> None:
