@@ -95,7 +95,9 @@ def _fold(word: str, a: Number | Index, b: Number | Index, node: ast.expr) -> Op
     try:
         return Number(float(_PYTHON[word](x, y)))
     except ZeroDivisionError:
-        raise fault("division-by-zero", f"`{source_text(node)}` divides by zero", node, "write `inf` or `nan`") from None
+        raise fault(
+            "division-by-zero", f"`{source_text(node)}` divides by zero", node, "write `inf` or `nan`"
+        ) from None
     except OverflowError:
         raise fault("literal", "the number overflows", node, "write `inf`") from None
 

@@ -211,9 +211,7 @@ def _warn_narrow_assumes(k: Context, kernel: ir.Kernel) -> None:
             case None:
                 continue
             case condition:
-                pairs = [
-                    (m.a, m.b) for i in condition_indices(condition) for m in i.atoms() if isinstance(m, Mod)
-                ]
+                pairs = [(m.a, m.b) for i in condition_indices(condition) for m in i.atoms() if isinstance(m, Mod)]
         if not pairs or reshapes or any(p in needed for p in pairs) or any(_about_tunable(*p) for p in pairs):
             continue
         message = f"calls where `{assume.text}` does not hold will be refused; the aligned class exists without it"
@@ -237,5 +235,3 @@ def _indices(kernel: ir.Kernel) -> Iterator[Index]:
                 yield from (*view.coordinates, *start)
             case ir.Let(operation=ir.Load(view=view, start=start)):
                 yield from (*view.coordinates, *start)
-
-

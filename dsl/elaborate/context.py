@@ -120,13 +120,15 @@ class Context:
         return value
 
     def renamed(self, value: ir.Value, name: str) -> ir.Value:
-        """Give the value that was just computed the author's name."""
-        if value.name or not self.block:
+        """Give a value that was just computed, and that nothing reads yet, the author's name."""
+        if value.name:
             return value
-        last = self.block[-1]
-        if isinstance(last, ir.Let) and last.value.number == value.number:
-            value = replace(value, name=name)
-            self.block[-1] = ir.Let(value, last.operation)
+        for place in range(len(self.block) - 1, -1, -1):
+            found = self.block[place]
+            if isinstance(found, ir.Let) and found.value.number == value.number:
+                value = replace(value, name=name)
+                self.block[place] = ir.Let(value, found.operation)
+                break
         return value
 
     def need_float(self, dtype: str) -> None:
@@ -154,9 +156,7 @@ class Context:
                 raise Silent
             return found.operand
         if isinstance(found, Ended):
-            raise fault(
-                "ended-name", f"`{node.id}` {found.reason}", node, found.hint, bound_at_line=found.span.line
-            )
+            raise fault("ended-name", f"`{node.id}` {found.reason}", node, found.hint, bound_at_line=found.span.line)
         if node.id in self.constants:
             return self.constants[node.id]
         raise self.unknown(node)

@@ -24,9 +24,7 @@ def extent(k: Context, operand: Operand, node: ast.expr, what: str = "extent") -
     """A positive compile-time constant: literals, tunables, consts, and dims restricted by `assume(D in ...)`."""
     if not isinstance(operand, Index):
         hint = "use literals, tunables (`BM=64`) and dims with `assume(D in (64, 128))`"
-        raise fault(
-            "extent-not-constant", f"the {what} `{source_text(node)}` is {describe(operand)}", node, hint
-        )
+        raise fault("extent-not-constant", f"the {what} `{source_text(node)}` is {describe(operand)}", node, hint)
     for symbol in sorted(operand.symbols()):
         _check_symbol(k, symbol, node, what)
     if any(not isinstance(a, Symbol) and type(a).__name__ == "Element" for a in operand.atoms()):

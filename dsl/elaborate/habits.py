@@ -152,7 +152,9 @@ def unknown_attribute(node: ast.Attribute) -> Fault:
     modules = {"np", "numpy", "math", "torch", "tl", "triton", "jnp", "F"}
     if owner in modules:
         known = node.attr in WORDS
-        hint = f"write `{node.attr}` without `{owner}.`" if known else _REPLACEMENTS.get(node.attr, f"delete `{owner}.`")
+        hint = (
+            f"write `{node.attr}` without `{owner}.`" if known else _REPLACEMENTS.get(node.attr, f"delete `{owner}.`")
+        )
         return fault("attribute", f"`{owner}.{node.attr}`: there are no modules", node, hint)
     hint = _METHODS.get(node.attr, "the only attribute is `.T`; everything else is a word: `exp(x)`, `reshape(x, ...)`")
     return fault("attribute", f"`.{node.attr}` is not in the language", node, hint)

@@ -220,4 +220,3 @@ def _refuse_ties(k: Context, policies: list[ir.Policy]) -> None:
                 with k.recovering():
                     raise fault("policy-tie", f"`{word}` is given twice for {scope}", policy.span, "keep one of them")
             seen[key] = policy
-

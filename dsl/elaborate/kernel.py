@@ -54,5 +54,3 @@ def name_span(node: ast.FunctionDef) -> Span:
     """The function's name behind `def `."""
     column = node.col_offset + 5
     return Span(node.lineno, column, node.lineno, column + len(node.name))
-
-

@@ -323,7 +323,9 @@ def _check_live(
             if not (found.lo.symbols() | found.hi.symbols()) & set(variables):
                 continue
             span = ends[name].origin.span
-            message = f"axis {axis} of `{name}` is live only up to {found.hi}: positions become void, with what they held"
+            message = (
+                f"axis {axis} of `{name}` is live only up to {found.hi}: positions become void, with what they held"
+            )
             hint = "write `load(..., fill=0)`, or reduce inside the loop"
             with k.recovering():
                 raise fault("carried-live-shrinks", message, span, hint, live=str(found.hi))
@@ -353,9 +355,7 @@ def _finish(
         carried.append(ir.Carried(start, inside[name], ends[name], result))
         k.names[name] = Bound(result, "local", before[name].span, before_loop(before[name]))
     k.block.append(
-        ir.For(
-            header.kind, variables, header.lo, header.hi, header.step, tuple(carried), tuple(block), k.origin(node)
-        )
+        ir.For(header.kind, variables, header.lo, header.hi, header.step, tuple(carried), tuple(block), k.origin(node))
     )
 
 
@@ -363,15 +363,17 @@ def before_loop(found: Bound | Ended) -> int:
     return found.loop if isinstance(found, Bound) else 0
 
 
-def _names_after(node: ast.For, names: dict[str, Bound | Ended], before: dict[str, Bound | Ended]) -> dict[
-    str, Bound | Ended
-]:
+def _names_after(
+    node: ast.For, names: dict[str, Bound | Ended], before: dict[str, Bound | Ended]
+) -> dict[str, Bound | Ended]:
     """Names of outside stay; names first bound in the loop end with it."""
     after = dict(before)
     for name, found in names.items():
         if name in before and isinstance(before[name], Bound):
             continue
-        what = "is the variable of" if isinstance(found, Bound) and found.kind == "loop variable" else "is bound only in"
+        what = (
+            "is the variable of" if isinstance(found, Bound) and found.kind == "loop variable" else "is bound only in"
+        )
         hint = "bind it before the loop to carry it out, or use it inside"
         after[name] = Ended(f"{what} the loop at line {span_of(node).line}", found.span, hint)
     return after

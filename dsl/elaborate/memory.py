@@ -75,9 +75,7 @@ def scatter(k: Context, call: Call) -> Operand:
     return ()
 
 
-def _check_scattered(
-    k: Context, call: Call, view: ir.View, value: ir.Value, axis: int, indices: ir.Value
-) -> None:
+def _check_scattered(k: Context, call: Call, view: ir.View, value: ir.Value, axis: int, indices: ir.Value) -> None:
     if value.type.shape[axis] != indices.type.shape[0]:
         text = f"value {shape_text(value.type.shape)} at axis {axis}, indices {shape_text(indices.type.shape)}"
         raise fault("shape-mismatch", text, call.at("value"), "give both the same extent", shapes=text)

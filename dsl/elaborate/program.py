@@ -130,9 +130,7 @@ def _call(state: _State, node: ast.Call, name: str) -> None:
     tunables = [(t.name, _tunable(state, given[t.name])) for t in kernel.tunables if t.name in given]
     _order(state, kernel, arrays, node)
     dims = tuple(binder.dims.items())
-    state.calls.append(
-        ir.Call(name, tuple(arrays.items()), tuple(scalars), tuple(tunables), dims, span_of(node))
-    )
+    state.calls.append(ir.Call(name, tuple(arrays.items()), tuple(scalars), tuple(tunables), dims, span_of(node)))
 
 
 def _unknown_kernel(state: _State, node: ast.Call, name: str) -> Exception:
@@ -146,9 +144,7 @@ def _unknown_kernel(state: _State, node: ast.Call, name: str) -> Exception:
 
 def _match(kernel: ir.Kernel, node: ast.Call) -> dict[str, ast.expr]:
     """Arrays and scalars by position or keyword, tunables by keyword."""
-    order = [
-        p.name for p in sorted([*kernel.arrays, *kernel.scalars], key=lambda p: (p.span.line, p.span.column))
-    ]
+    order = [p.name for p in sorted([*kernel.arrays, *kernel.scalars], key=lambda p: (p.span.line, p.span.column))]
     tunables = [t.name for t in kernel.tunables]
     if len(node.args) > len(order):
         usage = f"{kernel.name}({', '.join(order)})"
@@ -282,7 +278,9 @@ def _check_read(state: _State, name: str, role: str, node: ast.Call) -> None:
     if role == "temp" and name not in state.written:
         raise fault("temp-order", f"`{name}` is read before a call has written it", node, "write it whole first")
     if role in ("Out", "Acc"):
-        raise fault("load-of-output", f"`{name}` is {role} and cannot be read", node, "use a `temp`, or declare it InOut")
+        raise fault(
+            "load-of-output", f"`{name}` is {role} and cannot be read", node, "use a `temp`, or declare it InOut"
+        )
 
 
 def _check_write(state: _State, name: str, role: str, array: ir.Array, node: ast.Call) -> None:
@@ -290,7 +288,9 @@ def _check_write(state: _State, name: str, role: str, array: ir.Array, node: ast
         raise fault("store-to-input", f"`{name}` is an In array of the program", node, f"declare `{name}: Out[...]`")
     if role in ("temp", "Out") and name in state.written and array.role != "InOut":
         line = state.written[name]
-        raise fault("stored-twice", f"`{name}` was already written by the call at line {line}", node, "use another temp")
+        raise fault(
+            "stored-twice", f"`{name}` was already written by the call at line {line}", node, "use another temp"
+        )
     if role != "temp" and array.role == "Acc" and role != "Acc":
         raise fault("role", f"`{name}` is {role}, the kernel accumulates into it", node, f"declare `{name}: Acc[...]`")
 
@@ -309,5 +309,3 @@ def _check_written(k: Context, state: _State, program: ir.Program) -> None:
             with k.recovering():
                 hint = "pass it to a kernel that stores it"
                 raise fault("not-stored", f"`{array.name}` is {array.role} but no call writes it", array.span, hint)
-
-

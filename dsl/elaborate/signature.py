@@ -112,7 +112,9 @@ def _bind_dtype(k: Context, node: ast.expr, signature: Signature, names: set[str
         raise fault("duplicate-name", f"`{name}` is used as a dtype and as something else", node, "rename one of them")
     if not name[0].isupper() or name in dtypes.HABITS:
         close = dtypes.HABITS.get(name) or nearest(name, list(dtypes.DTYPES))
-        hint = f"write `{close}`" if close else "dtypes are f32, bf16, f16, i32 ...; dtype variables begin with a capital"
+        hint = (
+            f"write `{close}`" if close else "dtypes are f32, bf16, f16, i32 ...; dtype variables begin with a capital"
+        )
         raise fault("unknown-dtype", f"`{name}` is not a dtype", node, hint, nearest=close)
     signature.dtype_variables.append(name)
     k.bind(name, DTypeName(name), node, "dtype")
@@ -273,4 +275,3 @@ def _check_tunable_value(name: str, value: float | int | bool | None, node: ast.
     if value is None or not 0 <= value <= MAX_TUNABLE:
         hint = f"tunables are integers from 0 to {MAX_TUNABLE}, or bools"
         raise fault("tunable-range", f"`{name}` cannot be {value}", node, hint, value=value)
-

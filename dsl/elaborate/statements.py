@@ -292,4 +292,3 @@ def run_inline(k: Context, function: ast.FunctionDef) -> Operand:
     if any(d.severity == "error" for d in k.diagnostics[errors:]):
         raise Silent
     return result
-

@@ -68,7 +68,9 @@ def _refuse_late_index(entry: ast.expr, view: ir.View) -> None:
 def _integer(k: Context, node: ast.expr, evaluate: object) -> Index:
     found: Operand = evaluate(k, node)  # type: ignore[operator]
     if isinstance(found, ir.Value):
-        hint = "index with dims, integer parameters, loop variables or `In` elements; for a tile of indices use `gather`"
+        hint = (
+            "index with dims, integer parameters, loop variables or `In` elements; for a tile of indices use `gather`"
+        )
         raise fault("position-not-index", f"`{source_text(node)}` is {describe(found)}, computed data", node, hint)
     if not isinstance(found, Index):
         hint = "use an index integer"
@@ -109,9 +111,7 @@ def _sliced(k: Context, view: ir.View, axis: int, node: ast.Slice, evaluate: obj
     lo = index(0) if whole_axis else facts.maximum(index(0), old.lo - start)
     hi = length if whole_axis else facts.minimum(length, old.hi - start)
     axes = (*view.axes[:axis], ir.ViewAxis(length, lo, hi), *view.axes[axis + 1 :])
-    return replace(
-        view, axes=axes, coordinates=_moved(view.coordinates, {axis: index(ir.position(axis)) + start})
-    )
+    return replace(view, axes=axes, coordinates=_moved(view.coordinates, {axis: index(ir.position(axis)) + start}))
 
 
 def _element(k: Context, view: ir.View, node: ast.expr) -> Operand:
@@ -137,9 +137,7 @@ def transposed(k: Context, view: ir.View, node: ast.expr) -> ir.View:
 
 def permuted(view: ir.View, axes: tuple[int, ...]) -> ir.View:
     positions = {old: index(ir.position(new)) for new, old in enumerate(axes)}
-    return replace(
-        view, axes=tuple(view.axes[a] for a in axes), coordinates=_moved(view.coordinates, positions)
-    )
+    return replace(view, axes=tuple(view.axes[a] for a in axes), coordinates=_moved(view.coordinates, positions))
 
 
 def reshaped(k: Context, view: ir.View, shape: Shape, node: ast.expr) -> ir.View:
@@ -222,12 +220,8 @@ def window(k: Context, call: Call) -> Operand:
         if s.constant is None or s.constant < 1:
             hint = "write literal strides of 1 or more"
             raise fault("window-stride", f"the stride {s} is not a positive literal", call.at("stride"), hint)
-    axes = tuple(
-        _window_axis(k, axis, o, s, n) for axis, o, s, n in zip(view.axes, offset, stride, shape, strict=True)
-    )
-    positions = {
-        d: o + s * index(ir.position(d)) for d, (o, s) in enumerate(zip(offset, stride, strict=True))
-    }
+    axes = tuple(_window_axis(k, axis, o, s, n) for axis, o, s, n in zip(view.axes, offset, stride, shape, strict=True))
+    positions = {d: o + s * index(ir.position(d)) for d, (o, s) in enumerate(zip(offset, stride, strict=True))}
     return replace(view, axes=axes, coordinates=_moved(view.coordinates, positions))
 
 

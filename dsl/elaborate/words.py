@@ -31,8 +31,7 @@ class Word:
         plain, defaults = arguments.args, len(arguments.defaults)
         required = [Parameter(a.arg, n < len(plain) - defaults, False) for n, a in enumerate(plain)]
         keyword = [
-            Parameter(a.arg, d is None, True)
-            for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+            Parameter(a.arg, d is None, True) for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
         ]
         rest = [Parameter(arguments.vararg.arg, False, False, rest=True)] if arguments.vararg else []
         return (*required, *rest, *keyword)
