@@ -104,7 +104,7 @@ class Baselines:
         environment = _KEEP_MEMORY | _ONE_COMPILER_PROCESS
         options = WorkerOptions("none", None, self.threads, _RUN_TIMEOUT_S, environment)
         worker = Worker(options)
-        return Subject(name, worker, {"kind": name, "problem": asdict(source)}, self.flush, COMPILE_TIMEOUT_S)
+        return Subject(name, worker, {"": {"kind": name, "problem": asdict(source)}}, self.flush, COMPILE_TIMEOUT_S)
 
     def _check(self, subject: Subject, inputs: InputSet) -> None:
         """One run (the first one compiles) with the hard bound, once per input set. Raises WorkerFailure."""

@@ -13,12 +13,13 @@ from kernelagent.problems.problem import Problem
 
 @dataclass(frozen=True)
 class Built:
-    """`subject` is a record for `subjects.load`; `readable` are the folders that loading it needs.
+    """`subjects` are records for `subjects.load` by workload name, "" for those not listed (a binary may hold for some
+    sizes only); `readable` are the folders that loading them needs.
 
     `deterministic` False allows two runs to differ in bits (floating atomic additions); each must still be right.
     """
 
-    subject: Mapping[str, Any]
+    subjects: Mapping[str, Mapping[str, Any]]
     readable: tuple[str, ...] = ()
     deterministic: bool = True
     verdict: str = "TESTED"

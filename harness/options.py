@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from kernelagent.harness.sandbox import Level
 from kernelagent.problems.problem import Workload
@@ -23,7 +24,8 @@ class Options:
 
     `time_budget_s` is spent per timed workload, `timeout_s` is the deadline of a single run, `memory_mb` what a
     candidate may take on top of its arrays. `seed` None draws one from the system's secret source; it is recorded.
-    `quick` checks the timed, the smallest and the ragged workloads only, without the other distributions.
+    `check` is how much is proved before anything runs. `quick` tests the timed, the smallest and the ragged workloads
+    only, without the other distributions.
     `bounds` come from the caller (by workload name, or a function): this package does not compute them.
     """
 
@@ -37,6 +39,7 @@ class Options:
     threads: int | None = None
     memory_mb: int = 2048
     timeout_s: float = 10.0
+    check: Literal["none", "quick", "full"] = "quick"
     quick: bool = False
     sandbox: Level = "bubblewrap"
     tunables: Mapping[str, int | bool] = field(default_factory=dict)

@@ -79,15 +79,17 @@ class Worker:
         self.level, self.primitives, self.missing = answer["level"], answer["primitives"], answer["missing"]
         self._limit_bytes = answer["limit_bytes"]
 
-    def load(self, subject: Mapping[str, Any], timeout_s: float | None = None) -> None:
-        self.request({"op": "load", "subject": dict(subject)}, timeout_s=timeout_s)
+    def load(self, name: str, subject: Mapping[str, Any], timeout_s: float | None = None) -> None:
+        """Load something to run under a name. Raises WorkerFailure."""
+        self.request({"op": "load", "name": name, "subject": dict(subject)}, timeout_s=timeout_s)
 
     def attach(self, name: str, arena: Arena) -> None:
         """Map a shared arena in the worker under `name`."""
         self.request({"op": "arena", "name": name, "layout": arena.layout()}, [arena.descriptor])
 
-    def bind(self, arena: str, scalars: Mapping[str, float | int | bool], threads: int) -> None:
-        self.request({"op": "bind", "arena": arena, "scalars": dict(scalars), "threads": threads})
+    def bind(self, arena: str, scalars: Mapping[str, float | int | bool], threads: int, subject: str = "") -> None:
+        """Bind a loaded subject to the arrays of an attached arena. Raises WorkerFailure."""
+        self.request({"op": "bind", "arena": arena, "subject": subject, "scalars": dict(scalars), "threads": threads})
 
     def forget(self, arena: str) -> None:
         self.request({"op": "forget", "arena": arena})

@@ -173,7 +173,7 @@ class Session:
             built = self._build(text, self.problem, self.options)
             worker.confine(built.readable, self._array_bytes())
             self.sandbox, self.primitives = worker.level, worker.primitives
-            subject = Subject(sha[:12], worker, built.subject, self._flush, self.options.timeout_s)
+            subject = Subject(sha[:12], worker, built.subjects, self._flush, self.options.timeout_s)
         except BaseException:
             worker.close()
             raise

@@ -23,24 +23,27 @@ def flush_arena() -> Arena:
 
 
 class Subject:
-    """A loaded worker. `record` is what `subjects.load` takes; `audited` outputs must keep their accepted bits."""
+    """A worker and what it runs: `records` for `subjects.load` by workload name, "" for those not listed."""
 
     def __init__(
-        self, name: str, worker: Worker, record: Mapping[str, Any], flush: Arena, load_timeout_s: float
+        self, name: str, worker: Worker, records: Mapping[str, Mapping[str, Any]], flush: Arena, load_timeout_s: float
     ) -> None:
         self.name = name
         self.worker = worker
         self._flush = flush
         self._bound: set[str] = set()
         self._accepted: dict[str, Mapping[str, NDArray[Any]]] = {}
-        worker.load(record, load_timeout_s)
+        self._records = set(records)
+        for workload, record in records.items():
+            worker.load(workload, record, load_timeout_s)
 
     def bind(self, inputs: InputSet) -> str:
         """Map the set's arrays in the worker unless they are; the set's key there."""
-        key = str(inputs.key)
+        key, workload = str(inputs.key), inputs.key.workload
         if key not in self._bound:
             self.worker.attach(key, inputs.arena)
-            self.worker.bind(key, inputs.scalars, self.worker.options.threads)
+            subject = workload if workload in self._records else ""
+            self.worker.bind(key, inputs.scalars, self.worker.options.threads, subject)
             self._bound.add(key)
         return key
 

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class Server:
-    """State of a worker: mapped arenas, the loaded subject, and its bindings by key."""
+    """State of a worker: mapped arenas, loaded subjects, and bindings by arena."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
         self.arenas: dict[str, Arena] = {}
         self.bindings: dict[str, Run] = {}
-        self.bind_subject: Bind | None = None
+        self.subjects: dict[str, Bind] = {}
         self.flush_buffer: Any = None
 
     def answer(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class Server:
     def do_load(self, request: dict[str, Any], _: list[int]) -> None:
         from kernelagent.harness import subjects
 
-        self.bind_subject = subjects.load(request["subject"])
+        self.subjects[request["name"]] = subjects.load(request["subject"])
 
     def do_arena(self, request: dict[str, Any], descriptors: list[int]) -> None:
         from kernelagent.harness.memory import Arena, slots_from
@@ -64,12 +64,11 @@ class Server:
     def do_bind(self, request: dict[str, Any], _: list[int]) -> None:
         from kernelagent.harness.subjects import Binding
 
-        assert self.bind_subject is not None
         arena = self.arenas[request["arena"]]
         inputs = {name: arena.array(name) for name in arena.inputs()}
         outputs = {name: arena.array(name) for name in arena.outputs()}
         binding = Binding(inputs, outputs, request["scalars"], request["threads"])
-        self.bindings[request["arena"]] = self.bind_subject(binding)
+        self.bindings[request["arena"]] = self.subjects[request["subject"]](binding)
 
     def do_forget(self, request: dict[str, Any], _: list[int]) -> None:
         self.bindings.pop(request["arena"], None)

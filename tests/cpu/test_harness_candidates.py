@@ -74,7 +74,7 @@ def build_c(folder: Path, deterministic: bool = True) -> Build:
         if result.returncode:
             raise BuildFailure("COMPILE_ERROR", result.stderr[:2000])
         subject = {"kind": "shared_object", "path": str(path), "symbol": "run", "arrays": names}
-        return Built(subject, (str(folder),), deterministic)
+        return Built({"": subject}, (str(folder),), deterministic)
 
     return build
 

@@ -90,7 +90,7 @@ def attempt(library: Path, level: Level, symbol: str) -> int:
         worker.confine([str(library.parent)], arena.nbytes)
         if worker.level != level:
             pytest.skip(f"this machine reaches {worker.level}, not {level}: {worker.missing}")
-        worker.load({"kind": "shared_object", "path": str(library), "symbol": symbol, "arrays": ["out"]})
+        worker.load("", {"kind": "shared_object", "path": str(library), "symbol": symbol, "arrays": ["out"]})
         worker.attach("a", arena)
         worker.bind("a", {}, 1)
         worker.run("a")
@@ -208,7 +208,7 @@ def test_arrays_are_shared_both_ways() -> None:
     arena2 = Arena.create(plan([("x", "f32", (2, 3), False), ("y", "f32", (3, 2), True)]))
     arena2.array("x")[...] = np.arange(6).reshape(2, 3)
     with Worker(WorkerOptions(sandbox="none")) as worker:
-        worker.load({"kind": "numpy", "problem": problem})
+        worker.load("", {"kind": "numpy", "problem": problem})
         worker.attach("a", arena2)
         worker.bind("a", {}, 1)
         worker.run("a")
