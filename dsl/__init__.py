@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from .elaborate import parse as parse
     from .instantiate import instantiate as instantiate
     from .interpret import interpret as interpret
-    from .verify import check as check
+    from .check import check as check
 
 _EXPORTS = {
     "parse": ".elaborate", "instantiate": ".instantiate", "bind": ".binding", "Binding": ".binding",
-    "interpret": ".interpret", "check": ".verify", "explain": ".catalogue", "Diagnostic": ".diagnostics",
+    "interpret": ".interpret", "check": ".check", "explain": ".catalogue", "Diagnostic": ".diagnostics",
     "KernelError": ".diagnostics", "render": ".diagnostics",
 }  # fmt: skip
 
