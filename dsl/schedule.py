@@ -231,7 +231,15 @@ class WriteArray:
     via: Literal["cached", "stream"] = "cached"
 
 
-Output: TypeAlias = WriteBuffer | ReduceBuffer | WriteArray
+@dataclass(frozen=True)
+class Prefetch:
+    """Ask for the cache line of an element; no effect on values, and any address is harmless."""
+
+    array: str
+    coordinates: tuple[Index, ...]
+
+
+Output: TypeAlias = WriteBuffer | ReduceBuffer | WriteArray | Prefetch
 
 
 @dataclass(frozen=True)

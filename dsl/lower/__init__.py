@@ -11,6 +11,8 @@ from kernelagent.dsl.lower.choose_stores import choose_stores
 from kernelagent.dsl.lower.classify import classify
 from kernelagent.dsl.lower.fuse_nests import Compatible, drop_dead_buffers, fuse_nests
 from kernelagent.dsl.lower.machine import Machine
+from kernelagent.dsl.lower.prefetch_next import prefetch_next
+from kernelagent.dsl.lower.reciprocals import use_reciprocals
 from kernelagent.dsl.lower.simplify import simplify
 
 PASSES_VERSION = 1
@@ -32,6 +34,8 @@ def lower(
     builder = Builder(simple, classify(simple), machine, policy, unit_stride)
     body = drop_dead_buffers(fuse_nests(builder.build(), compatible))
     body = choose_stores(body, kernel, policy, builder.choices)
+    body = use_reciprocals(body, builder.choices)
+    body = prefetch_next(body, policy, builder.choices)
     guards = tuple(sch.Guard("unit_stride", a.name) for a in kernel.arrays if unit_stride and a.dims)
     shape_class = sch.ShapeClass("dense" if unit_stride else "general", guards)
     used = _used_buffers(body)

@@ -89,6 +89,8 @@ def _order_kept(a: sch.Output, b: sch.Output) -> bool:
 
 
 def _reads_before_overwrite(a: sch.Output, b: sch.Output, b_target: str) -> bool:
+    if isinstance(b, sch.Prefetch):
+        return True
     for e in output_expressions(a):
         if isinstance(e, sch.Read) and e.buffer.name == b_target:
             if isinstance(b, sch.ReduceBuffer) or e.coordinates != b.coordinates:
@@ -99,6 +101,9 @@ def _reads_before_overwrite(a: sch.Output, b: sch.Output, b_target: str) -> bool
 
 
 def target_name(output: sch.Output) -> str:
+    """What an output writes; nothing has the name of a prefetch."""
+    if isinstance(output, sch.Prefetch):
+        return ""
     return output.array if isinstance(output, sch.WriteArray) else output.buffer.name
 
 
@@ -148,6 +153,8 @@ def _names_read_by(expression: sch.Expression) -> set[str]:
 
 def _names_read(output: sch.Output) -> set[str]:
     found: set[str] = set()
+    if isinstance(output, sch.Prefetch):
+        return found
     for coordinate in (output.value, *output.coordinates):
         if not isinstance(coordinate, Index):
             found |= _names_read_by(coordinate)
@@ -171,7 +178,7 @@ def _without_dead(nodes: tuple[sch.Node, ...], read: set[str]) -> tuple[sch.Node
     for node in nodes:
         node = map_bodies(node, lambda body: _without_dead(body, read))
         if isinstance(node, sch.Nest):
-            outputs = tuple(o for o in node.outputs if isinstance(o, sch.WriteArray) or o.buffer.name in read)
+            outputs = tuple(o for o in node.outputs if isinstance(o, sch.WriteArray) or target_name(o) in read)
             if not outputs:
                 continue
             node = node if outputs == node.outputs else replace(node, outputs=outputs)

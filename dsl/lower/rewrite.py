@@ -179,11 +179,9 @@ class Substitution:
         return substitute_condition(condition, self.symbols) if self.symbols else condition
 
 
-def output_coordinates(output: sch.Output) -> tuple[Index | sch.Expression, ...]:
-    return output.coordinates
-
-
 def map_output(output: sch.Output, substitution: Substitution) -> sch.Output:
+    if isinstance(output, sch.Prefetch):
+        return replace(output, coordinates=tuple(substitution.index(c) for c in output.coordinates))
     value = substitution.expression(output.value)
     if isinstance(output, sch.WriteArray):
         inside = tuple(substitution.bound(b) for b in output.inside)
@@ -193,18 +191,9 @@ def map_output(output: sch.Output, substitution: Substitution) -> sch.Output:
 
 def output_expressions(output: sch.Output) -> Iterator[sch.Expression]:
     """Every expression node below an output."""
+    if isinstance(output, sch.Prefetch):
+        return
     yield from walk_expression(output.value)
     for coordinate in output.coordinates:
         if not isinstance(coordinate, Index):
             yield from walk_expression(coordinate)
-
-
-def nest_reads(nest: sch.Nest) -> Iterator[sch.Read]:
-    for output in nest.outputs:
-        for expression in output_expressions(output):
-            if isinstance(expression, sch.Read):
-                yield expression
-
-
-def written_buffers(nest: sch.Nest) -> set[str]:
-    return {o.buffer.name for o in nest.outputs if not isinstance(o, sch.WriteArray)}

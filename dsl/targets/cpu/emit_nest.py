@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kernelagent.dsl import schedule as sch
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.lower.multiply import array_offset, buffer_offset
-from kernelagent.dsl.lower.rewrite import walk_expression
+from kernelagent.dsl.lower.rewrite import output_expressions
 from kernelagent.dsl.targets.cpu.ctypes_of import COMPUTED, literal
 from kernelagent.dsl.targets.cpu.emit_element import Chunk, Elements, Lines, store_scalar, store_vector
 from kernelagent.dsl.targets.cpu.emit_index import array_name, index_text, symbol_name
@@ -113,7 +113,7 @@ class Emission:
         along = [a for a in self.accumulators if self.vector is not None]
         if not along or self.axes[-1].extent < 2 * REDUCTION_COPIES * self.lanes:
             return 1
-        operations = {id(e) for o in self.nest.outputs for e in walk_expression(o.value) if isinstance(e, sch.Apply)}
+        operations = {id(e) for o in self.nest.outputs for e in output_expressions(o) if isinstance(e, sch.Apply)}
         return REDUCTION_COPIES if len(operations) <= 6 else 2
 
     def _streams(self) -> bool:
@@ -129,6 +129,8 @@ class Emission:
                     self._reduce(elements, output, copy)
                 case sch.WriteArray():
                     self._write_array(elements, output)
+                case sch.Prefetch():
+                    self._prefetch(elements, output)
         return elements.inner
 
     # Outputs ------------------------------------------------------------------------------------------
@@ -164,6 +166,13 @@ class Emission:
             stream = output.via == "stream"
             text = store_vector(pointer, stride, elements.splat(value).text, dtype, elements.chunk.count, stream)
         elements.inner.append(f"if ({' && '.join(checks)}) {text}" if checks else text)
+
+    def _prefetch(self, elements: Elements, output: sch.Prefetch) -> None:
+        """One line per vector, into L2: L1 holds the tile that is being computed."""
+        offset = array_offset(self.unit_stride, output.array, list(output.coordinates))
+        if elements.varies(offset) and elements.chunk.count is None:
+            pointer, _ = elements.pointer(array_name(output.array), offset)
+            elements.inner.append(f"__builtin_prefetch({pointer}, 0, 2);")
 
     def _reduce(self, elements: Elements, output: sch.ReduceBuffer, copy: int) -> None:
         accumulator = self._named(output)

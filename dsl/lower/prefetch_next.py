@@ -1,0 +1,104 @@
+"""Fetch the next tile's rows into L2 while this tile is computed.
+
+The first pass over a tile waits for memory and the later ones compute; asking for the next tile's lines from a later
+pass overlaps the two. Only straight-line tiles whose arrays are read in long rows take part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from kernelagent.dsl import schedule as sch
+from kernelagent.dsl.index import Index, Symbol, index
+from kernelagent.dsl.lower.classify import SLOW, TRANSCENDENTAL
+from kernelagent.dsl.lower.fuse_nests import same_space
+from kernelagent.dsl.lower.rewrite import output_expressions
+
+LEAST_ROW = 256
+"""Elements of a row worth asking for; the machine's own prefetcher needs a few lines to notice a stream."""
+LARGEST_TILE = 1 << 17
+"""Elements of an array's tile that may be asked for ahead: half of L2."""
+
+
+def prefetch_next(
+    body: tuple[sch.Node, ...], policy: Mapping[str, object], choices: list[sch.Choice]
+) -> tuple[sch.Node, ...]:
+    """Add prefetches of the next tile to the grid's nests. `stages=1` in the policy turns it off."""
+    loop = body[0]
+    assert isinstance(loop, sch.Loop)
+    if not loop.parallel:
+        inner = prefetch_next(loop.body, policy, choices)
+        return (replace(loop, body=inner),)
+    nests = [n for n in loop.body if isinstance(n, sch.Nest)]
+    if policy.get("stages") == 1 or len(nests) != len(loop.body) or len(nests) < 2 or not loop.variables:
+        return body
+    changed = list(nests)
+    for first, fetch in _first_fetches(nests).values():
+        carrier = _carrier(nests, first)
+        if carrier is None:
+            continue
+        step = {v.name: index(v) + s for v, s in _moving(loop, fetch)}
+        if step:
+            ahead = _prefetch(fetch, nests[first], changed[carrier], step)
+            changed[carrier] = replace(changed[carrier], outputs=(*changed[carrier].outputs, ahead))
+            reason = f"asked for during line {nests[carrier].origin.span.line}"
+            choices.append(sch.Choice(f"next tile of {fetch.array}", "prefetched", reason, nests[first].origin))
+    return (replace(loop, body=tuple(changed)),)
+
+
+def _first_fetches(nests: Sequence[sch.Nest]) -> dict[str, tuple[int, sch.Fetch]]:
+    """Per array, the first nest that reads long contiguous rows of it, and that read."""
+    found: dict[str, tuple[int, sch.Fetch]] = {}
+    for k, nest in enumerate(nests):
+        if not nest.axes or nest.axes[-1].extent < LEAST_ROW or _size(nest) > LARGEST_TILE:
+            continue
+        for output in nest.outputs:
+            for e in output_expressions(output):
+                if isinstance(e, sch.Fetch) and e.array not in found and _is_row(e, nest.axes[-1].symbol):
+                    found[e.array] = (k, e)
+    return found
+
+
+def _size(nest: sch.Nest) -> int:
+    size = 1
+    for axis in nest.axes:
+        size *= axis.extent
+    return size
+
+
+def _is_row(fetch: sch.Fetch, symbol: Symbol) -> bool:
+    last = fetch.coordinates[-1] if fetch.coordinates else None
+    affine = last.affine(symbol) if isinstance(last, Index) else None
+    plain = all(isinstance(c, Index) for c in fetch.coordinates)
+    return plain and affine is not None and affine[0].constant == 1
+
+
+def _moving(loop: sch.Loop, fetch: sch.Fetch) -> list[tuple[Symbol, Index]]:
+    """The fastest grid variable, if the array's position follows it."""
+    variable, step = loop.variables[-1], loop.step[-1]
+    used = {s for c in fetch.coordinates if isinstance(c, Index) for s in c.symbols()}
+    return [(variable, step)] if variable in used else []
+
+
+def _carrier(nests: Sequence[sch.Nest], first: int) -> int | None:
+    """The later nest over the same space that computes most."""
+    later = [k for k in range(first + 1, len(nests)) if same_space(nests[k], nests[first])]
+    return max(later, key=lambda k: _work(nests[k]), default=None)
+
+
+def _work(nest: sch.Nest) -> int:
+    seen: set[int] = set()
+    total = 0
+    for output in nest.outputs:
+        for e in output_expressions(output):
+            if isinstance(e, sch.Apply) and id(e) not in seen:
+                seen.add(id(e))
+                total += 12 if e.word in TRANSCENDENTAL else 6 if e.word in SLOW else 1
+    return total
+
+
+def _prefetch(fetch: sch.Fetch, source: sch.Nest, carrier: sch.Nest, step: Mapping[str, Index]) -> sch.Prefetch:
+    rename = {a.symbol.name: index(b.symbol) for a, b in zip(source.axes, carrier.axes, strict=True)}
+    coordinates = tuple(c.substitute(rename).substitute(step) for c in fetch.coordinates if isinstance(c, Index))
+    return sch.Prefetch(fetch.array, coordinates)
