@@ -30,7 +30,9 @@ def numpy_reference(np: Any, out: Any, x: Any, b: Any, r: Any) -> None:
 
 
 def torch_reference(torch: Any, out: Any = None, *, x: Any, b: Any, r: Any) -> Any:
-    return torch.add(torch.nn.functional.gelu(torch.add(x, b, out=out)), r, out=out)
+    if out is None:
+        return torch.nn.functional.gelu(x + b) + r
+    return torch.ops.aten.gelu.out(torch.add(x, b, out=out), out=out).add_(r)
 
 
 PROBLEM = Problem(

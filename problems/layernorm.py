@@ -43,10 +43,8 @@ def numpy_reference(np: Any, out: Any, x: Any, w: Any, b: Any, eps: float) -> No
 
 
 def torch_reference(torch: Any, out: Any = None, *, x: Any, w: Any, b: Any, eps: float) -> Any:
-    if out is None:
-        return torch.nn.functional.layer_norm(x, (x.shape[1],), w, b, eps)
-    variance, mean = torch.var_mean(x, dim=1, keepdim=True, correction=0)
-    return torch.sub(x, mean, out=out).mul_(torch.rsqrt(variance + eps)).mul_(w).add_(b)
+    y = torch.nn.functional.layer_norm(x, (x.shape[1],), w, b, eps)
+    return y if out is None else out.copy_(y)  # with the copy still several times faster than steps with out=
 
 
 PROBLEM = Problem(
