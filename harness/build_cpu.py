@@ -61,7 +61,7 @@ def _compile(module: ir.Module, bindings: Mapping[str, dsl.Binding], options: Op
     for name, binding in bindings.items():
         fitting = next((a for a in made if _fits(a, binding.dims)), None)
         if fitting is None:
-            fitting = cpu.compile(module, binding.dtypes, options.tunables, dims=binding.dims)
+            fitting = cpu.compile(module, binding.dtypes, options.tunables, binding.consts, binding.dims)
             made.append(fitting)
         result[name] = fitting
     return result

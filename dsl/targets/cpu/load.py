@@ -33,7 +33,7 @@ def runtime(path: str) -> ctypes.CDLL:
 
 def load(artifact: CpuArtifact) -> LoadedKernel:
     """Load the shared object. Raises OSError if it is gone, KernelError if its text no longer parses."""
-    from kernelagent.dsl.syntax import parse
+    from kernelagent.dsl.elaborate import parse
 
     module = parse(artifact.text)
     chosen = Choices(artifact.dtypes, artifact.tunables, artifact.consts, artifact.dims)
