@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from kernelagent.dsl.targets.cpu.artifact import CpuArtifact, CpuOptions
     from kernelagent.dsl.targets.cpu.build import compile
     from kernelagent.dsl.targets.cpu.compiler import CompilerFailed, NoCompiler, find_compiler
-    from kernelagent.dsl.targets.cpu.load import LoadedKernel, load
+    from kernelagent.dsl.targets.cpu.loader import LoadedKernel, load
 
 _HOMES = {
     "CompilerFailed": "compiler",
     "CpuArtifact": "artifact",
     "CpuOptions": "artifact",
-    "LoadedKernel": "load",
+    "LoadedKernel": "loader",
     "NoCompiler": "compiler",
     "compile": "build",
     "find_compiler": "compiler",
-    "load": "load",
+    "load": "loader",
 }
 
 __all__ = [

@@ -13,6 +13,7 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.binding import Binding, bind
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.dtypes import from_numpy, numpy_dtype
+from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.targets.cpu.artifact import CpuArtifact
 from kernelagent.dsl.targets.cpu.emit_kernel import Slot, slots
