@@ -49,11 +49,13 @@ def check(
     dtypes: Mapping[str, str] | None = None,
     scalars: Mapping[str, float | int | bool] | None = None,
     tunables: Mapping[str, int | bool] | None = None,
+    absent: frozenset[str] = frozenset(),
 ) -> CheckReport:
     """Check the entry of `text`. Never raises for a mistake of the text; it becomes a diagnostic of the report.
 
-    `reference` adds a comparison of values on its trials. `dtypes` chooses types for dtype variables (default
-    f32). `quick` leaves out the solver and bounds the runs to a fraction of a second.
+    `reference` adds a comparison of values on its trials. `dtypes` chooses types for dtype variables (default f32),
+    `absent` names optional arrays that the call leaves out. `quick` leaves out the solver and bounds the runs to a
+    fraction of a second.
     """
     begin = time.perf_counter()
     from kernelagent.dsl.elaborate import parse
@@ -61,7 +63,7 @@ def check(
 
     choice = Choice(dict(dtypes or {}), dict(scalars or {}), dict(tunables or {}), target)
     try:
-        module = parse(text)
+        module = parse(text, absent)
         findings = examine(module, choice, reference, quick)
         resources = _resources(module, choice)
     except KernelError as error:

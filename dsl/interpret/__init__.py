@@ -1,1 +1,5 @@
-"""Numpy oracle of the tile language."""
+"""Numpy oracle of the tile language: `interpret` runs a text on arrays exactly as the language says."""
+
+from kernelagent.dsl.interpret.run import execute, interpret
+
+__all__ = ["execute", "interpret"]

@@ -24,9 +24,11 @@ OVERHEAD = 64
 
 @dataclass(frozen=True)
 class Options:
-    """How a kernel is run. `work_limit` is in elements touched (plus OVERHEAD for each operation).
+    """How a kernel is run.
 
-    `order` is the order of `tiles` iterations; `check_types` compares every value with its declared type.
+    `work_limit` is in elements touched (plus OVERHEAD for each operation). `order` is the order of `tiles`
+    iterations. `log` keeps a StoreLog for every output. `check_types` compares every value with its declared
+    type and live positions. `target` chooses the policies that set tunables.
     """
 
     plant_nan: bool = False
@@ -36,6 +38,7 @@ class Options:
     work_limit: int | None = None
     log: bool = False
     check_types: bool = False
+    target: str = "cpu"
 
 
 class Machine:

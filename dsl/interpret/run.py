@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from kernelagent.dsl import ir
 from kernelagent.dsl.binding import Binding, bind
-from kernelagent.dsl.dtypes import from_numpy, is_float, numpy_dtype
+from kernelagent.dsl.dtypes import is_float, numpy_dtype
 from kernelagent.dsl.index import Index
-from kernelagent.dsl.instantiate import instantiate
+from kernelagent.dsl.instantiate import fixed_dims, instantiate, resolve_tunables
 from kernelagent.dsl.interpret.fault import RunError
 from kernelagent.dsl.interpret.held import Array, garbage, held_dtype
 from kernelagent.dsl.interpret.machine import Machine, Options
@@ -53,7 +53,7 @@ def interpret(
 ) -> dict[str, Array]:
     """Run the entry of `module` on numpy arrays and return its outputs by name.
 
-    `arrays` holds every array parameter; contents of Out and Acc arrays are ignored, none is changed.
+    `arrays` holds every input; outputs may be given for their sizes, contents are ignored. None is changed.
     `plant_nan` plants NaN (or garbage) in every void element: results must not change. `widen` computes all
     floats in f64 without rounding and returns f64. Raises KernelError where arrays do not fit the kernel, or
     where the text breaks a rule of the language on this data.
@@ -65,29 +65,27 @@ def interpret(
 def execute(module: ir.Module, arrays: Arrays, scalars: Scalars, tunables: Tunables, options: Options) -> Run:
     """`interpret`, with the store logs and the iterations of every kernel call."""
     entry = module.entry
-    shapes = {name: (tuple(a.shape), from_numpy(a.dtype)) for name, a in arrays.items()}
-    binding = bind(entry, shapes, scalars)
-    cells = {a.name: _cell(a, arrays[a.name], binding, options) for a in entry.arrays if a.name in arrays}
+    binding = bind(entry, {name: (a.shape, a.dtype) for name, a in arrays.items()}, scalars)
+    cells = {a.name: _cell(a, arrays.get(a.name), binding, options) for a in entry.arrays}
     if isinstance(entry, ir.Kernel):
-        calls = [_run_kernel(entry, cells, binding.dims, binding.scalars, tunables, options)]
+        calls = [_run_kernel(entry, cells, binding.dims, {**binding.scalars, **binding.consts}, tunables, options)]
     else:
         calls = _run_program(module, entry, cells, binding, tunables, options)
-    outputs = {a.name: _given(cells[a.name], options) for a in entry.arrays if a.role != "In" and a.name in cells}
+    outputs = {a.name: _given(cells[a.name], options) for a in entry.arrays if a.role != "In"}
     return Run(outputs, tuple(c for c, _ in calls), sum(work for _, work in calls))
 
 
-def _cell(array: ir.Array, data: Array, binding: Binding, options: Options) -> Cell:
+def _cell(array: ir.Array, given: Array | None, binding: Binding, options: Options) -> Cell:
+    """The memory of one parameter; `given` is None only for outputs (`bind` has seen to that)."""
     dtype = binding.dtypes.get(array.dtype, array.dtype)
     held = held_dtype(dtype, options.widen)
-    log = StoreLog(data.shape) if options.log and array.role in ("Out", "InOut") else None
-    match array.role:
-        case "In":
-            return Cell(array.name, "In", dtype, _held(data, dtype, held), None)
-        case "InOut":
-            return Cell(array.name, "InOut", dtype, _held(data, dtype, held).copy(), log)
-        case "Acc":
-            return Cell(array.name, "Acc", dtype, np.zeros(data.shape, held), None)
-    return Cell(array.name, "Out", dtype, np.full(data.shape, garbage(dtype, options.widen), held), log)
+    shape = tuple(d.evaluate(binding.environment) for d in array.dims)
+    log = StoreLog(shape) if options.log and array.role in ("Out", "InOut") else None
+    if array.role in ("In", "InOut") and given is not None:
+        data = _held(given, dtype, held)
+        return Cell(array.name, array.role, dtype, data if array.role == "In" else data.copy(), log)
+    fill = 0 if array.role == "Acc" else garbage(dtype, options.widen)
+    return Cell(array.name, array.role, dtype, np.full(shape, fill, held), log)
 
 
 def _held(data: Array, dtype: str, held: np.dtype[Any]) -> Array:
@@ -112,14 +110,27 @@ def _run_kernel(
     tunables: Tunables,
     options: Options,
 ) -> tuple[CallRun, int]:
-    dtypes = {a.dtype: cells[a.name].dtype for a in kernel.arrays if a.name in cells}
-    names = {v: dtypes[v] for v in kernel.dtype_variables}
-    consts = {s.name: scalars[s.name] for s in kernel.scalars if s.dtype == "const" and s.name in scalars}
-    concrete = instantiate(kernel, dtypes=names, tunables=dict(tunables), consts=consts, dims=dict(dims))
+    concrete = _concrete(kernel, cells, dims, scalars, tunables, options.target)
     check_data(concrete, cells, dims)
     machine = Machine(concrete, cells, dims, _runtime_scalars(kernel, scalars), options)
     machine.run()
     return CallRun(concrete, dict(dims), cells, machine.iterations), machine.work
+
+
+def _concrete(
+    kernel: ir.Kernel,
+    cells: dict[str, Cell],
+    dims: Mapping[str, int],
+    scalars: Scalars,
+    tunables: Tunables,
+    target: str,
+) -> ir.Kernel:
+    """The kernel for this call: dims stay symbols unless they are extents, as in compiled code."""
+    dtypes = {a.dtype: cells[a.name].dtype for a in kernel.arrays}
+    names = {v: dtypes[v] for v in kernel.dtype_variables}
+    consts = {s.name: int(scalars[s.name]) for s in kernel.scalars if s.dtype == "const" and s.name in scalars}
+    fixed = {d: dims[d] for d in fixed_dims(kernel)}
+    return instantiate(kernel, dtypes=names, tunables=tunables, consts=consts, target=target, dims=fixed)
 
 
 def _runtime_scalars(kernel: ir.Kernel, scalars: Scalars) -> dict[str, Any]:
@@ -140,11 +151,12 @@ def _run_program(
     options: Options,
 ) -> list[tuple[CallRun, int]]:
     """Calls in order. Temporaries start as garbage, and count as Out for the call that writes them."""
-    chosen = {t.name: tunables.get(t.name, t.default) for t in program.tunables}
-    environment = {**binding.dims, **{name: int(v) for name, v in chosen.items()}}
+    chosen = resolve_tunables(program, tunables, options.target)
+    environment = {**binding.environment, **{name: int(v) for name, v in chosen.items()}}
     for temp in program.temps:
         cells[temp.name] = _temp(temp, environment, binding, options)
-    return [_run_call(module, call, cells, environment, binding.scalars, options) for call in program.calls]
+    scalars = {**binding.scalars, **binding.consts}
+    return [_run_call(module, call, cells, environment, scalars, options) for call in program.calls]
 
 
 def _temp(temp: ir.Temp, environment: Mapping[str, int], binding: Binding, options: Options) -> Cell:

@@ -23,10 +23,10 @@ def draw(
     tunables: Mapping[str, int | bool] | None = None,
     seed: int = 0,
 ) -> Trial:
-    """One call of `entry` at `sizes`. Dtype variables that are not given become f32; floats are standard normal."""
+    """One call of `entry` at `sizes`. Dtype variables not given become f32; `seed` decides the kind of floats."""
     generator = np.random.default_rng(seed)
     chosen = {v: (dtypes or {}).get(v, _DEFAULT_DTYPE) for v in entry.dtype_variables}
-    arrays = {a.name: _array(a, entry.assumes, sizes, chosen, generator) for a in entry.arrays}
+    arrays = {a.name: _array(a, entry.assumes, sizes, chosen, seed, generator) for a in entry.arrays}
     given = dict(scalars or {})
     for scalar in entry.scalars:
         if scalar.name not in given and scalar.default is None:
@@ -39,6 +39,7 @@ def _array(
     assumes: tuple[Assume, ...],
     sizes: Mapping[str, int],
     dtypes: Mapping[str, str],
+    seed: int,
     generator: np.random.Generator,
 ) -> Any:
     dtype = dtypes.get(array.dtype, array.dtype)
@@ -46,8 +47,20 @@ def _array(
     if array.role in ("Out", "Acc"):
         return np.zeros(shape, numpy_dtype(dtype))
     if DTYPES[dtype].kind == "float":
-        return generator.standard_normal(shape).astype(numpy_dtype(dtype))
+        return _floats(shape, seed, generator).astype(numpy_dtype(dtype))
     return _integers(array.name, assumes, sizes, shape, dtype, generator).astype(numpy_dtype(dtype))
+
+
+def _floats(shape: tuple[int, ...], seed: int, generator: np.random.Generator) -> Any:
+    """By turns: normal; rising along the last axis, so that a running maximum changes in every tile; positive, so
+    that sums do not cancel."""
+    drawn = generator.standard_normal(shape)
+    match seed % 3:
+        case 0:
+            return drawn
+        case 1:
+            return np.sort(drawn, axis=-1) if shape else drawn
+    return np.abs(drawn)
 
 
 def _integers(

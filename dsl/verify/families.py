@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
-from kernelagent.dsl.instantiate import instantiate
-from kernelagent.dsl.ir import Kernel, Module, Program
+from kernelagent.dsl.instantiate import fixed_dims, instantiate, resolve_tunables
+from kernelagent.dsl.ir import Kernel, Module, Program, Scalar
 from kernelagent.dsl.verify import accumulators, bounds, coverage, definedness
 from kernelagent.dsl.verify.bounds import Question
 from kernelagent.dsl.verify.draw import draw
-from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation
+from kernelagent.dsl.verify.ranges import Ranges
+from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation, worst
 from kernelagent.dsl.verify.shapes import sizes
 from kernelagent.dsl.verify.trials import run_trial
 
@@ -36,23 +38,32 @@ class Effort:
 
 @dataclass(frozen=True)
 class Choice:
-    """The class of calls that is examined: dtypes of variables, scalars, tunables, target of the policies."""
+    """The class of calls that is examined: dtypes of variables, scalars, tunables, target of the policies,
+    and values of dims that are extents (else all that the kernel assumes)."""
 
     dtypes: Mapping[str, str]
     scalars: Mapping[str, float | int | bool]
     tunables: Mapping[str, int | bool]
     target: str = "cpu"
+    dims: Mapping[str, int] = field(default_factory=dict)
 
 
 def argue(module: Module, choice: Choice, solver: bool) -> list[Obligation]:
     """What holds for all sizes, by argument; UNKNOWN marks what the arguments leave open."""
-    found: list[Obligation] = []
+    found: dict[tuple[str, int | None, str], Obligation] = {}
     for kernel in concrete_kernels(module, choice):
-        found += coverage.prove(kernel)
-        found += _bounds(kernel, solver)
-        found += definedness.prove(kernel)
-        found += accumulators.prove(kernel)
-    return found
+        for obligation in _argue(kernel, solver):
+            key = (obligation.family, obligation.line, obligation.subject)
+            known = found.get(key, obligation)
+            found[key] = known if known.verdict == worst((known.verdict, obligation.verdict)) else obligation
+    return list(found.values())
+
+
+def _argue(kernel: Kernel, solver: bool) -> Iterator[Obligation]:
+    yield from coverage.prove(kernel)
+    yield from _bounds(kernel, solver)
+    yield from definedness.prove(kernel)
+    yield from accumulators.prove(kernel)
 
 
 def run_trials(module: Module, choice: Choice, effort: Effort) -> tuple[list[str], list[Counterexample]]:
@@ -135,30 +146,45 @@ def _after_solver(left: list[Question]) -> list[Question]:
 
 
 def _all_tunables(entry: Kernel | Program, choice: Choice) -> dict[str, int | bool]:
-    return {t.name: t.default for t in entry.tunables} | dict(choice.tunables)
+    return resolve_tunables(entry, choice.tunables, choice.target)
 
 
 def concrete_kernels(module: Module, choice: Choice) -> list[Kernel]:
-    """The kernels that the entry runs, each instantiated as the entry would."""
+    """The kernels that the entry runs, each instantiated as the entry would, for every class of fixed dims."""
     entry = module.entry
     if isinstance(entry, Kernel):
-        return [concrete(entry, choice)]
+        return list(_classes(entry, choice))
     tunables = {name: int(value) for name, value in _all_tunables(entry, choice).items()}
-    found: dict[object, Kernel] = {}
+    found: dict[object, list[Kernel]] = {}
     for call in entry.calls:
         given = {name: value.evaluate(tunables) for name, value in call.tunables}
-        dtypes = _call_dtypes(module, entry, call.kernel, dict(call.arrays), choice.dtypes)
-        own = Choice(dtypes, {}, given, choice.target)
-        found.setdefault((call.kernel, tuple(given.items())), concrete(module.kernel(call.kernel), own))
-    return list(found.values())
+        key = (call.kernel, tuple(given.items()))
+        if key not in found:
+            dtypes = _call_dtypes(module, entry, call.kernel, dict(call.arrays), choice.dtypes)
+            consts = {n: v for n, v in call.scalars if isinstance(v, bool | int)}
+            own = Choice(dtypes, consts, given, choice.target)
+            found[key] = list(_classes(module.kernel(call.kernel), own))
+    return [kernel for kernels in found.values() for kernel in kernels]
 
 
-def concrete(kernel: Kernel, choice: Choice) -> Kernel:
+def _classes(kernel: Kernel, choice: Choice) -> Iterator[Kernel]:
+    """One concrete kernel for each combination of the members that `assume(D in (...))` gives to fixed dims."""
+    fixed = fixed_dims(kernel)
+    members = Ranges.of(kernel).members
+    values = [(choice.dims[d],) if d in choice.dims else members.get(d, ()) for d in fixed]
+    for picked in itertools.product(*values):
+        yield concrete(kernel, choice, dict(zip(fixed, picked, strict=True)))
+
+
+def concrete(kernel: Kernel, choice: Choice, dims: Mapping[str, int]) -> Kernel:
     """Instantiate with f32 for every dtype variable that is not chosen."""
     dtypes = {v: choice.dtypes.get(v, "f32") for v in kernel.dtype_variables}
-    consts = {s.name: choice.scalars[s.name] for s in kernel.scalars if s.dtype == "const" and s.name in choice.scalars}
-    tunables = {t.name: choice.tunables[t.name] for t in kernel.tunables if t.name in choice.tunables}
-    return instantiate(kernel, dtypes=dtypes, tunables=tunables, consts=consts, target=choice.target)
+    consts = {s.name: int(choice.scalars[s.name]) for s in kernel.scalars if _chosen_const(s, choice)}
+    return instantiate(kernel, dtypes=dtypes, tunables=choice.tunables, consts=consts, target=choice.target, dims=dims)
+
+
+def _chosen_const(scalar: Scalar, choice: Choice) -> bool:
+    return scalar.dtype == "const" and scalar.name in choice.scalars
 
 
 def _call_dtypes(

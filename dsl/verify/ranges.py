@@ -90,6 +90,11 @@ class Ranges:
     def partitions(self) -> dict[str, Index]:
         return self._facts.partitions
 
+    @property
+    def members(self) -> dict[str, tuple[int, ...]]:
+        """Dims with the values that the kernel assumes for them."""
+        return self._facts.members
+
     def statements(self) -> Iterator[Index]:
         """Everything known, as indices that are >= 0."""
         yield from self._facts.known

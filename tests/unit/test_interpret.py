@@ -403,14 +403,17 @@ def cube(x: In[T, N], y: Out[T, N], z: Out[f32, N], B=4):
     np.testing.assert_array_equal(out["y"], wide.astype(ml_dtypes.bfloat16))
 
 
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, np.int8])
-def test_mma_accumulates_in_32_bits(dtype: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("f16", np.float16), ("bf16", ml_dtypes.bfloat16), ("f8e4m3", ml_dtypes.float8_e4m3fn), ("i8", np.int8)],
+)
+def test_mma_accumulates_in_32_bits(name: str, dtype: Any) -> None:
     rng = np.random.default_rng(0)
     a, b = (rng.integers(-8, 8, s).astype(dtype) for s in ((3, 40), (40, 5)))
     acc = "i32" if dtype == np.int8 else "f32"
     text = f"""
 @kernel
-def product(a: In[T, M, K], b: In[T, K, N], y: Out[{acc}, M, N]):
+def product(a: In[{name}, M, K], b: In[{name}, K, N], y: Out[{acc}, M, N]):
     for i in tiles((M,), (4,)):
         store(y, (i, 0), mma(load(a, (i, 0), (4, 64)), load(b, (0, 0), (64, 8))))
 """
@@ -485,13 +488,14 @@ def whole(x: In[f32, N], y: Out[i32, N], z: Out[u8, N]):
 
 def test_f32_to_f16_overflows_to_infinity_and_rounds_to_even() -> None:
     x = np.array([70000.0, -70000.0, 1 + 2**-11, 1 + 3 * 2**-11], F32)
+    right = np.array([np.inf, -np.inf, 1, 1 + 2**-9], np.float16)
     text = """
 @kernel
 def half(x: In[f32, N], y: Out[f16, N]):
     for i in tiles((N,), (4,)):
         store(y, (i,), cast(load(x, (i,), (4,)), f16))
 """
-    np.testing.assert_array_equal(run(text, {"x": x, "y": like(4, dtype=np.float16)})["y"], x.astype(np.float16))
+    np.testing.assert_array_equal(run(text, {"x": x, "y": like(4, dtype=np.float16)})["y"], right)
 
 
 def test_runtime_scalars_and_dims_as_numbers() -> None:
@@ -506,9 +510,7 @@ def scale(x: In[f32, M, N], y: Out[f32, M], s: f32, B=2):
     np.testing.assert_allclose(out, x.sum(1) * 0.25 / 6, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "word", ["exp", "log", "sqrt", "rsqrt", "tanh", "sin", "cos", "sigmoid", "exp2", "log2", "abs"]
-)
+@pytest.mark.parametrize("word", ["exp", "log", "sqrt", "rsqrt", "tanh", "sin", "cos", "sigmoid", "exp2", "log2"])
 def test_math_words(word: str) -> None:
     x = np.abs(normal(9)) + F32(0.1)
     functions: dict[str, Any] = {
