@@ -42,6 +42,7 @@ class Settings:
     timeout_s: float = 120.0  # of one model request: to the first byte, and between bytes
     retries: int = 4
     repairs: int = 2  # times that a wrong text is sent back within a trial
+    longest_wait_s: float = 60.0  # whatever a busy endpoint asks for
     max_answer_bytes: int = 200_000
     input_usd_per_million: float | None = None
     output_usd_per_million: float | None = None

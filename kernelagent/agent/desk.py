@@ -10,7 +10,7 @@ from typing import Any
 from kernelagent.knowledge_base import KnowledgeBase, KnowledgeBaseError
 from kernelagent.knowledge_base.records import Trial
 from kernelagent.problems.problem import Problem, Workload
-from kernelagent.proposers.base import Context, Failed, Proposal, Proposer
+from kernelagent.proposers.base import Context, Failed, Listens, Proposal, Proposer
 from kernelagent.redact import Redactor
 
 from .budget import Spent
@@ -38,6 +38,10 @@ class Desk:
     repairs: int
     slice: int | None = None  # trials that this advance may still finish; None: until the run stops
     since: float = field(default_factory=time.monotonic)
+
+    def begin(self) -> None:
+        """Start the clock: what passed since the last event was not this run's time."""
+        self.since = time.monotonic()
 
     def emit(self, kind: str, **fields: Any) -> Event:
         event = self.log.append(kind, **fields)
@@ -114,6 +118,13 @@ class Desk:
         except KnowledgeBaseError as error:
             self.emit("warning", message=str(error))
 
-    def proposed(self, proposal: Proposal, attempt: int) -> None:
+    def proposed(self, proposal: Proposal, attempt: int) -> Proposal:
+        """Write a proposal down; what is worked with from here on is free of secrets, the text included."""
         record = self.redactor.record(proposal.to_dict())
         self.emit("proposal", number=self.state.next_number, attempt=attempt, proposal=record)
+        return Proposal.from_dict(record)
+
+    def listen(self) -> None:
+        """Have the proposer's waits written to the log."""
+        if isinstance(self.proposer, Listens):
+            self.proposer.listen(lambda record: self.emit("retry", **record))

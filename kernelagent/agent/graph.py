@@ -49,8 +49,10 @@ def bound(desk: Desk, state: LoopState) -> LoopState:
     if not desk.state.bounded:
         sol, ceiling = desk.laboratory.bound()
         desk.emit("bound", sol=sol, ceiling=ceiling)
-    if desk.state.baselines is None:
-        desk.emit("baseline", baselines=[timing_record(t) for t in desk.laboratory.baselines()])
+    if not desk.state.trials:
+        for rivals in desk.laboratory.baselines():
+            timings = [timing_record(t) for t in rivals.timings]
+            desk.emit("baseline", baselines=timings, missing=dict(rivals.missing))
     return {}
 
 
@@ -69,8 +71,7 @@ def write(desk: Desk, state: LoopState) -> LoopState:
         except ProposerExhausted as nothing:
             decision = Decision("proposer-exhausted", str(nothing), desk.state.progress.gap)
             return {"decision": decision.to_dict()}
-    desk.proposed(proposal, attempt=0)
-    return {"proposal": proposal.to_dict(), "attempt": 0}
+    return {"proposal": desk.proposed(proposal, attempt=0).to_dict(), "attempt": 0}
 
 
 def check(desk: Desk, state: LoopState) -> LoopState:
@@ -97,8 +98,7 @@ def repair(desk: Desk, state: LoopState) -> LoopState:
     """Send the diagnostics back and get another text within the same trial."""
     context = desk.context(Failed(Proposal.from_dict(state["proposal"]), tuple(state["wrong"])))
     attempt = state["attempt"] + 1
-    proposal = desk.proposer.propose(context)
-    desk.proposed(proposal, attempt)
+    proposal = desk.proposed(desk.proposer.propose(context), attempt)
     return {"proposal": proposal.to_dict(), "attempt": attempt}
 
 

@@ -5,13 +5,23 @@ One protocol with two forms: the real one (`bench.Bench`), and a recording that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from kernelagent.dsl.diagnostics import Diagnostic, Span
 from kernelagent.harness.records import Evaluation, Timing
 
 from .events import Event, RunError
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Baselines timed together, and why others could not be had."""
+
+    timings: tuple[Timing, ...]
+    missing: Mapping[str, str] = field(default_factory=dict)
+
 
 Report = dict[str, Any]
 """`SolReport.to_dict()`: `time_ms`, `bound`, `terms`, `macs`, `min_bytes`, `unmodelled` ..."""
@@ -34,8 +44,8 @@ class Laboratory(Protocol):
         """Datasheet bound and this machine's ceiling; an empty record for one that is not known."""
         ...
 
-    def baselines(self) -> tuple[Timing, ...]:
-        """The rivals that this machine has, timed together."""
+    def baselines(self) -> Iterator[Rivals]:
+        """What a kernel is compared with, quick ones first, so that they can be shown while the slow ones compile."""
         ...
 
     def check(self, text: str) -> tuple[Diagnostic, ...]:
@@ -43,7 +53,11 @@ class Laboratory(Protocol):
         ...
 
     def evaluate(self, text: str) -> Evaluation:
-        """Compile, test on all workloads, time on the run's workload. Never raises for a candidate's fault."""
+        """Compile, test, time on the run's workload. Never raises for a candidate's fault."""
+        ...
+
+    def confirm(self, text: str) -> Evaluation:
+        """The same with every workload and every distribution of inputs, for a kernel that is to win."""
         ...
 
     def compare(self, texts: Sequence[str]) -> tuple[Timing, ...]:
@@ -64,8 +78,10 @@ class Recording:
         if self._started is None:
             raise RunError("the recording holds no run")
         self._bound = next((e for e in events if e["kind"] == "bound"), None)
-        self._baselines = next((e for e in events if e["kind"] == "baseline"), None)
-        self._evaluations = {e["evaluation"]["text_sha"]: e["evaluation"] for e in events if e["kind"] == "evaluation"}
+        self._baselines = [e for e in events if e["kind"] == "baseline"]
+        found = [e for e in events if e["kind"] == "evaluation"]
+        self._evaluations = {e["evaluation"]["text_sha"]: e["evaluation"] for e in found if not e.get("full")}
+        self._full = {e["evaluation"]["text_sha"]: e["evaluation"] for e in found if e.get("full")}
         self._diagnostics = {e["text_sha"]: e["diagnostics"] for e in events if e["kind"] == "diagnostics"}
         self._comparison = next((e for e in reversed(events) if e["kind"] == "comparison"), None)
 
@@ -88,8 +104,9 @@ class Recording:
     def bound(self) -> tuple[Report, Report]:
         return (self._bound["sol"], self._bound["ceiling"]) if self._bound else ({}, {})
 
-    def baselines(self) -> tuple[Timing, ...]:
-        return tuple(timing(t) for t in self._baselines["baselines"]) if self._baselines else ()
+    def baselines(self) -> Iterator[Rivals]:
+        for event in self._baselines:
+            yield Rivals(tuple(timing(t) for t in event["baselines"]), event["missing"])
 
     def check(self, text: str) -> tuple[Diagnostic, ...]:
         from .texts import sha
@@ -97,12 +114,17 @@ class Recording:
         return tuple(_diagnostic(d) for d in self._diagnostics.get(sha(text), ()))
 
     def evaluate(self, text: str) -> Evaluation:
+        return self._recorded(text, {**self._full, **self._evaluations})
+
+    def confirm(self, text: str) -> Evaluation:
+        return self._recorded(text, {**self._evaluations, **self._full})
+
+    def _recorded(self, text: str, evaluations: Mapping[str, Any]) -> Evaluation:
         from .texts import sha
 
-        record = self._evaluations.get(sha(text))
-        if record is None:
+        if sha(text) not in evaluations:
             raise RunError(f"the recording holds no measurement of the text {sha(text)[:12]}")
-        return Evaluation.from_dict(record)
+        return Evaluation.from_dict(evaluations[sha(text)])
 
     def compare(self, texts: Sequence[str]) -> tuple[Timing, ...]:
         """The recorded comparison, or, where there is none, the recorded times."""
@@ -111,7 +133,8 @@ class Recording:
         recorded = self._comparison or {"shas": [], "timings": []}
         by_sha = dict(zip(recorded["shas"], recorded["timings"], strict=False))
         found = [by_sha.get(sha(t)) or _timed(self.evaluate(t), str(i)) for i, t in enumerate(texts)]
-        return tuple(timing({**t, "name": str(i)}) for i, t in enumerate(found))
+        rivals = recorded["timings"][len(recorded["shas"]) :]
+        return tuple(timing(t) for t in [*({**t, "name": str(i)} for i, t in enumerate(found)), *rivals])
 
     def close(self) -> None:
         """Nothing is held."""

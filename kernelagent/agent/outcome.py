@@ -35,6 +35,7 @@ def _record(state: RunState) -> dict[str, Any]:
         "sol": _bound_of(state.sol),
         "ceiling": _bound_of(state.ceiling),
         "baselines": [{"name": n, "time_ms": t} for n, t in _baselines(state).items()],
+        "missing_baselines": dict(state.missing_baselines),
         "seed_ms": _seed_ms(state),
         "best": _best(state),
         "trials": state.spent.trials,
@@ -61,7 +62,7 @@ def _compared(state: RunState) -> dict[str, float]:
 
 def _baselines(state: RunState) -> dict[str, float]:
     compared = _compared(state)
-    return {b["name"]: compared.get(b["name"], b["time_ms"]) for b in state.baselines or ()}
+    return {b["name"]: compared.get(b["name"], b["time_ms"]) for b in state.baselines}
 
 
 def _seed_ms(state: RunState) -> float | None:
@@ -70,12 +71,20 @@ def _seed_ms(state: RunState) -> float | None:
 
 
 def winner(state: RunState) -> Trial | None:
-    """The fastest right kernel: by the final comparison where there was one, else by the trials' own times."""
+    """The fastest right kernel: by the final comparison where there was one, else by the trials' own times.
+
+    A kernel that failed its full evaluation does not win.
+    """
     compared = _compared(state)
-    rivals = [t for t in state.trials if t.text_sha in compared]
-    if rivals:
-        return min(rivals, key=lambda t: (compared[t.text_sha], t.number))
-    return state.best
+    rivals = [t for t in state.trials if t.time_ms is not None and not refuted(state, t)]
+    finalists = [t for t in rivals if t.text_sha in compared]
+    return min(finalists or rivals, key=lambda t: (compared.get(t.text_sha, t.time_ms), t.number), default=None)
+
+
+def refuted(state: RunState, trial: Trial) -> bool:
+    """Whether the full evaluation found the kernel wrong."""
+    full = state.confirmed.get(trial.text_sha)
+    return full is not None and full["status"] not in COUNTS
 
 
 def _best(state: RunState) -> dict[str, Any] | None:
@@ -83,7 +92,7 @@ def _best(state: RunState) -> dict[str, Any] | None:
     if trial is None or trial.status not in COUNTS:
         return None
     time_ms = _compared(state).get(trial.text_sha, trial.time_ms)
-    evaluation = (state.facts.get(trial.id) or {}).get("evaluation") or {}
+    evaluation = state.confirmed.get(trial.text_sha) or (state.facts.get(trial.id) or {}).get("evaluation") or {}
     measured: Mapping[str, Any] = next((w for w in evaluation.get("workloads", ()) if w["name"] == trial.workload), {})
     ceiling_ms = state.ceiling_ms
     return {
@@ -100,6 +109,7 @@ def _best(state: RunState) -> dict[str, Any] | None:
         "proofs": evaluation.get("proofs", {}),
         "verdict": evaluation.get("verdict"),
         "sandbox": evaluation.get("sandbox"),
+        "confirmed": trial.text_sha in state.confirmed,
     }
 
 

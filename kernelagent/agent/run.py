@@ -23,8 +23,9 @@ from types import FrameType
 from typing import Any
 
 from kernelagent import __version__
-from kernelagent.errors import CallError
+from kernelagent.errors import UserError
 from kernelagent.knowledge_base import KnowledgeBase
+from kernelagent.knowledge_base.records import Trial
 from kernelagent.problems.problem import Problem, Workload
 from kernelagent.proposers.base import ModelError, Proposer
 from kernelagent.redact import Redactor
@@ -33,13 +34,18 @@ from .budget import Budget
 from .desk import Desk
 from .events import LOG_NAME, EventLog, Observer, RunError, locked, read_events
 from .laboratory import Laboratory, timing_record
-from .outcome import result_record, winner
+from .outcome import refuted, result_record, winner
 from .state import RunState, replay_state
 from .steering import Decision, Policy
 from .texts import write_atomically, write_kernel
+from .trials import evaluation_record
 
 FINALISTS = 3
 """Kernels that meet the seed in the final comparison: the best by a single trial may owe its place to noise."""
+
+
+CONFIRMED_AT_MOST = 6
+"""Full evaluations spent on finding them."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -142,6 +148,7 @@ class Run:
             proposer=means.proposer, base=means.base, log=log, redactor=means.redactor,
             state=replay_state(log.events), seed=plan.seed, repairs=plan.repairs,
         )  # fmt: skip
+        self.desk.listen()
 
     @property
     def state(self) -> RunState:
@@ -165,6 +172,7 @@ class Run:
         from .graph import run_loop
 
         self.desk.slice = trials
+        self.desk.begin()
         try:
             with terminating():
                 return run_loop(self.desk)
@@ -194,16 +202,30 @@ class Run:
                        best=best.text_sha if best else None, time_ms=best.time_ms if best else None)  # fmt: skip
         return self.write_result()
 
+    def _confirmed(self) -> list[Trial]:
+        """Up to FINALISTS of the fastest kernels that pass the full evaluation, which trials are spared."""
+        seed = self.state.trials[0]
+        timed = sorted((t for t in self.state.trials if t.time_ms), key=lambda t: (t.time_ms or 0.0, t.number))
+        found: list[Trial] = []
+        for trial in timed[:CONFIRMED_AT_MOST]:
+            if trial is seed or len(found) == FINALISTS:
+                break
+            if trial.text_sha not in self.state.confirmed:
+                record = evaluation_record(self.desk.laboratory.confirm(trial.text))
+                self.desk.emit("evaluation", number=trial.number, evaluation=record, full=True)
+            if not refuted(self.state, trial):
+                found.append(trial)
+        return found
+
     def _compare(self) -> None:
         """Side by side, because times of different minutes do not compare. The winner is never slower than the seed."""
-        seed = self.state.trials[0] if self.state.trials else None
-        timed = sorted((t for t in self.state.trials if t.time_ms is not None), key=lambda t: (t.time_ms, t.number))
-        finalists = [t for t in timed[:FINALISTS] if t is not seed]
-        if seed is None or seed.time_ms is None or not finalists:
+        if not self.state.trials or self.state.trials[0].time_ms is None or self.state.comparison is not None:
             return
-        rivals = [seed, *finalists]
-        timings = self.desk.laboratory.compare([t.text for t in rivals])
-        self.desk.emit("comparison", shas=[t.text_sha for t in rivals], timings=[timing_record(t) for t in timings])
+        finalists = self._confirmed()
+        if finalists:
+            rivals = [self.state.trials[0], *finalists]
+            timings = self.desk.laboratory.compare([t.text for t in rivals])
+            self.desk.emit("comparison", shas=[t.text_sha for t in rivals], timings=[timing_record(t) for t in timings])
 
     def write_result(self) -> dict[str, Any]:
         record = result_record(self.desk.log.events)
@@ -225,11 +247,15 @@ def complete(run: Run) -> dict[str, Any]:
     """Advance to the end and finish."""
     decision = run.advance()
     assert decision is not None
+    return finish(run, decision)
+
+
+def finish(run: Run, decision: Decision) -> dict[str, Any]:
+    """The outcome. Raises UserError when the problem's own seed kernel is wrong: there was nothing to improve."""
+    record = run.finish(decision)
     if decision.reason == "seed-failed":
-        run.desk.emit("run-finished", reason=decision.reason, detail=decision.detail, trials=0, best=None, time_ms=None)
-        run.write_result()
-        raise CallError(f"{run.desk.problem.name}: {decision.detail}", f"the run is kept in {run.folder}")
-    return run.finish(decision)
+        raise UserError(f"{run.desk.problem.name}: {decision.detail}", f"the run is kept in {run.folder}")
+    return record
 
 
 @contextmanager
@@ -249,4 +275,15 @@ def terminating() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-__all__ = ["Interrupted", "Means", "Plan", "Run", "complete", "result_record", "resume", "run_folder", "start"]
+__all__ = [
+    "Interrupted",
+    "Means",
+    "Plan",
+    "Run",
+    "complete",
+    "finish",
+    "result_record",
+    "resume",
+    "run_folder",
+    "start",
+]

@@ -31,7 +31,9 @@ class RunState:
     started: Mapping[str, Any] = field(default_factory=dict)
     sol: Mapping[str, Any] = field(default_factory=dict)
     ceiling: Mapping[str, Any] = field(default_factory=dict)
-    baselines: tuple[Mapping[str, Any], ...] | None = None
+    baselines: tuple[Mapping[str, Any], ...] = ()
+    missing_baselines: Mapping[str, str] = field(default_factory=dict)
+    confirmed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # full evaluations by digest
     trials: tuple[Trial, ...] = ()
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pending: Pending | None = None
@@ -105,7 +107,11 @@ def _bound(state: RunState, event: Event) -> RunState:
 
 
 def _baseline(state: RunState, event: Event) -> RunState:
-    return replace(state, baselines=tuple(event["baselines"]))
+    """One group of them; measured again after an early interruption, the later measurement counts."""
+    again = {b["name"] for b in event["baselines"]}
+    kept = tuple(b for b in state.baselines if b["name"] not in again)
+    missing = {**state.missing_baselines, **event["missing"]}
+    return replace(state, baselines=(*kept, *event["baselines"]), missing_baselines=missing)
 
 
 def _proposal(state: RunState, event: Event) -> RunState:
@@ -122,7 +128,10 @@ def _proposal(state: RunState, event: Event) -> RunState:
 
 
 def _found(state: RunState, event: Event) -> RunState:
-    """Diagnostics or an evaluation of the pending proposal."""
+    """Diagnostics or an evaluation of the pending proposal, or the full evaluation of a finalist."""
+    if event.get("full"):
+        evaluation = event["evaluation"]
+        return replace(state, confirmed={**state.confirmed, evaluation["text_sha"]: evaluation})
     kept = {k: v for k, v in event.items() if k not in ("v", "seq", "at", "kind")}
     return replace(state, pending_facts={**state.pending_facts, **kept})
 

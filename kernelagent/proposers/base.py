@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from kernelagent.errors import EnvironmentLack
 from kernelagent.knowledge_base.records import Lead, Suggestion, Trial
@@ -103,3 +103,10 @@ class Proposer(Protocol):
     def repairs(self, context: Context) -> bool:
         """Whether it is worth sending `context.failed` back to this proposer."""
         ...
+
+
+@runtime_checkable
+class Listens(Protocol):
+    """A proposer that has something to tell while it works: waits before it asks again."""
+
+    def listen(self, notify: Callable[[Mapping[str, Any]], object]) -> None: ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kernelagent.dsl.diagnostics import Diagnostic
@@ -13,6 +13,7 @@ from kernelagent.dsl.moves.tunables import declared
 from kernelagent.harness.records import Evaluation, Timing, WorkloadResult
 from kernelagent.problems.problem import Problem, Tensor, Workload
 
+from kernelagent.agent.laboratory import Rivals
 from kernelagent.agent.texts import sha
 
 SEED = """\
@@ -66,8 +67,8 @@ class SyntheticLab:
         work = {"macs": 0, "min_bytes": 131072, "terms": {"dram": self.ceiling_ms}, "bound": "dram"}
         return {**work, "time_ms": self.ceiling_ms * 0.8}, {**work, "time_ms": self.ceiling_ms}
 
-    def baselines(self) -> tuple[Timing, ...]:
-        return (_timing("numpy", 4.0),)
+    def baselines(self) -> Iterator[Rivals]:
+        yield Rivals((_timing("numpy", 4.0),), {"torch_eager": "torch is not installed"})
 
     def check(self, text: str) -> tuple[Diagnostic, ...]:
         try:
@@ -86,8 +87,11 @@ class SyntheticLab:
         result = WorkloadResult("small", "PASSED", "relative", 0.0, 0.0, timing=timing, score=0.5)
         return Evaluation("double", sha(text), "PASSED", (result,), proofs={"PROVED": 2})
 
+    def confirm(self, text: str) -> Evaluation:
+        return self.evaluate(text)
+
     def compare(self, texts: Sequence[str]) -> tuple[Timing, ...]:
-        return (*(_timing(str(i), self.time_of(t)) for i, t in enumerate(texts)), *self.baselines())
+        return (*(_timing(str(i), self.time_of(t)) for i, t in enumerate(texts)), _timing("numpy", 4.0))
 
     def close(self) -> None:
         pass

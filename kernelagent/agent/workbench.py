@@ -1,0 +1,145 @@
+"""The real laboratory: bound from `solar`, checks from `dsl`, verdicts and times from `harness`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from kernelagent.dsl.diagnostics import Diagnostic
+from kernelagent.errors import CallError, EnvironmentLack
+from kernelagent.harness import Evaluation, Options, Session, Timing
+from kernelagent.harness.options import Bounds
+from kernelagent.problems.problem import Problem, Workload
+
+from .laboratory import Report, Rivals
+from .matching import diagnose
+
+QUICK_RIVALS = ("numpy", "torch_eager")
+SLOW_RIVALS = ("torch_compile",)
+TARGETS = ("cpu",)
+BASELINE_BUDGET_S = 0.6
+COMPARISON_BUDGET_S = 3.0
+
+
+def resolve_target(target: str) -> str:
+    """`auto` is the best target of this machine. Raises CallError for an unknown one, EnvironmentLack for a missing."""
+    if target == "auto":
+        return "cpu"
+    if target == "cuda":
+        raise EnvironmentLack("kernels for cuda cannot be run on this machine", "use --target cpu")
+    if target not in TARGETS:
+        raise CallError(f"unknown target '{target}'", "known: auto, cpu, cuda")
+    return target
+
+
+class Workbench:
+    """One problem, one timed workload, one target. Holds worker processes until `close`."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        workload: Workload,
+        target: str = "auto",
+        rivals: Sequence[str] = (*QUICK_RIVALS, *SLOW_RIVALS),
+    ) -> None:
+        from kernelagent.solar import load_chip
+
+        self._problem, self._workload = problem, workload
+        self._target = resolve_target(target)
+        self._rivals = tuple(rivals)
+        self._chip = load_chip("this")
+        self._trials: Session | None = None
+        self._full: Session | None = None
+        self._options: Options | None = None
+
+    @property
+    def chip(self) -> str:
+        return self._chip.name
+
+    @property
+    def target(self) -> str:
+        return self._target
+
+    def environment(self) -> dict[str, Any]:
+        from kernelagent.harness import environment
+
+        return environment.describe()
+
+    def bound(self) -> tuple[Report, Report]:
+        """An operation that the model does not know leaves a run without a bound, not without a kernel."""
+        from kernelagent.solar import TraceError, bound
+
+        try:
+            report = bound(self._problem, self._workload, self._chip).to_dict()
+        except TraceError as error:
+            return {"unmodelled": [str(error)]}, {"unmodelled": [str(error)]}
+        return report, {**report, **(report["ceiling"] or {})}
+
+    def baselines(self) -> Iterator[Rivals]:
+        for group in (QUICK_RIVALS, SLOW_RIVALS):
+            names = [name for name in group if name in self._rivals]
+            if names:
+                yield self._measure(names)
+
+    def _measure(self, names: Sequence[str]) -> Rivals:
+        results = self._session.measure_baselines(self._workload.name, names, BASELINE_BUDGET_S)
+        return Rivals(
+            tuple(r.timing for r in results if r.timing),
+            {r.name: r.reason or "not available" for r in results if r.timing is None},
+        )
+
+    def check(self, text: str) -> tuple[Diagnostic, ...]:
+        return diagnose(text, self._problem, self._target)
+
+    def evaluate(self, text: str) -> Evaluation:
+        return self._session.evaluate(text)
+
+    def confirm(self, text: str) -> Evaluation:
+        """With inputs of another seed than the trials saw."""
+        if self._full is None:
+            self._full = Session(self._problem, replace(self._run_options, quick=False))
+        return self._full.evaluate(text)
+
+    def compare(self, texts: Sequence[str]) -> tuple[Timing, ...]:
+        return self._session.time_together(texts, self._rivals, self._workload.name, COMPARISON_BUDGET_S)
+
+    def close(self) -> None:
+        for session in (self._trials, self._full):
+            if session is not None:
+                session.close()
+        self._trials = self._full = None
+
+    @property
+    def _session(self) -> Session:
+        """Started on first use: the bound is shown before any worker runs."""
+        if self._trials is None:
+            self._trials = Session(self._problem, self._run_options)
+        return self._trials
+
+    @property
+    def _run_options(self) -> Options:
+        if self._options is None:
+            sol, ceiling = self.bound()
+            bounds = {self._workload.name: Bounds(sol.get("time_ms"), ceiling.get("time_ms"))}
+            self._options = Options(target=self._target, workloads=(self._workload.name,), quick=True, bounds=bounds)
+        return self._options
+
+
+def bench(text: str, problem: Problem, target: str, workloads: tuple[str, ...]) -> Evaluation:
+    """Every workload tested, the named ones (default: all) timed against every baseline, each with its bound."""
+    from kernelagent.solar import bound, load_chip
+
+    chip = load_chip("this")
+
+    def bounds(workload: Workload) -> Bounds:
+        report = bound(problem, workload, chip)
+        return Bounds(report.time_ms, report.ceiling.time_ms if report.ceiling else None)
+
+    names = workloads or tuple(w.name for w in problem.workloads)
+    for name in names:
+        problem.workload(name)
+    rivals = (*QUICK_RIVALS, *SLOW_RIVALS)
+    options = Options(target=resolve_target(target), workloads=names, baselines=rivals, bounds=bounds)
+    with Session(problem, options) as session:
+        return session.evaluate(text)
