@@ -24,7 +24,7 @@ class CpuOptions:
 
 @dataclass(frozen=True)
 class CpuArtifact:
-    """A compiled text. `dims` are those that were fixed; `resources` has arena_bytes (per thread) and binary_bytes;
+    """A compiled text. `dims` are those that were fixed, `absent` the optional arrays left out; `resources` has arena_bytes (per thread) and binary_bytes;
     `report` is one line for each inferred choice."""
 
     key: str
@@ -40,13 +40,14 @@ class CpuArtifact:
     level: str
     compiler: str
     strides: str
+    absent: tuple[str, ...] = ()
     threads: int | None = None
     resources: Mapping[str, int] = field(default_factory=dict)
     report: tuple[str, ...] = ()
     compile_seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, **asdict(self), "report": list(self.report)}
+        return {"schema": SCHEMA, **asdict(self), "report": list(self.report), "absent": list(self.absent)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CpuArtifact:
@@ -54,4 +55,4 @@ class CpuArtifact:
         if data.get("schema") != SCHEMA:
             raise ValueError(f"artifact schema {data.get('schema')!r}, expected {SCHEMA}")
         fields = {k: v for k, v in data.items() if k != "schema"}
-        return cls(**{**fields, "report": tuple(fields["report"])})
+        return cls(**{**fields, "report": tuple(fields["report"]), "absent": tuple(fields["absent"])})

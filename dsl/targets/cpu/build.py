@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernelagent.dsl import ir
+from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.lower import PASSES_VERSION
 from kernelagent.dsl.targets.cpu import atoms, cache, features
 from kernelagent.dsl.targets.cpu.artifact import CpuArtifact, CpuOptions
@@ -85,6 +86,7 @@ def compile(
         level=level,
         compiler=toolchain.compiler.identity,
         strides=options.strides,
+        absent=absent_arrays(module),
         threads=options.threads,
         resources=_resources(folder, units),
         report=report_lines(units, level),
@@ -115,6 +117,14 @@ def fixed_dims(module: ir.Module, dims: Mapping[str, int]) -> dict[str, int]:
     return {name: size for name, size in dims.items() if name in used}
 
 
+def absent_arrays(module: ir.Module) -> tuple[str, ...]:
+    """Optional arrays of the entry that the module was parsed without."""
+    if "None" not in module.text:
+        return ()
+    present = {a.name for a in module.entry.arrays}
+    return tuple(a.name for a in parse(module.text).entry.arrays if a.optional and a.name not in present)
+
+
 def _key_facts(
     module: ir.Module,
     chosen: Choices,
@@ -131,6 +141,7 @@ def _key_facts(
         "consts": dict(chosen.consts),
         "dims": dict(fixed),
         "strides": options.strides,
+        "absent": absent_arrays(module),
         "passes": (PASSES_VERSION, EMITTER_VERSION),
         "source": source,
         **toolchain.facts(),

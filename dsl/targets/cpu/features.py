@@ -22,13 +22,30 @@ LANES: dict[str, int] = {"avx512": 16, "avx2": 8, "neon": 4, "portable": 4}
 """32-bit lanes of a vector, `KA_LANES` of the prelude."""
 
 _NEEDED = {
-    "avx512": {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd", "avx2", "fma", "f16c", "bmi2"},
+    "avx512": {
+        "avx512f",
+        "avx512dq",
+        "avx512bw",
+        "avx512vl",
+        "avx512cd",
+        "avx2",
+        "fma",
+        "f16c",
+        "bmi1",
+        "bmi2",
+        "movbe",
+    },
     "avx2": {"avx2", "fma", "f16c", "bmi1", "bmi2", "movbe"},
 }
+_X86_AVX2 = ("-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mlzcnt", "-mmovbe", "-mpopcnt")
+# Single features rather than -march=x86-64-v4: zig spells that name otherwise.
 _ARCHITECTURE_FLAGS = {
-    "avx512": ("-march=x86-64-v4", "-mprefer-vector-width=512"),
-    "avx2": ("-march=x86-64-v3",),
-    "neon": ("-march=armv8-a",),
+    "avx512": (
+        *("-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx512cd", "-mprefer-vector-width=512"),
+        *_X86_AVX2,
+    ),
+    "avx2": _X86_AVX2,
+    "neon": (),  # part of every 64-bit ARM
     "portable": ("-DKA_PORTABLE=1",),
 }
 COMMON_FLAGS: tuple[str, ...] = (

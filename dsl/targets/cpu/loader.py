@@ -34,7 +34,6 @@ def runtime(path: str) -> ctypes.CDLL:
 
 def load(artifact: CpuArtifact) -> LoadedKernel:
     """Load the shared object. Raises OSError if it is gone, KernelError if its text no longer parses."""
-    from kernelagent.dsl.elaborate import parse
 
     module = parse(artifact.text)
     chosen = Choices(artifact.dtypes, artifact.tunables, artifact.consts, artifact.dims)

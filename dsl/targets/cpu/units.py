@@ -9,7 +9,7 @@ from kernelagent.dsl import ir
 from kernelagent.dsl import schedule as sch
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.index import Index
-from kernelagent.dsl.instantiate import instantiate
+from kernelagent.dsl.instantiate import fixed_dims, instantiate, policies_for
 from kernelagent.dsl.lower import lower
 from kernelagent.dsl.lower.machine import Machine
 from kernelagent.dsl.lower.rewrite import statement_values, walk_statements
@@ -18,9 +18,6 @@ from kernelagent.dsl.targets.cpu.ctypes_of import STORED
 from kernelagent.dsl.targets.cpu.emit_kernel import Unit
 from kernelagent.dsl.targets.cpu.emit_nest import is_vectorisable
 from kernelagent.dsl.targets.cpu.features import LANES
-
-MEANINGFUL = frozenset({"unroll", "raster", "via", "layout"})
-"""Policy words that this target honours; tunables are resolved before."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +94,7 @@ def _literal(value: Index | str | float | int | bool, known: Mapping[str, int], 
 
 def needed_dims(kernel: ir.Kernel, dims: Mapping[str, int]) -> dict[str, int]:
     """The dims that are tile extents, so that other sizes do not make another binary."""
-    used: set[str] = set()
-    for statement in walk_statements(kernel.body):
-        values = statement_values(statement)
-        lets = (*values, statement.value) if isinstance(statement, ir.Let | ir.Store) else values
-        used |= {s.name for v in lets for extent in v.type.shape for s in extent.symbols() if s.kind == "dim"}
-    return {name: size for name, size in dims.items() if name in used}
+    return {name: dims[name] for name in fixed_dims(kernel) if name in dims}
 
 
 def machine(level: str, rows: int) -> Machine:
@@ -139,10 +131,11 @@ def lowered(calls: Sequence[ConcreteCall], level: str, unit_stride: bool) -> tup
     units: list[Unit] = []
     for k, item in enumerate(calls):
         refuse_unsupported(item.kernel)
-        words, dropped = policy_words(item.kernel)
-        schedule = lower(item.kernel, target, words, unit_stride, compatible)
+        policy = policies_for(item.kernel, "cpu")
+        schedule = lower(item.kernel, target, policy.words, unit_stride, compatible)
+        dropped = tuple(sch.Choice("policy", line, "cpu") for line in policy.report)
         schedule = replace(schedule, choices=(*schedule.choices, *dropped))
-        raster = str(words.get("raster", "row"))
+        raster = str(policy.words.get("raster", "row"))
         units.append(Unit(f"k{k}_{item.kernel.name}", item.kernel, schedule, unit_stride, lanes, raster))
     return tuple(units)
 
@@ -165,26 +158,3 @@ def refuse_unsupported(kernel: ir.Kernel) -> None:
             found.append(Diagnostic("cpu-unsupported", message, kernel.span, hint=hint))
     if found:
         raise KernelError(found[:5])
-
-
-def policy_words(kernel: ir.Kernel) -> tuple[dict[str, object], list[sch.Choice]]:
-    """Policy of this target, most specific last, and a report line for each dropped word.
-
-    Raises KernelError for a required word that means nothing here.
-    """
-    names = {None, "cpu"}
-    policies = sorted((p for p in kernel.policies if p.target in names), key=lambda p: p.target is not None)
-    words: dict[str, object] = {}
-    dropped: list[sch.Choice] = []
-    tunables = {t.name for t in kernel.tunables}
-    for policy in policies:
-        for word, value in policy.words:
-            if word in MEANINGFUL:
-                words[word] = value
-            elif word not in tunables and not word.isupper():
-                if policy.required:
-                    message = f"{word} means nothing on the cpu target"
-                    raise KernelError([Diagnostic("cpu-unsupported", message, policy.span)])
-                origin = ir.Origin(policy.span)
-                dropped.append(sch.Choice(f"policy {word}={value}", "dropped", "no meaning on cpu", origin))
-    return words, dropped
