@@ -12,16 +12,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .binding import Binding as Binding
-    from .binding import bind as bind
-    from .catalogue import explain as explain
-    from .diagnostics import Diagnostic as Diagnostic
-    from .diagnostics import KernelError as KernelError
-    from .diagnostics import render as render
-    from .elaborate import parse as parse
-    from .instantiate import instantiate as instantiate
-    from .interpret import interpret as interpret
-    from .check import check as check
+    from kernelagent.dsl.binding import Binding as Binding
+    from kernelagent.dsl.binding import bind as bind
+    from kernelagent.dsl.catalogue import explain as explain
+    from kernelagent.dsl.check import check as check
+    from kernelagent.dsl.diagnostics import Diagnostic as Diagnostic
+    from kernelagent.dsl.diagnostics import KernelError as KernelError
+    from kernelagent.dsl.diagnostics import render as render
+    from kernelagent.dsl.elaborate import parse as parse
+    from kernelagent.dsl.instantiate import instantiate as instantiate
+    from kernelagent.dsl.interpret import interpret as interpret
 
 _EXPORTS = {
     "parse": ".elaborate", "instantiate": ".instantiate", "bind": ".binding", "Binding": ".binding",

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import dtypes as types
-from . import ir
-from .diagnostics import Diagnostic, KernelError, Span
-from .elaborate.habits import nearest
-from .elaborate.operands import shape_text
-from .index import Element, Index, Symbol, condition_indices, evaluate_condition
-from .instantiate import check_dtype
+from kernelagent.dsl import dtypes as types
+from kernelagent.dsl import ir
+from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
+from kernelagent.dsl.elaborate.habits import nearest
+from kernelagent.dsl.elaborate.operands import shape_text
+from kernelagent.dsl.index import Element, Index, Symbol, condition_indices, evaluate_condition
+from kernelagent.dsl.instantiate import check_dtype
 
 MAX_DIM = 2**31 - 1
 Number = float | int | bool

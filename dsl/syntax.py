@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from .diagnostics import Diagnostic, KernelError, Span
+from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
 
 EDITION = 1
 MAX_CHARACTERS = 65_536
@@ -303,7 +303,7 @@ def _add_function(node: ast.FunctionDef, source: Source) -> None:
     match node.decorator_list:
         case [ast.Name(id="kernel" | "inline" | "program" as role)]:
             _check_function_syntax(node)
-            source.functions[node.name] = Function(role, node)  # type: ignore[arg-type]  # narrowed by the pattern
+            source.functions[node.name] = Function(role, node)
         case [other, *_]:
             hint = "write one of @kernel, @inline, @program, without arguments; policy goes into `on(...)`"
             raise fault("decorator", f"`@{ast.unparse(other)}` is not a decorator of the language", other, hint)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ast
 
-from .. import ir
-from ..diagnostics import Diagnostic, KernelError, Span
-from ..syntax import MAX_DIAGNOSTICS, Fault, Source, fault, read
-from .context import Context, Silent
-from .expressions import evaluate
-from .facts import Facts
-from .habits import is_reserved
-from .kernel import elaborate_kernel
-from .operands import Operand
-from .program import elaborate_program
+from kernelagent.dsl import ir
+from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
+from kernelagent.dsl.elaborate.context import Context, Silent
+from kernelagent.dsl.elaborate.expressions import evaluate
+from kernelagent.dsl.elaborate.facts import Facts
+from kernelagent.dsl.elaborate.habits import is_reserved
+from kernelagent.dsl.elaborate.kernel import elaborate_kernel
+from kernelagent.dsl.elaborate.operands import Operand
+from kernelagent.dsl.elaborate.program import elaborate_program
+from kernelagent.dsl.syntax import MAX_DIAGNOSTICS, Fault, Source, fault, read
 
 _LITERALS = (ast.Constant, ast.UnaryOp, ast.BinOp, ast.Tuple, ast.Name)
 

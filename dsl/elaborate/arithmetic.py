@@ -6,16 +6,37 @@ import ast
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
-from .. import dtypes, ir
-from ..index import FALSE, TRUE, AllOf, AnyOf, Compare, Condition, Index, Negation, Relation, decide, index
-from ..index import maximum as index_maximum
-from ..index import minimum as index_minimum
-from ..syntax import Fault, fault
-from .context import Context, literal_value
-from .live import Shape
-from .operands import Number, Operand, as_condition, describe, is_condition, shape_text, source_text, type_text
+from kernelagent.dsl import dtypes, ir
+from kernelagent.dsl.elaborate.context import Context, literal_value
+from kernelagent.dsl.elaborate.live import Shape
+from kernelagent.dsl.elaborate.operands import (
+    Number,
+    Operand,
+    as_condition,
+    describe,
+    is_condition,
+    shape_text,
+    source_text,
+    type_text,
+)
+from kernelagent.dsl.index import (
+    FALSE,
+    TRUE,
+    AllOf,
+    AnyOf,
+    Compare,
+    Condition,
+    Index,
+    Negation,
+    Relation,
+    decide,
+    index,
+)
+from kernelagent.dsl.index import maximum as index_maximum
+from kernelagent.dsl.index import minimum as index_minimum
+from kernelagent.dsl.syntax import Fault, fault
 
 OPERATORS: dict[type[ast.operator], ir.BinaryWord] = {
     ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div", ast.FloorDiv: "floordiv", ast.Mod: "mod",
@@ -341,11 +362,11 @@ def _rank_mismatch(shape: Shape, value: ir.Value, node: ast.expr, word: str) -> 
 
 # Unary -------------------------------------------------------------------------------------------
 
-_UNARY_WORDS = frozenset(get_args(ir.UnaryWord))
 _FOLDABLE: dict[str, Callable[[float], float]] = {
     "exp": math.exp, "exp2": lambda x: 2.0**x, "log": math.log, "log2": math.log2, "sqrt": math.sqrt,
     "tanh": math.tanh, "sin": math.sin, "cos": math.cos, "rsqrt": lambda x: 1 / math.sqrt(x), "abs": abs,
-    "erf": math.erf, "floor": math.floor, "ceil": math.ceil, "round": round, "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
+    "erf": math.erf, "floor": math.floor, "ceil": math.ceil, "round": round,
+    "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
 }  # fmt: skip
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Sequence
 
-from .. import ir
-from ..index import Condition, FloorDiv, Index, Mod, Symbol, condition_indices
-from ..syntax import fault
-from .context import Context
+from kernelagent.dsl import ir
+from kernelagent.dsl.elaborate.context import Context
+from kernelagent.dsl.index import Condition, FloorDiv, Index, Mod, Symbol, condition_indices
+from kernelagent.dsl.syntax import fault
 
 Statements = Sequence[ir.Statement]
 

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from .. import dtypes, ir
-from ..diagnostics import Diagnostic, Severity, Span
-from ..index import Index, Symbol
-from ..syntax import Fault, Function, Source, fault, span_of
-from . import live
-from .facts import Facts
-from .operands import Bound, Ended, Number, Operand, Poison, source_text
+from kernelagent.dsl import dtypes, ir
+from kernelagent.dsl.diagnostics import Diagnostic, Severity, Span
+from kernelagent.dsl.elaborate import live
+from kernelagent.dsl.elaborate.facts import Facts
+from kernelagent.dsl.elaborate.operands import Bound, Ended, Number, Operand, Poison, source_text
+from kernelagent.dsl.index import Index, Symbol
+from kernelagent.dsl.syntax import Fault, Function, Source, fault, span_of
 
 MAX_STATEMENTS = 20_000
 MAX_INLINE_DEPTH = 24
@@ -162,7 +162,7 @@ class Context:
         raise self.unknown(node)
 
     def unknown(self, node: ast.Name) -> Fault:
-        from .habits import unknown_name
+        from kernelagent.dsl.elaborate.habits import unknown_name
 
         return unknown_name(node, self)
 
@@ -188,8 +188,8 @@ class Context:
 
 def literal_value(operand: Operand) -> float | int | bool | None:
     """The Python number behind a constant operand, else None."""
-    from ..index import decide
-    from .operands import as_condition
+    from kernelagent.dsl.elaborate.operands import as_condition
+    from kernelagent.dsl.index import decide
 
     match operand:
         case Number(value):

@@ -6,12 +6,9 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from .. import dtypes, ir
-from ..index import FALSE, TRUE, Index, decide, index, select
-from ..syntax import fault, span_of
-from . import tilewords, views
-from .arithmetic import (
-    COMPARISONS,
+from kernelagent.dsl import dtypes, ir
+from kernelagent.dsl.elaborate import tilewords, views
+from kernelagent.dsl.elaborate.arithmetic import (
     OPERATORS,
     as_value,
     binary,
@@ -23,9 +20,9 @@ from .arithmetic import (
     power,
     unary,
 )
-from .context import MAX_INLINE_DEPTH, Context, Silent
-from .habits import is_reserved, unknown_attribute
-from .operands import (
+from kernelagent.dsl.elaborate.context import MAX_INLINE_DEPTH, Context, Silent
+from kernelagent.dsl.elaborate.habits import is_reserved, unknown_attribute
+from kernelagent.dsl.elaborate.operands import (
     Absent,
     DTypeName,
     Number,
@@ -39,7 +36,9 @@ from .operands import (
     source_text,
     type_text,
 )
-from .words import HANDLERS, WORDS, Call, match_arguments
+from kernelagent.dsl.elaborate.words import HANDLERS, WORDS, Call, match_arguments
+from kernelagent.dsl.index import FALSE, TRUE, Index, decide, index, select
+from kernelagent.dsl.syntax import fault, span_of
 
 
 def evaluate(k: Context, node: ast.expr) -> Operand:
@@ -262,7 +261,7 @@ def word_call(k: Context, node: ast.Call) -> Operand:
 
 def inline_call(k: Context, node: ast.Call, name: str) -> Operand:
     """Expand an `@inline` function: it sees its parameters and the top-level constants, nothing else."""
-    from .statements import run_inline
+    from kernelagent.dsl.elaborate.statements import run_inline
 
     function = k.source.functions[name]
     if function.role != "inline":

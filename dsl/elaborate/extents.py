@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 
-from ..index import Index, Symbol
-from ..syntax import Fault, fault
-from .context import Context
-from .live import Shape
-from .operands import Operand, describe, source_text
+from kernelagent.dsl.elaborate.context import Context
+from kernelagent.dsl.elaborate.live import Shape
+from kernelagent.dsl.elaborate.operands import Operand, describe, source_text
+from kernelagent.dsl.index import Index, Symbol
+from kernelagent.dsl.syntax import Fault, fault
 
 MAX_EXTENT = 2**24
 

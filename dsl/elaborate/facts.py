@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 
-from ..index import (
+from kernelagent.dsl.index import (
     AllOf,
     AnyOf,
     Atom,
@@ -25,9 +25,9 @@ from ..index import (
     Symbol,
     index,
 )
-from ..index import maximum as plain_maximum
-from ..index import minimum as plain_minimum
-from ..ir import Assume, For
+from kernelagent.dsl.index import maximum as plain_maximum
+from kernelagent.dsl.index import minimum as plain_minimum
+from kernelagent.dsl.ir import Assume, For
 
 _DEPTH = 8
 
@@ -46,18 +46,22 @@ class Facts:
     ranges: dict[str, tuple[Index, Index]] = field(default_factory=dict)
     distinct: set[str] = field(default_factory=set)
     partitions: dict[str, Index] = field(default_factory=dict)
+    _shown: dict[tuple[Index, int], bool] = field(default_factory=dict)  # answers while the facts stay the same
 
     def enter(self, variables: Iterable[Symbol], lo: Iterable[Index], hi: Iterable[Index]) -> None:
         self.loops.extend(zip(variables, lo, hi, strict=True))
+        self._shown.clear()
 
     def leave(self, count: int) -> None:
         del self.loops[len(self.loops) - count :]
+        self._shown.clear()
 
     def enter_loop(self, loop: For) -> None:
         self.enter(loop.variables, loop.lo, loop.hi)
 
     def add(self, assume: Assume) -> None:
         """Take in a statement about sizes or about the contents of an integer array."""
+        self._shown.clear()
         if assume.condition is not None:
             self.add_condition(assume.condition)
         match assume.data:
@@ -107,6 +111,12 @@ class Facts:
             return value.constant >= 0
         if depth == 0:
             return False
+        key = (value, depth)
+        if key not in self._shown:
+            self._shown[key] = self._show_nonnegative(value, depth)
+        return self._shown[key]
+
+    def _show_nonnegative(self, value: Index, depth: int) -> bool:
         if all(c >= 0 and all(self._atom_nonnegative(a, depth) for a in m) for m, c in value.terms):
             return True
         return self._split_extremum(value, depth) or self._eliminate_loop(value, depth) or self._use_known(value, depth)
@@ -165,22 +175,22 @@ class Facts:
         return depth > _DEPTH - 3 and any(self._helps(fact, value, depth) for fact in facts)
 
     def _helps(self, fact: Index, value: Index, depth: int) -> bool:
-        """Subtracting a fact is worth a try only when it shares an atom with the value."""
-        shared = {a for m, _ in fact.terms for a in m} & {a for m, _ in value.terms for a in m}
-        return bool(shared) and self.nonnegative(value - fact, min(depth - 1, _DEPTH - 2))
+        """Subtracting a fact is worth a try only when it takes away a negative term of the value."""
+        negative = {m for m, c in value.terms if c < 0}
+        helps = any(c < 0 and m in negative for m, c in fact.terms)
+        return helps and self.nonnegative(value - fact, min(depth - 1, _DEPTH - 2))
 
     def _element_facts(self, value: Index) -> Iterator[Index]:
         """Bounds of the array elements in `value`, and order within partitions."""
-        elements = [a for m, _ in value.terms for a in m if isinstance(a, Element) and a.array in self.ranges]
-        for element in elements:
+        terms = [(a, c) for m, c in value.terms for a in m if isinstance(a, Element) and a.array in self.ranges]
+        for element, coefficient in terms:
             lo, hi = self.ranges[element.array]
-            yield hi - 1 - index(element)
-            yield index(element) - lo
-        for low in elements:
-            for high in elements:
-                if low.array == high.array and low.array in self.partitions:
+            yield hi - 1 - index(element) if coefficient < 0 else index(element) - lo
+        for low, down in terms:
+            for high, up in terms:
+                if down < 0 < up and low.array == high.array and low.array in self.partitions:
                     (a,), (b,) = low.coordinates, high.coordinates
-                    if (difference := (b - a).constant) is not None and difference > 0:
+                    if ((b - a).constant or 0) > 0:
                         yield index(high) - index(low)
 
     # Simplified minima and maxima ----------------------------------------------------------------

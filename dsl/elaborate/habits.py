@@ -6,13 +6,13 @@ import ast
 import difflib
 from typing import TYPE_CHECKING
 
-from .. import dtypes
-from ..syntax import Fault, fault
-from .operands import Bound
-from .words import RESERVED, WORDS
+from kernelagent.dsl import dtypes
+from kernelagent.dsl.elaborate.operands import Bound
+from kernelagent.dsl.elaborate.words import RESERVED, WORDS
+from kernelagent.dsl.syntax import Fault, fault
 
 if TYPE_CHECKING:
-    from .context import Context
+    from kernelagent.dsl.elaborate.context import Context
 
 _REPLACEMENTS = {
     "mean": "mean is not a word: write `sum(x, axis=1) / N`, N being the count of live elements",

@@ -6,13 +6,13 @@ import ast
 import re
 from collections.abc import Sequence
 
-from .. import dtypes, ir
-from ..index import Index
-from ..syntax import fault, span_of
-from .context import Context, literal_value
-from .expressions import evaluate
-from .habits import nearest
-from .operands import Operand, Word, as_condition, describe, source_text
+from kernelagent.dsl import dtypes, ir
+from kernelagent.dsl.elaborate.context import Context, literal_value
+from kernelagent.dsl.elaborate.expressions import evaluate
+from kernelagent.dsl.elaborate.habits import nearest
+from kernelagent.dsl.elaborate.operands import Operand, Word, as_condition, describe, source_text
+from kernelagent.dsl.index import Index
+from kernelagent.dsl.syntax import fault, span_of
 
 POLICY_WORDS = ("stages", "cluster", "raster", "persistent", "roles", "via", "layout", "unroll")
 MAX_UNROLL = 64
@@ -97,7 +97,7 @@ def _data_statement(k: Context, node: ast.expr) -> tuple[str, str, tuple[Index, 
         case ast.Compare(left=low, ops=[lower, upper], comparators=[ast.Name() as array, high]):
             if _is_array(k, array):
                 return _range(k, node, low, lower, array, upper, high)
-        case ast.Compare(left=left, ops=[op], comparators=[right]):
+        case ast.Compare(left=left, ops=[_], comparators=[right]):
             if _is_array(k, left) or _is_array(k, right):
                 array = left if _is_array(k, left) else right
                 hint = f"give both bounds: `assume(0 <= {source_text(array)} < N)`"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ast
 
-from .. import ir
-from ..diagnostics import Diagnostic, Span
-from ..syntax import Source
-from .checks import check_kernel
-from .context import Context
-from .facts import Facts
-from .header import read_header, split_header
-from .operands import Operand
-from .signature import Signature, read_signature
-from .statements import run_block
+from kernelagent.dsl import ir
+from kernelagent.dsl.diagnostics import Diagnostic, Span
+from kernelagent.dsl.elaborate.checks import check_kernel
+from kernelagent.dsl.elaborate.context import Context
+from kernelagent.dsl.elaborate.facts import Facts
+from kernelagent.dsl.elaborate.header import read_header, split_header
+from kernelagent.dsl.elaborate.operands import Operand
+from kernelagent.dsl.elaborate.signature import Signature, read_signature
+from kernelagent.dsl.elaborate.statements import run_block
+from kernelagent.dsl.syntax import Source
 
 
 def elaborate_kernel(

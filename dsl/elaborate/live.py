@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .. import ir
-from ..index import Index, index
-from .facts import Facts
+from kernelagent.dsl import ir
+from kernelagent.dsl.elaborate.facts import Facts
+from kernelagent.dsl.index import Index, index
 
 Shape = tuple[Index, ...]
 Lives = tuple[ir.Live, ...]
@@ -27,9 +27,9 @@ def full(shape: Shape) -> Lives:
     return tuple(ir.Live(index(0), extent) for extent in shape)
 
 
-def wholly(live: ir.Live, extent: Index, facts: Facts) -> bool:
+def wholly(interval: ir.Live, extent: Index, facts: Facts) -> bool:
     """Whether every position of the axis is shown to be live."""
-    return facts.less_equal(live.lo, index(0)) and facts.less_equal(extent, live.hi)
+    return facts.less_equal(interval.lo, index(0)) and facts.less_equal(extent, interval.hi)
 
 
 def intersect(a: ir.Live, b: ir.Live, facts: Facts) -> ir.Live:
@@ -61,9 +61,8 @@ def live_of(operation: ir.Operation, shape: Shape, facts: Facts) -> Lives:
         case ir.Gather(view, start, axis, indices, fill):
             if fill is not None:
                 return full(shape)
-            inside = list(loaded(view, start, shape, facts))
-            inside[axis] = indices.type.live[0]
-            return tuple(inside)
+            lives = loaded(view, start, shape, facts)
+            return (*lives[:axis], indices.type.live[0], *lives[axis + 1 :])
         case ir.Unary(_, x) | ir.Cast(x):
             return x.type.live
         case ir.Binary(_, a, b):

@@ -5,17 +5,27 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, replace
 
-from .. import ir
-from ..index import Index, Symbol, index
-from ..syntax import fault, span_of
-from . import live
-from .context import Context, LoopFrame, Silent
-from .expressions import evaluate
-from .extents import extents
-from .habits import is_reserved
-from .operands import Bound, Ended, Operand, Poison, describe, shape_text, source_text, type_text
-from .statements import assigned_names, run_block
-from .words import WORDS
+from kernelagent.dsl import ir
+from kernelagent.dsl.diagnostics import Severity
+from kernelagent.dsl.elaborate import live
+from kernelagent.dsl.elaborate.context import Context, LoopFrame, Silent
+from kernelagent.dsl.elaborate.expressions import evaluate
+from kernelagent.dsl.elaborate.extents import extents
+from kernelagent.dsl.elaborate.habits import is_reserved
+from kernelagent.dsl.elaborate.operands import (
+    Bound,
+    Ended,
+    Operand,
+    Poison,
+    describe,
+    shape_text,
+    source_text,
+    type_text,
+)
+from kernelagent.dsl.elaborate.statements import assigned_names, run_block
+from kernelagent.dsl.elaborate.words import WORDS
+from kernelagent.dsl.index import Index, Symbol, index
+from kernelagent.dsl.syntax import fault, span_of
 
 MAX_LOOP_DEPTH = 8
 _MAX_PASSES = 6
@@ -86,7 +96,7 @@ def _header(k: Context, node: ast.For, count: int) -> Header:
         hint = "write `for i in range(lo, hi, step):`, `pipeline(...)` or `tiles(extents, sizes)`"
         raise fault("for-iter", f"`{word}` cannot be looped over", call, hint)
     if call.keywords:
-        from .habits import keyword_hint
+        from kernelagent.dsl.elaborate.habits import keyword_hint
 
         keyword = call.keywords[0]
         hint = keyword_hint(word, keyword.arg) or f"write {WORDS[word].usage}; policy goes into `on(...)`"
@@ -299,7 +309,7 @@ def _judge_rows(k: Context, frame: LoopFrame) -> None:
         array = source_text(node.value) if isinstance(node, ast.Subscript) else text
         message = f"{variable} advances by {step}, but `{text}` reads one row only"
         hint = f"write `load({array}, ({variable}, ...), ({step}, ...))` for the tile"
-        severity = "warning" if variable.name in frame.positions else "error"
+        severity: Severity = "warning" if variable.name in frame.positions else "error"
         k.warn("single-row", message, node, hint, severity)
 
 

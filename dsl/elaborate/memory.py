@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import ast
 
-from .. import dtypes, ir
-from ..index import Index, Symbol, index
-from ..syntax import fault
-from .arithmetic import as_value, need_value
-from .context import Context, literal_value
-from .extents import extents
-from .live import Shape
-from .operands import Number, Operand, describe, shape_text, source_text, type_text, view_text
-from .ranges import check_gathered, distinct_indices
-from .views import integers
-from .words import Call, handles
+from kernelagent.dsl import dtypes, ir
+from kernelagent.dsl.elaborate.arithmetic import as_value, need_value
+from kernelagent.dsl.elaborate.context import Context, literal_value
+from kernelagent.dsl.elaborate.extents import extents
+from kernelagent.dsl.elaborate.live import Shape
+from kernelagent.dsl.elaborate.operands import Number, Operand, describe, shape_text, source_text, type_text, view_text
+from kernelagent.dsl.elaborate.ranges import check_gathered, distinct_indices
+from kernelagent.dsl.elaborate.views import integers
+from kernelagent.dsl.elaborate.words import Call, handles
+from kernelagent.dsl.index import Index, Symbol, index
+from kernelagent.dsl.syntax import fault
 
 _WRITES = {"store": ("Out", "InOut"), "scatter": ("Out", "InOut"), "atomic_add": ("Acc",)}
 
@@ -197,7 +197,7 @@ def _fill(call: Call, dtype: str) -> float | int | None:
         return None
     at = call.at("fill")
     value = literal_value(call["fill"])
-    if value is None or isinstance(value, bool) and dtype != "bool":
+    if value is None or (isinstance(value, bool) and dtype != "bool"):
         raise fault("fill-literal", f"`fill={source_text(at)}` is not a literal number", at, "write `fill=0`")
     if (isinstance(value, float) and not dtypes.may_be_float(dtype)) or not dtypes.represents(value, dtype):
         hint = f"choose a value that {dtype} holds"

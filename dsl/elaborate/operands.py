@@ -10,9 +10,9 @@ import ast
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .. import ir
-from ..diagnostics import Span
-from ..index import AllOf, AnyOf, Compare, Condition, Index, Negation
+from kernelagent.dsl import ir
+from kernelagent.dsl.diagnostics import Span
+from kernelagent.dsl.index import AllOf, AnyOf, Compare, Condition, Index, Negation
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class Poison:
 
 
 Operand: TypeAlias = (
-    Index | Number | Compare | AllOf | AnyOf | Negation | ir.Value | ir.View | DTypeName | Word | Runtime | Absent | Poison
-    | tuple["Operand", ...]
+    Index | Number | Compare | AllOf | AnyOf | Negation | ir.Value | ir.View | DTypeName | Word | Runtime | Absent
+    | Poison | tuple["Operand", ...]
 )  # fmt: skip
 """Integer literals are constant indices; True and False are constant conditions; tuples nest."""
 

@@ -5,20 +5,30 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 
-from .. import dtypes, ir
-from ..diagnostics import Diagnostic
-from ..index import Compare, Index, Symbol, index
-from ..syntax import Source, fault, span_of
-from .context import Context, literal_value
-from .expressions import evaluate
-from .facts import Facts
-from .habits import is_reserved, nearest
-from .header import read_header, split_header
-from .kernel import name_span
-from .operands import Absent, Bound, Number, Operand, Poison, Runtime, is_condition, shape_text, source_text
-from .signature import read_signature
-from .views import integers
-from .words import WORDS, Call, match_arguments
+from kernelagent.dsl import dtypes, ir
+from kernelagent.dsl.diagnostics import Diagnostic
+from kernelagent.dsl.elaborate.context import Context, literal_value
+from kernelagent.dsl.elaborate.expressions import evaluate
+from kernelagent.dsl.elaborate.facts import Facts
+from kernelagent.dsl.elaborate.habits import is_reserved, nearest
+from kernelagent.dsl.elaborate.header import read_header, split_header
+from kernelagent.dsl.elaborate.kernel import name_span
+from kernelagent.dsl.elaborate.operands import (
+    Absent,
+    Bound,
+    Number,
+    Operand,
+    Poison,
+    Runtime,
+    is_condition,
+    shape_text,
+    source_text,
+)
+from kernelagent.dsl.elaborate.signature import read_signature
+from kernelagent.dsl.elaborate.views import integers
+from kernelagent.dsl.elaborate.words import WORDS, Call, match_arguments
+from kernelagent.dsl.index import Compare, Index, Symbol, index
+from kernelagent.dsl.syntax import Source, fault, span_of
 
 
 @dataclass
@@ -81,7 +91,7 @@ def _temp(state: _State, target: ast.Name, name: str, node: ast.Call) -> None:
     word = WORDS["temp"]
     matched, _ = match_arguments(word, node)
     call = Call(word, node, matched, {n: evaluate(k, a) for n, a in matched.items()})
-    from .tilewords import dtype_of
+    from kernelagent.dsl.elaborate.tilewords import dtype_of
 
     dims = integers(call, "dims")
     if any(s.kind not in ("dim", "tunable", "param", "const") for d in dims for s in d.symbols()):
@@ -144,7 +154,8 @@ def _unknown_kernel(state: _State, node: ast.Call, name: str) -> Exception:
 
 def _match(kernel: ir.Kernel, node: ast.Call) -> dict[str, ast.expr]:
     """Arrays and scalars by position or keyword, tunables by keyword."""
-    order = [p.name for p in sorted([*kernel.arrays, *kernel.scalars], key=lambda p: (p.span.line, p.span.column))]
+    placed = [(p.span, p.name) for p in kernel.arrays] + [(p.span, p.name) for p in kernel.scalars]
+    order = [name for _, name in sorted(placed)]
     tunables = [t.name for t in kernel.tunables]
     if len(node.args) > len(order):
         usage = f"{kernel.name}({', '.join(order)})"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 
-from .. import ir
-from ..index import Index, index
-from .context import Context
+from kernelagent.dsl import ir
+from kernelagent.dsl.elaborate.context import Context
+from kernelagent.dsl.index import Index, index
 
 Range = tuple[Index, Index]
 """lo <= every live element < hi."""

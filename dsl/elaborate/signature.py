@@ -6,16 +6,26 @@ import ast
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import dtypes, ir
-from ..diagnostics import Span
-from ..index import Compare, Index, decide, index, symbol
-from ..syntax import fault
-from .context import Context, literal_value
-from .expressions import evaluate
-from .habits import is_reserved, nearest
-from .operands import Absent, Bound, DTypeName, Number, Operand, Poison, Runtime, is_condition, source_text
-from .views import whole
-from .words import ROLES
+from kernelagent.dsl import dtypes, ir
+from kernelagent.dsl.diagnostics import Span
+from kernelagent.dsl.elaborate.context import Context, literal_value
+from kernelagent.dsl.elaborate.expressions import evaluate
+from kernelagent.dsl.elaborate.habits import is_reserved, nearest
+from kernelagent.dsl.elaborate.operands import (
+    Absent,
+    Bound,
+    DTypeName,
+    Number,
+    Operand,
+    Poison,
+    Runtime,
+    is_condition,
+    source_text,
+)
+from kernelagent.dsl.elaborate.views import whole
+from kernelagent.dsl.elaborate.words import ROLES
+from kernelagent.dsl.index import Compare, Index, decide, index, symbol
+from kernelagent.dsl.syntax import fault
 
 MAX_TUNABLE = 2**20
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 
-from .. import ir
-from ..index import Condition, Index, decide, select
-from ..syntax import fault
-from . import live
-from .arithmetic import OPERATORS, binary, conjunction, disjunction, negation
-from .context import Context, Silent
-from .expressions import evaluate, inline_call, scalar_condition, word_call
-from .habits import is_reserved
-from .operands import Bound, Ended, Operand, Poison, as_condition, source_text
-from .words import WORDS
+from kernelagent.dsl import ir
+from kernelagent.dsl.elaborate import live
+from kernelagent.dsl.elaborate.arithmetic import OPERATORS, binary, conjunction, disjunction, negation
+from kernelagent.dsl.elaborate.context import Context, Silent
+from kernelagent.dsl.elaborate.expressions import evaluate, inline_call, scalar_condition, word_call
+from kernelagent.dsl.elaborate.habits import is_reserved
+from kernelagent.dsl.elaborate.operands import Bound, Ended, Operand, Poison, as_condition, source_text
+from kernelagent.dsl.elaborate.words import WORDS
+from kernelagent.dsl.index import Condition, Index, decide, select
+from kernelagent.dsl.syntax import fault
 
 Names = dict[str, Bound | Ended]
 
@@ -41,7 +41,7 @@ def _may_poison(k: Context, name: str) -> bool:
 
 
 def run_statement(k: Context, node: ast.stmt) -> None:
-    from .loops import run_for
+    from kernelagent.dsl.elaborate.loops import run_for
 
     match node:
         case ast.Assign():
@@ -69,11 +69,10 @@ def assigned_names(body: Iterable[ast.stmt]) -> dict[str, ast.stmt]:
     found: dict[str, ast.stmt] = {}
     for statement in body:
         for node in ast.walk(statement):
-            targets = node.targets if isinstance(node, ast.Assign) else []
-            if isinstance(node, ast.AugAssign):
-                targets = [node.target]
-            for target in targets:
-                found.update({n.id: node for n in ast.walk(target) if isinstance(n, ast.Name)})
+            if not isinstance(node, ast.Assign | ast.AugAssign):
+                continue
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                found |= dict.fromkeys((n.id for n in ast.walk(target) if isinstance(n, ast.Name)), node)
     return found
 
 

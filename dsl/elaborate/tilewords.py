@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-from typing import get_args
+from typing import Literal, get_args
 
-from .. import dtypes, ir
-from ..index import Index, cdiv, decide, index
-from ..syntax import fault
-from . import live
-from .arithmetic import (
+from kernelagent.dsl import dtypes, ir
+from kernelagent.dsl.elaborate import live
+from kernelagent.dsl.elaborate.arithmetic import (
     as_value,
     binary,
     broadcast,
@@ -20,10 +18,10 @@ from .arithmetic import (
     unary,
     widened,
 )
-from .context import Context, literal_value
-from .extents import extent, extents
-from .memory import note_position
-from .operands import (
+from kernelagent.dsl.elaborate.context import Context, literal_value
+from kernelagent.dsl.elaborate.extents import extent, extents
+from kernelagent.dsl.elaborate.memory import note_position
+from kernelagent.dsl.elaborate.operands import (
     DTypeName,
     Number,
     Operand,
@@ -35,8 +33,10 @@ from .operands import (
     source_text,
     type_text,
 )
-from .views import integers, permuted, reshaped
-from .words import Call, handles
+from kernelagent.dsl.elaborate.views import integers, permuted, reshaped
+from kernelagent.dsl.elaborate.words import Call, handles
+from kernelagent.dsl.index import Index, cdiv, decide, index
+from kernelagent.dsl.syntax import fault
 
 _MATH = tuple(w for w in get_args(ir.UnaryWord) if w not in ("neg", "not"))
 
@@ -122,7 +122,7 @@ def where(k: Context, call: Call) -> Operand:
     condition, a, b = call["condition"], call["a"], call["b"]
     chosen = as_condition(condition)
     if chosen is not None and isinstance(a, Index) and isinstance(b, Index):
-        from ..index import select
+        from kernelagent.dsl.index import select
 
         return select(chosen, a, b)
     return choose(k, condition, call.at("condition"), a, b, call.node)
@@ -288,7 +288,7 @@ def _mma_dtype(k: Context, call: Call, a: ir.Value, b: ir.Value) -> str:
     raise fault("mma-dtype", f"mma of {left} does not exist", call.node, "`cast` to f32, bf16 or i8 first")
 
 
-def _precision(call: Call, a: ir.Value) -> str:
+def _precision(call: Call, a: ir.Value) -> Literal["exact", "tf32"]:
     if not call.given("precision"):
         return "exact"
     found, at = call["precision"], call.at("precision")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 from dataclasses import replace
 
-from .. import dtypes, ir
-from ..index import Index, Symbol, element, index
-from ..syntax import fault
-from .context import Context
-from .live import Shape, axis_groups, product
-from .operands import Operand, Poison, describe, shape_text, source_text, view_text
-from .words import Call, handles
+from kernelagent.dsl import dtypes, ir
+from kernelagent.dsl.elaborate.context import Context
+from kernelagent.dsl.elaborate.live import Shape, axis_groups, product
+from kernelagent.dsl.elaborate.operands import Operand, Poison, describe, shape_text, source_text, view_text
+from kernelagent.dsl.elaborate.words import Call, handles
+from kernelagent.dsl.index import Index, Symbol, element, index
+from kernelagent.dsl.syntax import fault
 
 Coordinates = tuple[Index, ...]
 

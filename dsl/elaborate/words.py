@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from ..syntax import fault
-from .operands import Operand, source_text
+from kernelagent.dsl.elaborate.operands import Operand, source_text
+from kernelagent.dsl.syntax import fault
 
 Group = Literal["kernel", "loop", "memory", "make", "elementwise", "reduce", "shape", "matrix", "index", "program"]
 Where = Literal["expression", "statement", "loop", "header", "program"]
@@ -170,7 +170,7 @@ def match_arguments(word: Word, node: ast.Call) -> tuple[dict[str, ast.expr], li
 def _match_keyword(word: Word, keyword: ast.keyword, matched: dict[str, ast.expr]) -> None:
     names = [p.name for p in word.parameters if not p.rest]
     if keyword.arg is None or keyword.arg not in names:
-        from .habits import keyword_hint
+        from kernelagent.dsl.elaborate.habits import keyword_hint
 
         hint = keyword_hint(word.name, keyword.arg) or f"write {word.usage}"
         raise fault("unknown-keyword", f"`{word.name}` has no keyword `{keyword.arg}`", keyword, hint)
@@ -180,7 +180,7 @@ def _match_keyword(word: Word, keyword: ast.keyword, matched: dict[str, ast.expr
 
 
 def _arity(word: Word, node: ast.Call, missing: list[str] | None = None) -> Exception:
-    from .habits import arity_hint
+    from kernelagent.dsl.elaborate.habits import arity_hint
 
     count = len(node.args) + len(node.keywords)
     lack = f"; {', '.join(missing)} missing" if missing else ""
