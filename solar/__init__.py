@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from kernelagent.solar.calibration import calibrate
     from kernelagent.solar.chips import Chip, UnknownChip, chip_names, load_chip
     from kernelagent.solar.graph import Graph
-    from kernelagent.solar.scores import Score, score
     from kernelagent.solar.tracing import TraceError, trace
 
 _HOMES = {
@@ -23,8 +22,6 @@ _HOMES = {
     "chip_names": "chips",
     "load_chip": "chips",
     "Graph": "graph",
-    "Score": "scores",
-    "score": "scores",
     "TraceError": "tracing",
     "trace": "tracing",
 }
@@ -32,7 +29,6 @@ _HOMES = {
 __all__ = [
     "Chip",
     "Graph",
-    "Score",
     "SolReport",
     "TraceError",
     "UnknownChip",
@@ -41,7 +37,6 @@ __all__ = [
     "chip_names",
     "document",
     "load_chip",
-    "score",
     "trace",
 ]
 
