@@ -21,21 +21,10 @@ LEVELS: tuple[str, ...] = ("avx512", "avx2", "neon", "portable")
 LANES: dict[str, int] = {"avx512": 16, "avx2": 8, "neon": 4, "portable": 4}
 """32-bit lanes of a vector, `KA_LANES` of the prelude."""
 
+_NEEDED_AVX2 = {"avx2", "fma", "f16c", "bmi1", "bmi2", "movbe"}
 _NEEDED = {
-    "avx512": {
-        "avx512f",
-        "avx512dq",
-        "avx512bw",
-        "avx512vl",
-        "avx512cd",
-        "avx2",
-        "fma",
-        "f16c",
-        "bmi1",
-        "bmi2",
-        "movbe",
-    },
-    "avx2": {"avx2", "fma", "f16c", "bmi1", "bmi2", "movbe"},
+    "avx512": _NEEDED_AVX2 | {"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512cd"},
+    "avx2": _NEEDED_AVX2,
 }
 _X86_AVX2 = ("-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mlzcnt", "-mmovbe", "-mpopcnt")
 # Single features rather than -march=x86-64-v4: zig spells that name otherwise.
@@ -49,11 +38,10 @@ _ARCHITECTURE_FLAGS = {
     "portable": ("-DKA_PORTABLE=1",),
 }
 COMMON_FLAGS: tuple[str, ...] = (
-    "-std=gnu11",
+    "-std=gnu11",  # contraction to fma stays at each compiler's default, which is on
     "-O3",
     "-fPIC",
     "-fwrapv",  # tile integers wrap
-    "-ffp-contract=fast",  # the language allows fma; clang would otherwise contract only within one expression
     "-fno-math-errno",
     "-fno-trapping-math",
 )
@@ -147,7 +135,7 @@ def _cpu_flags() -> frozenset[str]:
     if sys.platform == "linux":
         return frozenset(_cpuinfo("flags").split())
     if sys.platform == "darwin":
-        return frozenset(name for name in _NEEDED["avx512"] | _NEEDED["avx2"] if _darwin_has(name))
+        return frozenset(name for name in _NEEDED["avx512"] if _darwin_has(name))
     return frozenset()
 
 
