@@ -11,9 +11,10 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.binding import Binding, bind
 from kernelagent.dsl.dtypes import is_float, numpy_dtype
 from kernelagent.dsl.index import Index
-from kernelagent.dsl.instantiate import fixed_dims, instantiate, resolve_tunables
+from kernelagent.dsl.instantiate import fixed_dims, resolve_tunables
 from kernelagent.dsl.interpret.fault import RunError
 from kernelagent.dsl.interpret.held import Array, garbage, held_dtype
+from kernelagent.dsl.interpret.instances import Instances
 from kernelagent.dsl.interpret.machine import Machine, Options
 from kernelagent.dsl.interpret.memory import Cell, StoreLog
 
@@ -62,15 +63,28 @@ def interpret(
     return execute(module, arrays, scalars or {}, tunables or {}, chosen).outputs
 
 
-def execute(module: ir.Module, arrays: Arrays, scalars: Scalars, tunables: Tunables, options: Options) -> Run:
-    """`interpret`, with the store logs and the iterations of every kernel call."""
+def execute(
+    module: ir.Module,
+    arrays: Arrays,
+    scalars: Scalars,
+    tunables: Tunables,
+    options: Options,
+    instances: Instances | None = None,
+) -> Run:
+    """`interpret`, with the store logs and the iterations of every kernel call.
+
+    `instances` lets several runs of one module share its concrete kernels.
+    """
+    made = instances or Instances()
     entry = module.entry
     binding = bind(entry, {name: (a.shape, a.dtype) for name, a in arrays.items()}, scalars)
     cells = {a.name: _cell(a, arrays.get(a.name), binding, options) for a in entry.arrays}
     if isinstance(entry, ir.Kernel):
-        calls = [_run_kernel(entry, cells, binding.dims, {**binding.scalars, **binding.consts}, tunables, options)]
+        calls = [
+            _run_kernel(entry, cells, binding.dims, {**binding.scalars, **binding.consts}, tunables, options, made)
+        ]
     else:
-        calls = _run_program(module, entry, cells, binding, tunables, options)
+        calls = _run_program(module, entry, cells, binding, tunables, options, made)
     outputs = {a.name: _given(cells[a.name], options) for a in entry.arrays if a.role != "In"}
     return Run(outputs, tuple(c for c, _ in calls), sum(work for _, work in calls))
 
@@ -109,8 +123,9 @@ def _run_kernel(
     scalars: Scalars,
     tunables: Tunables,
     options: Options,
+    made: Instances,
 ) -> tuple[CallRun, int]:
-    concrete = _concrete(kernel, cells, dims, scalars, tunables, options.target)
+    concrete = _concrete(kernel, cells, dims, scalars, tunables, options.target, made)
     check_data(concrete, cells, dims)
     machine = Machine(concrete, cells, dims, _runtime_scalars(kernel, scalars), options)
     machine.run()
@@ -124,13 +139,14 @@ def _concrete(
     scalars: Scalars,
     tunables: Tunables,
     target: str,
+    made: Instances,
 ) -> ir.Kernel:
     """The kernel for this call: dims stay symbols unless they are extents, as in compiled code."""
     dtypes = {a.dtype: cells[a.name].dtype for a in kernel.arrays}
     names = {v: dtypes[v] for v in kernel.dtype_variables}
     consts = {s.name: int(scalars[s.name]) for s in kernel.scalars if s.dtype == "const" and s.name in scalars}
     fixed = {d: dims[d] for d in fixed_dims(kernel)}
-    return instantiate(kernel, dtypes=names, tunables=tunables, consts=consts, target=target, dims=fixed)
+    return made.get(kernel, names, tunables, consts, target, fixed)
 
 
 def _runtime_scalars(kernel: ir.Kernel, scalars: Scalars) -> dict[str, Any]:
@@ -149,6 +165,7 @@ def _run_program(
     binding: Binding,
     tunables: Tunables,
     options: Options,
+    made: Instances,
 ) -> list[tuple[CallRun, int]]:
     """Calls in order. Temporaries start as garbage, and count as Out for the call that writes them."""
     chosen = resolve_tunables(program, tunables, options.target)
@@ -156,7 +173,7 @@ def _run_program(
     for temp in program.temps:
         cells[temp.name] = _temp(temp, environment, binding, options)
     scalars = {**binding.scalars, **binding.consts}
-    return [_run_call(module, call, cells, environment, scalars, options) for call in program.calls]
+    return [_run_call(module, call, cells, environment, scalars, options, made) for call in program.calls]
 
 
 def _temp(temp: ir.Temp, environment: Mapping[str, int], binding: Binding, options: Options) -> Cell:
@@ -173,6 +190,7 @@ def _run_call(
     environment: Mapping[str, int],
     scalars: Scalars,
     options: Options,
+    made: Instances,
 ) -> tuple[CallRun, int]:
     kernel = module.kernel(call.kernel)
     own = {parameter: cells[name] for parameter, name in call.arrays}
@@ -182,7 +200,7 @@ def _run_call(
     for array in kernel.arrays:
         if array.name in own:
             own[array.name] = _as_parameter(own[array.name], array)
-    return _run_kernel(kernel, own, dims, values, tunables, options)
+    return _run_kernel(kernel, own, dims, values, tunables, options, made)
 
 
 def _scalar(value: Index | str | float | int | bool, environment: Mapping[str, int], scalars: Scalars) -> Any:

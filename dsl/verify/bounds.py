@@ -47,11 +47,20 @@ def _of_touch(touch: Touch, dims: tuple[Index, ...]) -> Iterator[Question]:
     view, place = touch.view, touch.place
     for axis, (coordinate, dim) in enumerate(zip(view.coordinates, dims, strict=True)):
         subject = f"{view.array} axis {axis}"
+        if _whole_axis(touch, coordinate, dim):
+            yield Question(coordinate, place, f"{coordinate} < {dim}", subject, proved=True)
+            continue
         inside = _with_positions(place.ranges, touch, coordinate)
         yield _ask(coordinate, inside, place, f"{coordinate} >= 0", subject)
         yield _ask(dim - 1 - coordinate, inside, place, f"{coordinate} < {dim}", subject)
     if touch.listed is not None and not touch.filled:
         yield from _of_listed(touch, touch.view.axes[touch.listed])
+
+
+def _whole_axis(touch: Touch, coordinate: Index, dim: Index) -> bool:
+    """The view's axis is an axis of the array, whole: its positions are in range by definition."""
+    axes = enumerate(touch.view.axes)
+    return any(coordinate == index(position(a)) and axis.lo == index(0) and axis.hi == dim for a, axis in axes)
 
 
 def _with_positions(ranges: Ranges, touch: Touch, coordinate: Index) -> Ranges:

@@ -220,13 +220,14 @@ def _only_positions(place: Place) -> dict[str, Index]:
 
 def _many_tiles(store: Touch, start: Index, extent: Index, length: Index, variable: Symbol) -> None:
     loop, axis = _loop(store.place, variable)
-    if start != index(variable):
-        raise _Unshown(f"the store starts at {start}, not at the loop variable {variable}")
-    if loop.step[axis] != extent:
-        raise _Unshown(f"the loop over {variable} steps by {loop.step[axis]} but the tile has {extent}")
-    if loop.lo[axis] != index(0) or not store.place.ranges.nonnegative(loop.hi[axis] - length):
-        covered = f"{loop.lo[axis]} to {loop.hi[axis]}"
-        raise _Unshown(f"the loop over {variable} runs from {covered}, the view has {length} elements")
+    scale, rest = start.affine(variable) or (index(0), start)
+    if rest != index(0) or (scale.constant or 0) < 1:
+        raise _Unshown(f"the store starts at {start}, not at a multiple of the loop variable {variable}")
+    if scale * loop.step[axis] != extent:
+        raise _Unshown(f"the store moves by {scale * loop.step[axis]} from tile to tile, but the tile has {extent}")
+    if loop.lo[axis] != index(0) or not store.place.ranges.nonnegative(scale * loop.hi[axis] - length):
+        covered = f"{loop.lo[axis]} to {scale * loop.hi[axis]}"
+        raise _Unshown(f"the tiles run from {covered}, the view has {length} elements")
     _independent(loop, axis)
 
 

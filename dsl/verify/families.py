@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from kernelagent.dsl.instantiate import fixed_dims, instantiate, resolve_tunables
+from kernelagent.dsl.instantiate import fixed_dims, resolve_tunables
+from kernelagent.dsl.interpret.instances import Instances
 from kernelagent.dsl.ir import Kernel, Module, Program, Scalar
 from kernelagent.dsl.verify import accumulators, bounds, coverage, definedness
 from kernelagent.dsl.verify.bounds import Question
@@ -39,13 +40,14 @@ class Effort:
 @dataclass(frozen=True)
 class Choice:
     """The class of calls that is examined: dtypes of variables, scalars, tunables, target of the policies,
-    and values of dims that are extents (else all that the kernel assumes)."""
+    and values of dims that are extents (else all that the kernel assumes). `instances` are its concrete kernels."""
 
     dtypes: Mapping[str, str]
     scalars: Mapping[str, float | int | bool]
     tunables: Mapping[str, int | bool]
     target: str = "cpu"
     dims: Mapping[str, int] = field(default_factory=dict)
+    instances: Instances = field(default_factory=Instances, compare=False)
 
 
 def argue(module: Module, choice: Choice, solver: bool) -> list[Obligation]:
@@ -74,7 +76,7 @@ def run_trials(module: Module, choice: Choice, effort: Effort) -> tuple[list[str
         if len(done) >= effort.trials or (done and time.monotonic() > end):
             break
         trial = draw(module.entry, dims, choice.dtypes, choice.scalars, choice.tunables, seed=len(done))
-        outcome = run_trial(module, trial, effort.work_limit)
+        outcome = run_trial(module, trial, effort.work_limit, choice.instances)
         if outcome.counterexamples:
             return done, list(outcome.counterexamples)
         if not outcome.skipped:
@@ -162,7 +164,7 @@ def concrete_kernels(module: Module, choice: Choice) -> list[Kernel]:
         if key not in found:
             dtypes = _call_dtypes(module, entry, call.kernel, dict(call.arrays), choice.dtypes)
             consts = {n: v for n, v in call.scalars if isinstance(v, bool | int)}
-            own = Choice(dtypes, consts, given, choice.target)
+            own = Choice(dtypes, consts, given, choice.target, {}, choice.instances)
             found[key] = list(_classes(module.kernel(call.kernel), own))
     return [kernel for kernels in found.values() for kernel in kernels]
 
@@ -180,7 +182,7 @@ def concrete(kernel: Kernel, choice: Choice, dims: Mapping[str, int]) -> Kernel:
     """Instantiate with f32 for every dtype variable that is not chosen."""
     dtypes = {v: choice.dtypes.get(v, "f32") for v in kernel.dtype_variables}
     consts = {s.name: int(choice.scalars[s.name]) for s in kernel.scalars if _chosen_const(s, choice)}
-    return instantiate(kernel, dtypes=dtypes, tunables=choice.tunables, consts=consts, target=choice.target, dims=dims)
+    return choice.instances.get(kernel, dtypes, choice.tunables, consts, choice.target, dims)
 
 
 def _chosen_const(scalar: Scalar, choice: Choice) -> bool:

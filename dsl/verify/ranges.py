@@ -37,6 +37,7 @@ class Ranges:
 
     def __init__(self, facts: Facts, groups: Mapping[str, Index] | None = None) -> None:
         self._facts = facts
+        self._shown: dict[Index, bool] = {}
         self.groups = dict(groups or {})  # partitioning array -> number of its groups
 
     @classmethod
@@ -76,7 +77,9 @@ class Ranges:
 
     def nonnegative(self, value: Index) -> bool:
         """Whether `value >= 0` is shown."""
-        return self._nonnegative(value, _DEPTH)
+        if value not in self._shown:
+            self._shown[value] = self._nonnegative(value, _DEPTH)
+        return self._shown[value]
 
     def positive(self, value: Index) -> bool:
         return self.nonnegative(value - 1)

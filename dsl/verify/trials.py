@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.interpret.fault import RunError, WorkLimit
+from kernelagent.dsl.interpret.instances import Instances
 from kernelagent.dsl.interpret.machine import Options
 from kernelagent.dsl.interpret.memory import Cell, StoreLog
 from kernelagent.dsl.interpret.run import CallRun, Run, execute
@@ -57,16 +58,19 @@ class Outcome:
     skipped: str = ""
 
 
-def run_trial(module: Module, trial: Trial, work_limit: int | None = None) -> Outcome:
+def run_trial(
+    module: Module, trial: Trial, work_limit: int | None = None, instances: Instances | None = None
+) -> Outcome:
     """Run a trial twice and look for a broken obligation. Never raises for a mistake of the kernel."""
+    made = instances or Instances()
     options = Options(plant_nan=True, log=True, work_limit=work_limit)
     try:
-        run = execute(module, trial.arrays, trial.scalars, trial.tunables, options)
+        run = execute(module, trial.arrays, trial.scalars, trial.tunables, options, made)
         failures = tuple(_coverage_failures(trial, run))
         if failures:
             return Outcome(trial, run, failures)
         plain = Options(order="reverse", work_limit=work_limit)
-        other = execute(module, trial.arrays, trial.scalars, trial.tunables, plain)
+        other = execute(module, trial.arrays, trial.scalars, trial.tunables, plain, made)
     except WorkLimit as limit:
         return Outcome(trial, None, (), str(limit))
     except RunError as error:
