@@ -66,9 +66,17 @@ class Baselines:
             try:
                 timings = {n: s.timing() for n, s in interleave(subjects, sets, plan, notify=notify).items()}
             except WorkerFailure as failure:
-                self._drop_dead(failure)
+                self.drop_dead(failure)
                 return self.measure(names, sets, plan, notify)
         return [BaselineResult(n, timings.get(n), self.failures.get(n)) for n in names]
+
+    def drop_dead(self, failure: WorkerFailure) -> bool:
+        """After a failure while several subjects were timed: forget baselines that died; whether there was one."""
+        dead = [name for name, subject in self._subjects.items() if not subject.worker.alive]
+        for name in dead:
+            self.failures[name] = failure.detail
+            self._subjects.pop(name).close()
+        return bool(dead)
 
     def forget(self, inputs: InputSet) -> None:
         for subject in self._subjects.values():
@@ -78,11 +86,6 @@ class Baselines:
         for subject in self._subjects.values():
             subject.close()
         self._subjects.clear()
-
-    def _drop_dead(self, failure: WorkerFailure) -> None:
-        for name in [n for n, s in self._subjects.items() if not s.worker.alive]:
-            self.failures[name] = failure.detail
-            self._subjects.pop(name).close()
 
     def _get(self, name: str, inputs: InputSet) -> Subject | None:
         reason = unavailable(self.problem, name)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from kernelagent.harness.comparison import Comparison, compare, element_name, others
 from kernelagent.harness.inputs import InputSet
-from kernelagent.harness.memory import POISONS
+from kernelagent.harness.memory import POISONS, Fingerprint
 from kernelagent.harness.records import Status
 from numpy.typing import NDArray
-
-Outputs = dict[str, NDArray[Any]]
 
 
 class Runner(Protocol):
@@ -24,7 +22,7 @@ class Runner(Protocol):
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found on one input set. `accepted` holds the outputs of a right answer, for later bitwise checks.
+    """What was found on one input set. `accepted` are the fingerprints of a right answer, for later bitwise checks.
 
     `unsure`: only the soft bound is broken, which has to be confirmed on fresh inputs.
     """
@@ -34,7 +32,7 @@ class Finding:
     max_ratio: float | None = None
     detail: str = ""
     unsure: bool = False
-    accepted: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    accepted: Mapping[str, Fingerprint] = field(default_factory=dict)
 
 
 def examine(runner: Runner, inputs: InputSet, deterministic: bool = True) -> Finding:
@@ -45,11 +43,11 @@ def examine(runner: Runner, inputs: InputSet, deterministic: bool = True) -> Fin
     finding = judge(inputs)
     if finding.status != "PASSED" and not finding.unsure:
         return finding
-    first = {name: array.copy() for name, array in inputs.outputs().items()}
+    first = fingerprints(inputs)
     broken = _run_poisoned(runner, inputs, POISONS[1])
     if broken:
         return broken
-    difference = _difference(first, inputs.outputs()) if deterministic else ""
+    difference = _difference(runner, inputs, first) if deterministic else ""
     if difference:
         return Finding("INCORRECT_NUMERICAL", finding.max_error, finding.max_ratio, difference)
     return Finding(finding.status, finding.max_error, finding.max_ratio, finding.detail, finding.unsure, first)
@@ -68,8 +66,13 @@ def judge(inputs: InputSet) -> Finding:
     return Finding("INCORRECT_NUMERICAL", _largest_error(soft), _largest_ratio(soft), detail, unsure)
 
 
-def same_bits(found: Mapping[str, NDArray[Any]], accepted: Mapping[str, NDArray[Any]]) -> bool:
-    return all(np.array_equal(_bits(found[name]), _bits(array)) for name, array in accepted.items())
+def fingerprints(inputs: InputSet) -> dict[str, Fingerprint]:
+    """Of all outputs as they lie in the set's arrays."""
+    return {name: inputs.arena.fingerprint(name) for name in inputs.arena.outputs()}
+
+
+def same_bits(found: Mapping[str, Fingerprint], accepted: Mapping[str, Fingerprint]) -> bool:
+    return all(np.array_equal(found[name], accepted[name]) for name in accepted)
 
 
 def _run_poisoned(runner: Runner, inputs: InputSet, poison: int) -> Finding | None:
@@ -96,18 +99,31 @@ def _unwritten(name: str, found: NDArray[Any], comparison: Comparison) -> str:
     return f"{place} was never written; {untouched.size} unwritten, {others(comparison.wrong, found.size)}"
 
 
-def _difference(first: Outputs, second: Outputs) -> str:
-    """Where two runs on the same inputs differ, or ""."""
-    for name, array in second.items():
-        if np.array_equal(_bits(first[name]), _bits(array)):
-            continue
-        width = array.dtype.itemsize
-        differs = (_bits(first[name]).reshape(-1, width) != _bits(array).reshape(-1, width)).any(axis=1)
-        places = np.flatnonzero(differs)
-        place = element_name(name, array, int(places[0]))
-        values = first[name].reshape(-1)[places[0]], array.reshape(-1)[places[0]]
-        return f"two runs on the same inputs differ at {place}: {values[0]}, then {values[1]}; {places.size} differ"
+def _difference(runner: Runner, inputs: InputSet, first: Mapping[str, Fingerprint]) -> str:
+    """Where two runs on the same inputs differ, or "". A third run names the element, if it differs again."""
+    for name, page in _differing_pages(first, fingerprints(inputs)):
+        before = inputs.arena.array(name).copy()
+        runner.run(inputs)
+        exact = _first_difference(name, before, inputs.arena.array(name))
+        return f"two runs on the same inputs differ {exact or f'at or after {inputs.arena.place(name, page)}'}"
     return ""
+
+
+def _differing_pages(first: Mapping[str, Fingerprint], second: Mapping[str, Fingerprint]) -> Iterator[tuple[str, int]]:
+    for name in first:
+        pages = np.flatnonzero(first[name] != second[name])
+        if pages.size:
+            yield name, int(pages[0])
+
+
+def _first_difference(name: str, a: NDArray[Any], b: NDArray[Any]) -> str:
+    differs = (_bits(a).reshape(-1, a.dtype.itemsize) != _bits(b).reshape(-1, a.dtype.itemsize)).any(axis=1)
+    places = np.flatnonzero(differs)
+    if not places.size:
+        return ""
+    place = int(places[0])
+    values = a.reshape(-1)[place], b.reshape(-1)[place]
+    return f"at {element_name(name, a, place)}: {values[0]}, then {values[1]}; {places.size} differ"
 
 
 def _bits(array: NDArray[Any]) -> NDArray[np.uint8]:

@@ -7,8 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from kernelagent.harness.comparison import element_name
-from kernelagent.harness.memory import PAGE, Arena, plan
+from kernelagent.harness.memory import Arena, plan
 from kernelagent.harness.oracle import Expected, expect
 from kernelagent.problems.problem import Problem, Workload
 from numpy.typing import NDArray
@@ -54,9 +53,7 @@ class InputSet:
         for name, before in self._fingerprints.items():
             pages = np.flatnonzero(self.arena.fingerprint(name) != before)
             if pages.size:
-                array = self.arena.array(name)
-                first = min(int(pages[0]) * PAGE // array.dtype.itemsize, array.size - 1)
-                return f"input {name} was changed, at or after {element_name(name, array, first)}"
+                return f"input {name} was changed, at or after {self.arena.place(name, int(pages[0]))}"
         return None
 
     def restore(self) -> None:

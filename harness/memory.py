@@ -53,6 +53,10 @@ def plan(arrays: Iterable[tuple[str, str, Sequence[int], bool]]) -> tuple[Slot, 
     return tuple(slots)
 
 
+Fingerprint = NDArray[np.uint64]
+_WEIGHTS = np.random.default_rng(0x5EED).integers(0, 2**63, PAGE // 8, dtype=np.uint64) | np.uint64(1)
+
+
 class Arena:
     """A shared mapping and the arrays in it. `close` drops the descriptor; the mapping lives as long as its views."""
 
@@ -111,12 +115,19 @@ class Arena:
                     return _guard_message(slot, side, hits, len(zone))
         return None
 
-    def fingerprint(self, name: str) -> NDArray[np.uint64]:
-        """One sum per page of the array's data: equal unless the data changed (or changes of a page cancel)."""
+    def fingerprint(self, name: str) -> Fingerprint:
+        """One weighted sum (mod 2^64) per page of the array's data: a page that changed keeps its sum with a
+        probability of about 2^-61."""
         slot = self.slots[name]
         end = _round_up(slot.offset + slot.nbytes, PAGE)
         words = self._bytes[slot.offset : end].view(np.uint64).reshape(-1, PAGE // 8)
-        return np.asarray(np.add.reduce(words, axis=1))
+        return np.asarray(np.einsum("ij,j->i", words, _WEIGHTS))
+
+    def place(self, name: str, page: int) -> str:
+        """The first element of an array that lies on a page of its data, for messages."""
+        array = self.array(name)
+        first = min(page * PAGE // array.dtype.itemsize, array.size - 1)
+        return f"{name}[{', '.join(str(int(i)) for i in np.unravel_index(first, array.shape))}]"
 
     def _guards(self, slot: Slot) -> tuple[tuple[NDArray[np.uint8], str], tuple[NDArray[np.uint8], str]]:
         before = self._bytes[slot.offset - GUARD : slot.offset]

@@ -53,6 +53,15 @@ class Expected:
     rms: float
     finite: bool  # every value is finite in the output's dtype
 
+    @functools.cached_property
+    def allowed_soft(self) -> NDArray[np.float32]:
+        """The soft bound of every element, flattened; kept, because every candidate is held against it."""
+        return self.allowed(slice(None), self.soft_gain).astype(np.float32)
+
+    @property
+    def allowed_hard(self) -> NDArray[np.float32]:
+        return self.allowed(slice(None), self.hard_gain).astype(np.float32)
+
     def allowed(self, part: slice, gain: float) -> Floats:
         """The bound for a slice of the flattened output."""
         magnitude = np.abs(self.values.reshape(-1)[part])

@@ -40,13 +40,15 @@ class WorkerFailure(Exception):
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """`memory_mb` (MiB on top of what the interpreter and the shared arrays map) None means no limit."""
+    """`memory_mb` (MiB on top of what the interpreter and the shared arrays map) None means no limit. `prepare` is
+    a kind of subject whose imports are done at the start: while the parent still compiles, and outside the limits."""
 
     sandbox: Level = "bubblewrap"
     memory_mb: int | None = 2048
     threads: int = 1
     timeout_s: float = 10.0
     environment: Mapping[str, str] = field(default_factory=dict)
+    prepare: str = ""
 
 
 class Worker:
@@ -160,7 +162,12 @@ class Worker:
     def _spawn(self, channel: int) -> subprocess.Popen[bytes]:
         prefix = bubblewrap.command() if self.options.sandbox == "bubblewrap" else None
         sandbox: Level = "userns" if self.options.sandbox == "bubblewrap" and prefix is None else self.options.sandbox
-        own = {"channel": channel, "parent": 0 if prefix else os.getpid(), "sandbox": sandbox}
+        own = {
+            "channel": channel,
+            "parent": 0 if prefix else os.getpid(),
+            "sandbox": sandbox,
+            "prepare": self.options.prepare,
+        }
         command = [*(prefix or ()), sys.executable, "-P", "-m", "kernelagent.harness.worker", json.dumps(own)]
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, pass_fds=[channel], cwd="/",

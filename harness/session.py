@@ -184,7 +184,7 @@ class Session:
 
     def _worker_options(self) -> WorkerOptions:
         o = self.options
-        return WorkerOptions(o.sandbox, o.memory_mb, self.threads, o.timeout_s)
+        return WorkerOptions(o.sandbox, o.memory_mb, self.threads, o.timeout_s, prepare="cpu_artifact")
 
     def _planned(self) -> list[InputKey]:
         return list(dict.fromkeys([*self.plan.checked, *(k for pair in self.plan.timed.values() for k in pair)]))
@@ -212,9 +212,8 @@ class Session:
         return [self._result(name, findings[name]) for name in order]
 
     def _examine(self, loaded: _Loaded, key: InputKey) -> Finding:
-        timed = any(key in pair for pair in self.plan.timed.values())
         try:
-            finding = loaded.subject.examine(self.inputs(key), loaded.built.deterministic, keep=timed)
+            finding = loaded.subject.examine(self.inputs(key), loaded.built.deterministic)
             return self._confirm(loaded, key, finding) if finding.unsure else finding
         except WorkerFailure as failure:
             return Finding(failure.status, detail=failure.detail)
@@ -259,6 +258,8 @@ class Session:
         try:
             samples = interleave([loaded.subject, *baselines], sets, plan, notify=self.notify)
         except WorkerFailure as failure:
+            if self._baselines.drop_dead(failure):
+                return self._timed_result(loaded, result)
             return replace(result, status=failure.status, detail=f"while it was timed: {failure.detail}")
         own = samples.pop(loaded.subject.name)
         if own.wrong:

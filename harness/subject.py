@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kernelagent.harness.caches import flush_bytes
-from kernelagent.harness.correctness import Finding, examine, judge, same_bits
+from kernelagent.harness.correctness import Finding, examine, fingerprints, judge, same_bits
 from kernelagent.harness.inputs import InputSet
-from kernelagent.harness.memory import Arena, plan
+from kernelagent.harness.memory import Arena, Fingerprint, plan
 from kernelagent.harness.process import Worker
-from numpy.typing import NDArray
 
 _FLUSH = "flush"
 
@@ -32,7 +31,7 @@ class Subject:
         self.worker = worker
         self._flush = flush
         self._bound: set[str] = set()
-        self._accepted: dict[str, Mapping[str, NDArray[Any]]] = {}
+        self._accepted: dict[str, Mapping[str, Fingerprint]] = {}
         self._records = set(records)
         for workload, record in records.items():
             worker.load(workload, record, load_timeout_s)
@@ -64,17 +63,17 @@ class Subject:
             self._bound.add(_FLUSH)
         return self.worker.time(key, cpus)[0]
 
-    def examine(self, inputs: InputSet, deterministic: bool = True, keep: bool = False) -> Finding:
-        """`correctness.examine`; `keep` remembers the accepted outputs for audits."""
+    def examine(self, inputs: InputSet, deterministic: bool = True) -> Finding:
+        """`correctness.examine`; what it accepts is remembered for audits."""
         finding = examine(self, inputs, deterministic)
-        if keep and finding.accepted and deterministic:
+        if finding.accepted and deterministic:
             self._accepted[str(inputs.key)] = finding.accepted
         return finding
 
     def audit(self, inputs: InputSet) -> str:
         """After a timed run: the accepted bits again, or at least a right answer; else what is wrong."""
         accepted = self._accepted.get(str(inputs.key))
-        if accepted is not None and same_bits(inputs.outputs(), accepted):
+        if accepted is not None and same_bits(fingerprints(inputs), accepted):
             return ""
         finding = judge(inputs)
         return "" if finding.status == "PASSED" or finding.unsure else f"a timed run was wrong: {finding.detail}"

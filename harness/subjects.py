@@ -39,6 +39,18 @@ def load(record: Mapping[str, Any]) -> Bind:
     return _KINDS[kind](record)
 
 
+def prepare(kind: str) -> None:
+    """Import what loading a subject of this kind will need; nothing for kinds that need nothing."""
+    from kernelagent.harness import caches, memory  # noqa: F401 - every worker needs them
+
+    if kind == "cpu_artifact":
+        from kernelagent.dsl.targets import cpu
+
+        from kernelagent import dsl
+
+        _ = dsl.parse, cpu.load, cpu.CpuArtifact
+
+
 def _cpu_artifact(record: Mapping[str, Any]) -> Bind:
     from kernelagent.dsl.targets import cpu
 

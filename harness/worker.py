@@ -118,8 +118,9 @@ def main() -> None:
     if options["parent"] not in (0, os.getppid()):
         return  # it died before we asked to die with it
     sandbox = Sandbox(options["sandbox"])
-    from kernelagent.harness import subjects  # noqa: F401 - numpy is loaded before memory is limited
+    from kernelagent.harness import subjects
 
+    subjects.prepare(options["prepare"])  # before memory is limited and reading is restricted
     serve(socket.socket(fileno=options["channel"]), Server(sandbox))
 
 
