@@ -94,7 +94,7 @@ def examine(module: Module, choice: Choice, reference: Reference | None, quick: 
     from kernelagent.dsl.verify.numeric import compare
 
     end = time.monotonic() + effort.seconds
-    return findings + compare(module, reference, effort.work_limit, lambda: time.monotonic() > end)
+    return findings + compare(module, reference, choice, effort.work_limit, lambda: time.monotonic() > end)
 
 
 def _resources(module: Module, choice: Choice) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def run_trials(module: Module, choice: Choice, effort: Effort) -> tuple[list[str
         if len(done) >= effort.trials or (done and time.monotonic() > end):
             break
         trial = draw(module.entry, dims, choice.dtypes, choice.scalars, choice.tunables, seed=len(done))
-        outcome = run_trial(module, trial, effort.work_limit, choice.instances)
+        outcome = run_trial(module, trial, effort.work_limit, choice.instances, choice.target)
         if outcome.counterexamples:
             return done, list(outcome.counterexamples)
         if not outcome.skipped:

@@ -16,6 +16,7 @@ from kernelagent.dsl.interpret.fault import WorkLimit
 from kernelagent.dsl.interpret.machine import Options
 from kernelagent.dsl.interpret.run import execute
 from kernelagent.dsl.ir import Module
+from kernelagent.dsl.verify.families import Choice
 from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation
 from kernelagent.dsl.verify.trials import Trial
 
@@ -26,7 +27,7 @@ class Reference:
 
     `function(arrays, scalars)` maps inputs (as they are stored, before any rounding of ours) to the outputs in
     f64, by name. `trials` are small calls to compare on. `relative` and `absolute` bound the kernel's own run:
-    |y - y64| <= relative * |y64| + absolute * max(1, largest |y64|).
+    |y - y64| <= relative * |y64| + absolute * max(1, largest |y64|). Tunables of a trial go before those chosen.
     """
 
     function: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
@@ -39,14 +40,16 @@ _WIDENED = 1e-7
 """Relative error allowed to the f64 run: far above its rounding, far below that of any wrong formula seen."""
 
 
-def compare(module: Module, reference: Reference, work_limit: int | None, expired: Callable[[], bool]) -> Findings:
+def compare(
+    module: Module, reference: Reference, choice: Choice, work_limit: int | None, expired: Callable[[], bool]
+) -> Findings:
     """Compare on the reference's trials, stopping at the first failure or when `expired` says so."""
     done: list[str] = []
     for trial in reference.trials:
         if done and expired():
             break
         try:
-            failure = next(_failures(module, reference, trial, work_limit), None)
+            failure = next(_failures(module, reference, trial, choice, work_limit), None)
         except WorkLimit:
             continue
         except KernelError as error:
@@ -68,12 +71,15 @@ def _refuted(failure: Counterexample) -> Obligation:
     return Obligation("numeric", "REFUTED", None, failure.message, failure.array or "")
 
 
-def _failures(module: Module, reference: Reference, trial: Trial, work_limit: int | None) -> Iterator[Counterexample]:
+def _failures(
+    module: Module, reference: Reference, trial: Trial, choice: Choice, work_limit: int | None
+) -> Iterator[Counterexample]:
     with np.errstate(all="ignore"):
         expected = reference.function(trial.arrays, trial.scalars)
     for widen in (True, False):
-        options = Options(plant_nan=True, widen=widen, work_limit=work_limit)
-        found = execute(module, trial.arrays, trial.scalars, trial.tunables, options).outputs
+        options = Options(plant_nan=True, widen=widen, work_limit=work_limit, target=choice.target)
+        tunables = {**choice.tunables, **trial.tunables}
+        found = execute(module, trial.arrays, trial.scalars, tunables, options, choice.instances).outputs
         relative = _WIDENED if widen else reference.relative
         absolute = _WIDENED if widen else reference.absolute
         for name, right in expected.items():

@@ -59,17 +59,21 @@ class Outcome:
 
 
 def run_trial(
-    module: Module, trial: Trial, work_limit: int | None = None, instances: Instances | None = None
+    module: Module,
+    trial: Trial,
+    work_limit: int | None = None,
+    instances: Instances | None = None,
+    target: str = "cpu",
 ) -> Outcome:
     """Run a trial twice and look for a broken obligation. Never raises for a mistake of the kernel."""
     made = instances or Instances()
-    options = Options(plant_nan=True, log=True, work_limit=work_limit)
+    options = Options(plant_nan=True, log=True, work_limit=work_limit, target=target)
     try:
         run = execute(module, trial.arrays, trial.scalars, trial.tunables, options, made)
         failures = tuple(_coverage_failures(trial, run))
         if failures:
             return Outcome(trial, run, failures)
-        plain = Options(order="reverse", work_limit=work_limit)
+        plain = Options(order="reverse", work_limit=work_limit, target=target)
         other = execute(module, trial.arrays, trial.scalars, trial.tunables, plain, made)
     except WorkLimit as limit:
         return Outcome(trial, None, (), str(limit))
