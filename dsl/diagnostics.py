@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -36,6 +36,15 @@ class Diagnostic:
         record["line"] = self.span.line if self.span else None
         record["column"] = self.span.column if self.span else None
         return record
+
+
+def diagnostic_from(record: Mapping[str, Any]) -> Diagnostic:
+    """Inverse of `Diagnostic.to_dict`."""
+    spans = [Span(**s) if s else None for s in (record.get("span"), *record.get("origin", ()))]
+    return Diagnostic(
+        record["code"], record["message"], spans[0], record["severity"], record.get("hint"),
+        dict(record.get("facts") or {}), tuple(s for s in spans[1:] if s),
+    )  # fmt: skip
 
 
 class KernelError(Exception):

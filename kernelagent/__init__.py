@@ -15,6 +15,8 @@ _EXPORTS = {
     "check": ".api",
     "bench": ".api",
     "Result": ".api",
+    "load_run": ".api",
+    "resume": ".api",
     "Budget": ".agent.budget",
     "Problem": ".problems.problem",
     "Tensor": ".problems.problem",
@@ -23,7 +25,7 @@ _EXPORTS = {
     "Tolerance": ".problems.problem",
 }
 
-__all__ = ["__version__", *sorted(_EXPORTS)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_EXPORTS)]
 
 
 def __getattr__(name: str) -> Any:

@@ -76,7 +76,9 @@ class Result:
         return callable_kernel(self.text, self.problem)
 
     def to_dict(self) -> dict[str, Any]:
-        return dict(self.record)
+        """The record, with the kernel's place on this machine (within the folder it is relative: folders travel)."""
+        best = {**self.best, "text_path": str(self.folder / self.best["text_path"])} if self.best else None
+        return {**self.record, "best": best}
 
 
 @overload
@@ -169,11 +171,28 @@ def resume(
         return Result(complete(opened), folder, plan.problem)
 
 
-def check(text: str, **options: Any) -> CheckReport:
-    """Parse, type and verify a kernel text; never raises for a mistake of the text. See `dsl.check.check`."""
-    from kernelagent.dsl.check import check as check_text
+def load_run(run: str | os.PathLike[str] = "last", problem: Problem | None = None) -> Result:
+    """The result of a run as it stands, by its id, its beginning, its folder, or `last`.
 
-    return check_text(text, **options)
+    `problem` is needed for a run whose problem was built in memory. Raises RunError when nothing was evaluated yet.
+    """
+    folder = run_folder(load_settings().runs, os.fspath(run))
+    record = result_record(read_events(folder))
+    if record is None:
+        raise RunError(f"run {folder.name} has evaluated nothing yet", f"kernelagent optimize resume {folder.name}")
+    source = replay_state(read_events(folder)).started["source"]
+    return Result(record, folder, problem or find_problem(source or record["problem"])[0])
+
+
+def check(text: str, problem: ProblemLike | None = None, *, target: str = "cpu", quick: bool = False) -> CheckReport:
+    """Parse, type and verify a kernel text, against a problem if one is given; never raises for its mistakes."""
+    if problem is None:
+        from kernelagent.dsl.check import check as check_text
+
+        return check_text(text, target=target, quick=quick)
+    from kernelagent.checking import check_for
+
+    return check_for(text, find_problem(problem)[0], target, quick)
 
 
 def bench(text: str, problem: ProblemLike, target: str = "auto", workloads: Sequence[str] = ()) -> Evaluation:

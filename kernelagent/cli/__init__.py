@@ -62,7 +62,7 @@ def main() -> None:
         code = cli.main(standalone_mode=False, prog_name="kernelagent")
     except Exception as failure:  # noqa: BLE001 - the one place where everything ends
         sys.exit(report_failure(failure))
-    except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
+    except KeyboardInterrupt as interruption:
+        click.echo(str(interruption) or "interrupted", err=True)
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)

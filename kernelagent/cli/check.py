@@ -24,7 +24,7 @@ def check(ctx: click.Context, file: Path, problem: str | None, target: str, quic
     from kernelagent.dsl.diagnostics import render_all
 
     text = file.read_text(encoding="utf-8", errors="replace")
-    report = check_text(text, problem=problem, target=target, quick=quick)
+    report = check_text(text, problem, target=target, quick=quick)
     if as_json:
         print_json(report.to_dict())
     else:

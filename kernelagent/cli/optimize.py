@@ -76,8 +76,19 @@ def resume(ctx: click.Context, /, run_id: str, as_json: bool, **chosen: Any) -> 
     from kernelagent.api import resume as go_on
 
     with _view(as_json) as view:
-        result = go_on(run_id, observer=view, **{k: v for k, v in chosen.items() if v is not None})
+        result = go_on(run_id, observer=view, **_resume_options(chosen))
     _finish(ctx, result.to_dict(), as_json)
+
+
+def _resume_options(chosen: dict[str, Any]) -> dict[str, Any]:
+    """Limits given anew replace the run's own; without any the run keeps what it was started with."""
+    given = {name: value for name, value in chosen.items() if value is not None}
+    limits = {name: given.pop(name) for name in ("trials", "minutes", "tokens", "max_cost_usd") if name in given}
+    if limits:
+        from kernelagent.agent.budget import Budget
+
+        given["budget"] = Budget(**limits)
+    return given
 
 
 def _view(as_json: bool) -> Any:

@@ -86,14 +86,14 @@ def validate(ctx: click.Context, problem: str, as_json: bool) -> None:
     from kernelagent.problems import validate as findings_of
 
     found = load(problem)
-    findings = findings_of(found)
+    findings = findings_of(found, check_kernel=_front_end)
     errors = [f for f in findings if f.severity == "error"]
     if as_json:
         print_json(
             {
                 "problem": found.name,
                 "ok": not errors,
-                "findings": [vars(f) if hasattr(f, "__dict__") else f for f in findings],
+                "findings": [f.to_dict() for f in findings],
             }
         )
     else:
@@ -103,6 +103,17 @@ def validate(ctx: click.Context, problem: str, as_json: bool) -> None:
                 click.echo(f"  help: {finding.hint}")
         click.echo(f"{found.name}: " + (f"{len(errors)} errors" if errors else "ok"))
     ctx.exit(EXIT_WRONG_CANDIDATE if errors else 0)
+
+
+def _front_end(text: str) -> list[str]:
+    """What the language says about a seed kernel; `problems` itself knows nothing of the language."""
+    from kernelagent.dsl import KernelError, parse
+
+    try:
+        parse(text)
+    except KernelError as error:
+        return [f"line {d.span.line if d.span else '?'}: {d.message}" for d in error.diagnostics]
+    return []
 
 
 def describe(problem: object) -> dict[str, object]:
