@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kernelagent.harness.baselines import BaselineResult, measure_baselines
-    from kernelagent.harness.evaluate import evaluate
     from kernelagent.harness.options import Bounds, Options
     from kernelagent.harness.records import Evaluation, Timing, WorkloadResult
-    from kernelagent.harness.session import Session
+    from kernelagent.harness.session import Session, evaluate
 
 _HOMES = {
     "BaselineResult": "baselines",
     "measure_baselines": "baselines",
-    "evaluate": "evaluate",
+    "evaluate": "session",
     "Bounds": "options",
     "Options": "options",
     "Evaluation": "records",

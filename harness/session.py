@@ -303,6 +303,19 @@ class Session:
         )  # fmt: skip
 
 
+def evaluate(
+    text: str, problem: Problem, options: Options | None = None, build: Build | None = None,
+    notify: Notify | None = None,
+) -> Evaluation:  # fmt: skip
+    """One candidate, from text to verdict: parse, check, compile, test on every workload, time what may be timed.
+
+    For several candidates of one problem use a `Session`, which keeps inputs and references.
+    Raises KeyError for a timed workload that the problem does not have, ValueError for an unknown target.
+    """
+    with Session(problem, options, build, notify) as session:
+        return session.evaluate(text)
+
+
 def text_sha(text: str) -> str:
     """The name of a candidate: SHA-256 of its text."""
     return hashlib.sha256(text.encode()).hexdigest()
