@@ -12,7 +12,6 @@ from kernelagent.dsl.verify.trials import Trial
 
 _DEFAULT_DTYPE = "f32"
 _SCALAR = 0.5
-_LARGEST_INTEGER = 4
 
 
 def draw(
@@ -71,7 +70,7 @@ def _integers(
     dtype: str,
     generator: np.random.Generator,
 ) -> Any:
-    low, high = 0, 2 if dtype == "bool" else _LARGEST_INTEGER
+    low, high = _unrestricted(sizes, dtype)
     distinct = False
     for assume in assumes:
         match assume.data:
@@ -85,6 +84,13 @@ def _integers(
         count = int(np.prod(shape))
         return (generator.permutation(max(high - low, count))[:count] + low).reshape(shape)
     return generator.integers(low, max(high, low + 1), shape)
+
+
+def _unrestricted(sizes: Mapping[str, int], dtype: str) -> tuple[int, int]:
+    """Where nothing is assumed, values go a little past every size: data used as positions must break."""
+    info = DTYPES[dtype]
+    high = min(max(sizes.values(), default=1) + 2, int(info.largest) + 1)
+    return (-2 if info.kind == "int" else 0), high
 
 
 def _partition(length: int, total: int, generator: np.random.Generator) -> Any:

@@ -30,7 +30,7 @@ class Effort:
 
     @classmethod
     def quick(cls) -> Effort:
-        return cls(trials=4, seconds=0.15, work_limit=1_500_000, solver=False)
+        return cls(trials=4, seconds=0.08, work_limit=1_500_000, solver=False)
 
     @classmethod
     def full(cls) -> Effort:

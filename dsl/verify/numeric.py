@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from kernelagent.dsl.diagnostics import KernelError
-from kernelagent.dsl.interpret.fault import WorkLimit
+from kernelagent.dsl.interpret.fault import RunError, WorkLimit
 from kernelagent.dsl.interpret.machine import Options
 from kernelagent.dsl.interpret.run import execute
 from kernelagent.dsl.ir import Module
 from kernelagent.dsl.verify.families import Choice
 from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation
-from kernelagent.dsl.verify.trials import Trial
+from kernelagent.dsl.verify.trials import Trial, of_error
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,10 @@ _WIDENED = 1e-7
 def compare(
     module: Module, reference: Reference, choice: Choice, work_limit: int | None, expired: Callable[[], bool]
 ) -> Findings:
-    """Compare on the reference's trials, stopping at the first failure or when `expired` says so."""
+    """Compare on the reference's trials, stopping at the first failure or when `expired` says so.
+
+    Raises KernelError when the arrays of a trial do not fit the kernel's signature.
+    """
     done: list[str] = []
     for trial in reference.trials:
         if done and expired():
@@ -52,9 +54,8 @@ def compare(
             failure = next(_failures(module, reference, trial, choice, work_limit), None)
         except WorkLimit:
             continue
-        except KernelError as error:
-            detail = f"could not be run at {trial.text()}: {error}"
-            return Findings((Obligation("numeric", "UNKNOWN", None, detail),))
+        except RunError as error:
+            failure = of_error(trial, error)
         if failure is not None:
             return Findings((_refuted(failure),), (failure,))
         done.append(trial.text())
@@ -68,7 +69,8 @@ def _tested(done: list[str]) -> Obligation:
 
 
 def _refuted(failure: Counterexample) -> Obligation:
-    return Obligation("numeric", "REFUTED", None, failure.message, failure.array or "")
+    line = failure.lines[0] if failure.lines else None
+    return Obligation(failure.family, "REFUTED", line, failure.message, failure.array or "")
 
 
 def _failures(

@@ -78,16 +78,17 @@ def run_trial(
     except WorkLimit as limit:
         return Outcome(trial, None, (), str(limit))
     except RunError as error:
-        return Outcome(trial, None, (_of_error(trial, error),))
+        return Outcome(trial, None, (of_error(trial, error),))
     except KernelError as error:
         return Outcome(trial, None, (), f"not a call that the kernel accepts: {error}")
     return Outcome(trial, run, tuple(_differences(module, trial, run, other)))
 
 
-def _of_error(trial: Trial, error: RunError) -> Counterexample:
+def of_error(trial: Trial, error: RunError) -> Counterexample:
+    """What stopped a run, as a counterexample of the family that its code belongs to."""
     lines = (error.origin.span.line,) if error.origin else ()
     return Counterexample(
-        family=_FAMILY.get(error.code, "definedness"),
+        family=_FAMILY.get(error.code, "numeric"),
         message=error.message,
         lines=lines,
         sizes=dict(trial.sizes),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -101,3 +102,26 @@ def test_quick_is_quick() -> None:
     report = check(SOFTMAX)
     assert time.perf_counter() - begin < 0.5
     assert report.seconds < 0.5
+
+
+def test_arrays_that_do_not_fit_the_kernel_are_diagnostics() -> None:
+    trials = reference(SOFTMAX).trials
+    renamed = tuple(replace(t, arrays={"x": t.arrays["x"], "out": t.arrays["y"]}) for t in trials)
+    report = check(SOFTMAX, reference=Reference(right, renamed))
+    assert not report.ok
+    assert report.diagnostics
+
+
+def test_a_narrow_accumulator_is_named() -> None:
+    text = """edition(1)
+@kernel
+def rows(x: In[f16, M, N], y: Out[f16, M], BM=4, BN=8):
+    for i in tiles((M,), (BM,)):
+        acc = zeros((BM,), f16)
+        for j in pipeline(0, N, BN):
+            acc = cast(acc + sum(load(x, (i, j), (BM, BN), fill=0), axis=1), f16)
+        store(y, (i,), acc)
+"""
+    (found,) = [o for o in check(text).obligations if o.family == "accumulator"]
+    assert found.verdict == "UNKNOWN"
+    assert "f16" in found.detail
