@@ -33,11 +33,20 @@ class Desk:
     base: KnowledgeBase | None
     log: EventLog
     redactor: Redactor
-    state: RunState
     seed: int
     repairs: int
     slice: int | None = None  # trials that this advance may still finish; None: until the run stops
     since: float = field(default_factory=time.monotonic)
+    _folded: tuple[int, RunState] = field(default_factory=lambda: (0, RunState()))
+
+    @property
+    def state(self) -> RunState:
+        """Events that came since the last look are folded in; an interruption in between loses nothing."""
+        count, state = self._folded
+        while count < len(self.log.events):
+            count, state = count + 1, advance(state, self.log.events[count])
+            self._folded = (count, state)
+        return state
 
     def begin(self) -> None:
         """Start the clock: what passed since the last event was not this run's time."""
@@ -45,7 +54,6 @@ class Desk:
 
     def emit(self, kind: str, **fields: Any) -> Event:
         event = self.log.append(kind, **fields)
-        self.state = advance(self.state, event)
         self.since = time.monotonic()
         return event
 

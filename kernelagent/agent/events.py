@@ -16,6 +16,8 @@ from typing import Any
 from kernelagent.errors import CallError
 from kernelagent.redact import Redactor
 
+from .signals import uninterrupted
+
 VERSION = 1
 LOG_NAME = "events.jsonl"
 KINDS = frozenset({
@@ -40,8 +42,7 @@ class EventLog:
         self._redactor = redactor
         self._observer = observer
         path.parent.mkdir(parents=True, exist_ok=True)
-        events, length = _parse(path.read_bytes() if path.exists() else b"", path)
-        self._next = len(events)
+        events, length = parse_log(path.read_bytes() if path.exists() else b"", path)
         self._file = open(path, "ab")  # noqa: SIM115 - closed by close()
         self._file.truncate(length)
         self.events: list[Event] = events
@@ -50,13 +51,13 @@ class EventLog:
         """Write an event, wait until it is on the disk, then tell the observer."""
         if kind not in KINDS:
             raise ValueError(f"unknown kind of event {kind!r}")
-        head = {"v": VERSION, "seq": self._next, "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        head = {"v": VERSION, "seq": len(self.events), "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
         event: Event = _json_safe(self._redactor.record({**head, "kind": kind, **fields}))
-        self._file.write(json.dumps(event, allow_nan=False).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._next += 1
-        self.events.append(event)
+        with uninterrupted():
+            self._file.write(json.dumps(event, allow_nan=False).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self.events.append(event)
         if self._observer is not None:
             self._observer(event)
         return event
@@ -76,10 +77,10 @@ def read_events(path: str | os.PathLike[str]) -> list[Event]:
         data = file.read_bytes()
     except OSError as error:
         raise RunError(f"there is no run at {file.parent}: {error.strerror}") from None
-    return _parse(data, file)[0]
+    return parse_log(data, file)[0]
 
 
-def _parse(data: bytes, path: Path) -> tuple[list[Event], int]:
+def parse_log(data: bytes, path: Path) -> tuple[list[Event], int]:
     """Events and the number of bytes they take."""
     events: list[Event] = []
     length = 0

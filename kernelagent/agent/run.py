@@ -12,14 +12,10 @@ from __future__ import annotations
 
 import json
 import secrets
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from kernelagent import __version__
@@ -35,7 +31,8 @@ from .desk import Desk
 from .events import LOG_NAME, EventLog, Observer, RunError, locked, read_events
 from .laboratory import Laboratory, timing_record
 from .outcome import refuted, result_record, winner
-from .state import RunState, replay_state
+from .signals import terminating
+from .state import RunState
 from .steering import Decision, Policy
 from .texts import write_atomically, write_kernel
 from .trials import evaluation_record
@@ -145,8 +142,8 @@ class Run:
             self._held = opening.pop_all()
         self.desk = Desk(
             run=folder.name, folder=folder, problem=plan.problem, workload=plan.workload, laboratory=means.laboratory,
-            proposer=means.proposer, base=means.base, log=log, redactor=means.redactor,
-            state=replay_state(log.events), seed=plan.seed, repairs=plan.repairs,
+            proposer=means.proposer, base=means.base, log=log, redactor=means.redactor, seed=plan.seed,
+            repairs=plan.repairs,
         )  # fmt: skip
         self.desk.listen()
 
@@ -181,6 +178,9 @@ class Run:
             raise Interrupted(self.folder) from None
         except ModelError as error:
             self._note_interruption("model", str(error))
+            raise
+        except Exception as error:
+            self._note_interruption("error", f"{type(error).__name__}: {error}")
             raise
 
     def _note_interruption(self, reason: str, detail: str) -> None:
@@ -256,23 +256,6 @@ def finish(run: Run, decision: Decision) -> dict[str, Any]:
     if decision.reason == "seed-failed":
         raise UserError(f"{run.desk.problem.name}: {decision.detail}", f"the run is kept in {run.folder}")
     return record
-
-
-@contextmanager
-def terminating() -> Iterator[None]:
-    """SIGTERM becomes KeyboardInterrupt inside, so that both leave by the same door."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 __all__ = [

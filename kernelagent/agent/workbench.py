@@ -90,7 +90,7 @@ class Workbench:
         )
 
     def check(self, text: str) -> tuple[Diagnostic, ...]:
-        return diagnose(text, self._problem, self._target)
+        return diagnose(text, self._problem)
 
     def evaluate(self, text: str) -> Evaluation:
         return self._session.evaluate(text)

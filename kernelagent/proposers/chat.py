@@ -3,7 +3,7 @@
 | what happens | what is done |
 |---|---|
 | 401, 403, 404, other 4xx, quota used up | ModelError at once: trying again changes nothing |
-| 429, 408, 409, 5xx, no connection, timeout | wait (Retry-After if given, capped; else 1, 2, 4 ... s), at most `retries` times |
+| 429, 408, 409, 5xx, no connection, timeout | wait (Retry-After, capped; else 1, 2, 4 ... s), `retries` times |
 | a stream that ends without a finish reason | asked again as above; at last a broken answer, no error |
 | more than `max_answer_bytes` | reading stops there |
 """

@@ -12,10 +12,12 @@ import hashlib
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
-from kernelagent.knowledge_base.records import Trial
+from kernelagent.dsl.moves import MoveError, refit
+from kernelagent.knowledge_base import steps_of
+from kernelagent.knowledge_base.records import Lead, Trial
 
 from .actions import SIZE_MOVES, Action, Step, action, log_sizes, steps
 from .base import Context, Proposal, ProposerExhausted
@@ -94,10 +96,12 @@ class SearchProposer:
     def _lead(self, context: Context) -> Proposal | None:
         """The next untried text that did well on a similar workload."""
         for lead in context.leads[:LEADS]:
-            if lead.log_gain > 0 and lead.text_sha not in context.tried and self._acceptable(lead.text):
+            text = fitted(lead, context)
+            if lead.log_gain > 0 and _sha(text) not in context.tried and self._acceptable(text):
                 seed = context.history[0].id if context.history else None
                 note = f"best known on {', '.join(lead.workloads)}: x{math.exp(lead.log_gain):.2f} against the seed"
-                return Proposal(lead.text, parent=seed, note=note)
+                steps = [asdict(step) for step in lead.steps]
+                return Proposal(text, arguments={"lead": lead.trial, "steps": steps}, parent=seed, note=note)
         return None
 
     def _ranked(self, view: View) -> list[tuple[Candidate, float, float]]:
@@ -122,7 +126,6 @@ class View:
         self.context = context
         self._cost = cost
         self._by_id = {t.id: t for t in context.history}
-        self._leads = {lead.text_sha: lead for lead in context.leads}
 
     @cached_property
     def seed_time(self) -> float:
@@ -160,15 +163,10 @@ class View:
 
     def moves_of(self, trial: Trial) -> dict[str, float]:
         """What was done from the seed to this trial's text, with what it promised; sizes are seen in the text."""
-        lead = self._leads.get(trial.text_sha)
-        if lead is not None and trial.move is None:
-            done = [(s.move, s.arguments, s.technique) for s in lead.steps]
-        else:
-            done = [(t.move, t.move_arguments, t.technique) for t in self._lineage(trial)]
         moves: dict[str, float] = {}
-        for move, arguments, technique in done:
-            if move is not None:
-                moves = with_move(moves, action(move, arguments, technique, self._promise(technique)))
+        for one in (step for t in self._lineage(trial) for step in steps_of(t)):
+            if one.move is not None:
+                moves = with_move(moves, action(one.move, one.arguments, one.technique, self._promise(one.technique)))
         return moves
 
     def _promise(self, technique: str | None) -> float:
@@ -182,12 +180,12 @@ class View:
         return found[::-1]
 
     def parents(self) -> list[Trial]:
-        """The fastest trials, at most one for each combination of moves."""
+        """The fastest trials, at most one for each combination of moves; the seed while nothing has passed."""
         timed = sorted((t for t in self.context.history if t.time_ms), key=lambda t: (t.time_ms, t.number))
         chosen: dict[tuple[str, ...], Trial] = {}
         for trial in timed:
             chosen.setdefault(tuple(sorted(self.moves_of(trial))), trial)
-        return list(chosen.values())[:PARENTS]
+        return list(chosen.values())[:PARENTS] or list(self.context.history[:1])
 
     def pool(self) -> list[Candidate]:
         """Untried texts within reach of the parents, each once."""
@@ -210,6 +208,16 @@ class View:
         """Breaks ties by the run's seed, reproducibly."""
         digest = hashlib.sha256(f"{self.context.seed}:{self.context.number}:{sha}".encode()).digest()
         return 1.0 + 0.1 * random.Random(digest).random()
+
+
+def fitted(lead: Lead, context: Context) -> str:
+    """The lead's text with tiles that covered an axis of its own workload covering that of this one."""
+    sizes = {k[5:]: v for k, v in lead.features.items() if k.startswith("log2:") and isinstance(v, float | int)}
+    old = {dim: round(2.0**size) for dim, size in sizes.items() if dim in context.workload.dims}
+    try:
+        return refit(lead.text, old, context.workload.dims)
+    except MoveError:
+        return lead.text
 
 
 def with_move(moves: Mapping[str, float], one: Action) -> dict[str, float]:
