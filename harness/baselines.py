@@ -26,7 +26,17 @@ from kernelagent.problems.problem import Problem
 NAMES = ("numpy", "torch_eager", "torch_compile")
 COMPILE_TIMEOUT_S = 180.0
 _RUN_TIMEOUT_S = 30.0
-_KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(64 << 20)}
+_KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "8",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
+    "MALLOC_ARENA_MAX": "8",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
 _ONE_COMPILER_PROCESS = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
 

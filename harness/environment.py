@@ -18,7 +18,7 @@ _PACKAGES = ("numpy", "torch", "ml_dtypes", "kernelagent")
 
 @functools.cache
 def describe() -> dict[str, Any]:
-    """CPU, memory, OS, Python, package versions and git commit. Nothing that names a person or a host."""
+    """CPU, memory, OS, Python, package and compiler versions, git commit. Nothing that names a person or a host."""
     return {
         "cpu": _cpu_model(),
         "cores": len(available_cpus()),
@@ -27,6 +27,7 @@ def describe() -> dict[str, Any]:
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
+        "compiler": _compiler(),
         "commit": _commit(),
     }
 
@@ -51,6 +52,16 @@ def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
+        return None
+
+
+def _compiler() -> str | None:
+    """First line of the C compiler's version; None where there is none."""
+    from kernelagent.dsl.targets import cpu
+
+    try:
+        return cpu.find_compiler().identity
+    except cpu.NoCompiler:
         return None
 
 

@@ -22,10 +22,10 @@ class Bounds:
 class Options:
     """`workloads` are those that are timed (empty: the headline, the problem's first); correctness looks at all.
 
-    `time_budget_s` is spent per timed workload, `timeout_s` is the deadline of a single run, `memory_mb` what a
-    candidate may take on top of its arrays. `seed` None draws one from the system's secret source; it is recorded.
-    `check` is how much is proved before anything runs. `quick` tests the timed, the smallest and the ragged workloads
-    only, without the other distributions.
+    `time_budget_s` is spent per timed workload, `timeout_s` is the deadline of a single run and `deadline_s` that of
+    all correctness runs of a candidate; `memory_mb` is what it may take on top of its arrays. `seed` None draws one
+    from the system's secret source; it is recorded. `check` is how much is proved before anything runs. `quick` tests
+    the timed, the smallest and the ragged workloads only, without the other distributions.
     `bounds` come from the caller (by workload name, or a function): this package does not compute them.
     """
 
@@ -39,6 +39,7 @@ class Options:
     threads: int | None = None
     memory_mb: int = 2048
     timeout_s: float = 10.0
+    deadline_s: float = 60.0
     check: Literal["none", "quick", "full"] = "quick"
     quick: bool = False
     sandbox: Level = "bubblewrap"

@@ -25,6 +25,7 @@ START_TIMEOUT_S = 60.0
 _LOG_TAIL = 2000
 _WATCH_MS = 5
 _DYING_S = 5.0
+_STACK_BYTES = 10 << 20  # of a thread, reserved rather than used
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "LD_LIBRARY_PATH", "TMPDIR", "VIRTUAL_ENV")
 _TRUSTED_VARIABLES = ("HOME", "CC", "CXX", "TORCHINDUCTOR_CACHE_DIR", "XDG_CACHE_HOME", "USER")
 
@@ -75,7 +76,7 @@ class Worker:
     def confine(self, readable: Sequence[str] = (), array_bytes: int = 0) -> None:
         """Close the sandbox; `array_bytes` of shared arrays will still be mapped. Raises WorkerFailure."""
         memory = self.options.memory_mb
-        limit = None if memory is None else (memory << 20) + array_bytes
+        limit = None if memory is None else (memory << 20) + array_bytes + _STACK_BYTES * self.options.threads
         request = {"op": "confine", "readable": list(readable), "memory_bytes": limit}
         answer = self.request(request, timeout_s=START_TIMEOUT_S)
         self.level, self.primitives, self.missing = answer["level"], answer["primitives"], answer["missing"]
@@ -183,6 +184,7 @@ class Worker:
             "OPENBLAS_NUM_THREADS": threads,
             "OMP_NUM_THREADS": threads,
             "PYTHONDONTWRITEBYTECODE": "1",
+            "MALLOC_ARENA_MAX": "1",  # or every thread reserves 64 MiB of the address space
             **self.options.environment,
         }
 

@@ -203,13 +203,18 @@ class Session:
     def _check(self, loaded: _Loaded) -> list[WorkloadResult]:
         """One result per workload, in the problem's order; a crash ends the checking."""
         findings: dict[str, list[tuple[InputKey, Finding]]] = {}
+        end = time.monotonic() + self.options.deadline_s
         for key in self.plan.checked:
-            finding = self._examine(loaded, key)
+            late = time.monotonic() > end
+            finding = self._too_late() if late else self._examine(loaded, key)
             findings.setdefault(key.workload, []).append((key, finding))
             if finding.status in ("RUNTIME_ERROR", "TIMEOUT") or not loaded.subject.worker.alive:
                 break
         order = [w.name for w in self.problem.workloads if w.name in findings]
         return [self._result(name, findings[name]) for name in order]
+
+    def _too_late(self) -> Finding:
+        return Finding("TIMEOUT", detail=f"its correctness runs took longer than {self.options.deadline_s:g} s in all")
 
     def _examine(self, loaded: _Loaded, key: InputKey) -> Finding:
         try:
