@@ -32,11 +32,6 @@ _KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
-    "MALLOC_ARENA_MAX": "8",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
-    "MALLOC_TOP_PAD_": str(64 << 20),
-}
 _ONE_COMPILER_PROCESS = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
 
 
