@@ -6,7 +6,7 @@ from .catalogue import load_file, load_folder
 from .errors import BaseCorrupt, BaseLocked, BaseNewer, BaseReadOnly, KnowledgeBaseError, TechniqueError
 from .learning import State, gains, move_key, retrieve, similarity
 from .records import Gain, Lead, Move, Step, Suggestion, Technique, Trial, identified, trial_id
-from .transfer import best_known
+from .transfer import best_known, steps_of
 
 __all__ = [
     "BaseCorrupt",
@@ -32,6 +32,7 @@ __all__ = [
     "move_key",
     "retrieve",
     "similarity",
+    "steps_of",
     "techniques",
     "trial_id",
 ]

@@ -147,3 +147,4 @@ class Lead:
     workloads: tuple[str, ...]
     trial: str  # id of the trial that supports it best
     steps: tuple[Step, ...]  # from the seed to this text
+    features: dict[str, float | str] = field(default_factory=dict)  # of the workload of `trial`

@@ -54,10 +54,18 @@ def gain_over_seed(trial: Trial, log: Mapping[str, Trial]) -> float | None:
     return math.fsum(known) if steps and len(known) == len(steps) else None
 
 
+def steps_of(trial: Trial) -> list[Step]:
+    """What one trial did to its parent's text: its own action, or, for a text taken over from a base, all of that
+    text's steps, which the trial keeps under `steps` in its arguments."""
+    if trial.technique is not None or trial.move is not None:
+        return [Step(trial.technique, trial.move, trial.move_arguments)]
+    kept = trial.move_arguments.get("steps")
+    return [Step(s["technique"], s["move"], s["arguments"]) for s in kept] if isinstance(kept, list) else []
+
+
 def _steps(trial: Trial, log: Mapping[str, Trial]) -> tuple[Step, ...]:
-    """The recorded actions of a lineage; a text taken over from the base whole has none of its own."""
-    acted = [t for t in lineage(trial, log) if t.technique is not None or t.move is not None]
-    return tuple(Step(t.technique, t.move, t.move_arguments) for t in acted)
+    """The recorded actions of a lineage."""
+    return tuple(step for t in lineage(trial, log) for step in steps_of(t))
 
 
 def _lead(entries: list[tuple[float, float, Trial]], log: Mapping[str, Trial]) -> Lead:
@@ -66,4 +74,5 @@ def _lead(entries: list[tuple[float, float, Trial]], log: Mapping[str, Trial]) -
     _, _, best = max(entries, key=lambda entry: (entry[0] * entry[1], entry[2].id))
     steps = max((_steps(t, log) for _, _, t in entries), key=len)
     workloads = tuple(sorted({t.workload for _, _, t in entries}))
-    return Lead(best.text, best.text_sha, mean, max(n for n, _, _ in entries), workloads, best.id, steps)
+    nearest = max(n for n, _, _ in entries)
+    return Lead(best.text, best.text_sha, mean, nearest, workloads, best.id, steps, dict(best.features))

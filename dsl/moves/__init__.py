@@ -5,9 +5,10 @@ A move edits the text at the places its syntax tree names and leaves the rest al
 """
 
 from . import attention, fission, grid, loops, moments, passes, policy, rows, tunables, values
+from .refit import refit
 from .registry import Arguments, Move, applicable, apply, get, names
 from .source import MoveError
 
 FAMILIES = (attention, fission, grid, loops, moments, passes, policy, rows, tunables, values)
 
-__all__ = ["FAMILIES", "Arguments", "Move", "MoveError", "applicable", "apply", "get", "names"]
+__all__ = ["FAMILIES", "Arguments", "Move", "MoveError", "applicable", "apply", "get", "names", "refit"]

@@ -287,3 +287,22 @@ def _arguments(name: str) -> dict[str, object]:
     }  # fmt: skip
     parameters = inspect.signature(moves.get(name).transform).parameters.values()
     return {p.name: plausible[p.name] for p in parameters if p.default is p.empty and p.name != "text"}
+
+
+def _sizes(text: str) -> dict[str, int | bool]:
+    (function,) = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.FunctionDef)]
+    return {d.name: d.values[0] for d in moves.tunables.declared(function)}
+
+
+def test_refitting_keeps_an_axis_covered_and_the_tile_as_large() -> None:
+    whole = moves.apply("set_tunable", moves.apply("whole_row", SEEDS["softmax"], size=1024), name="BR", value=8)
+    wider = moves.refit(whole, {"R": 64, "C": 1000}, {"R": 64, "C": 4096})
+    assert (_sizes(wider)["BC"], _sizes(wider)["BR"]) == (4096, 2)
+    narrower = moves.refit(whole, {"R": 64, "C": 1000}, {"R": 64, "C": 250})
+    assert (_sizes(narrower)["BC"], _sizes(narrower)["BR"]) == (256, 32)
+    assert moves.refit(whole, {"C": 1000}, {"C": 1024}) == whole  # the same class
+    assert moves.refit(whole, {"C": 5000}, {"C": 9000}) == whole  # it never covered the row
+    assert moves.refit(whole, {}, {"C": 4096}) == whole
+    assert moves.refit(SEEDS["transpose"], {"R": 8, "C": 8}, {"R": 99, "C": 99}) == SEEDS["transpose"]
+    with pytest.raises(moves.MoveError):
+        moves.refit("def (", {"C": 1}, {"C": 2})
