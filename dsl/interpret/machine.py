@@ -75,7 +75,7 @@ class Machine:
                 for action in actions:
                     action()
             except ZeroDivisionError:
-                raise RunError("divisor-zero", f"division by zero, at {self.where()}", self.at) from None
+                raise RunError("division-by-zero", f"division by zero, at {self.where()}", self.at) from None
             except RunError as error:
                 raise self._placed(error) from None
 

@@ -227,7 +227,7 @@ def check_data(kernel: ir.Kernel, cells: Mapping[str, Cell], dims: Mapping[str, 
         data = cells[name].data.astype(np.int64)
         if not _holds(kind, data, [b.evaluate(dims) for b in bounds]):
             message = f"{name} breaks the assumption `{assume.text}`"
-            raise RunError("assume-data", message, ir.Origin(assume.span), array=name)
+            raise RunError("assume-violated", message, ir.Origin(assume.span), array=name)
 
 
 def _holds(kind: str, data: Array, bounds: list[int]) -> bool:

@@ -23,10 +23,10 @@ from kernelagent.dsl.verify.records import Counterexample, Family
 _FAMILY: dict[str, Family] = {
     "index-range": "bounds",
     "index-unproved": "bounds",
-    "divisor-zero": "bounds",
+    "division-by-zero": "bounds",
     "inout-shared": "definedness",
     "inout-after-store": "definedness",
-    "reshape-void": "definedness",
+    "reshape-partly-live": "definedness",
 }
 
 

@@ -606,10 +606,79 @@ def test_data_that_breaks_an_assumption_is_reported_with_its_line() -> None:
     arrays = {"x": normal(6, 5), "ids": np.array([9], np.int32), "y": like(1, 5)}
     with pytest.raises(RunError) as caught:
         interpret(module, arrays)
-    assert caught.value.code == "assume-data"
+    assert caught.value.code == "assume-violated"
     span = caught.value.diagnostics[0].span
     assert span is not None
     assert span.line == 5
+
+
+def test_scatter_rows() -> None:
+    x, ids = normal(4, 5), np.array([3, 0, 2, 1], np.int32)
+    text = """
+@kernel
+def place(x: In[f32, N, D], ids: In[i32, N], y: Out[f32, N, D], B=2):
+    assume(0 <= ids < N, distinct(ids), D in (5, 8))
+    for i in tiles((N,), (B,)):
+        scatter(y, (load(ids, (i,), (B,)), 0), load(x, (i, 0), (B, D)))
+"""
+    out = run(text, {"x": x, "ids": ids, "y": like(4, 5)})["y"]
+    np.testing.assert_array_equal(out[ids], x)
+
+
+def test_atomic_add_at_listed_rows_counts_duplicates() -> None:
+    ids = np.array([3, 0, 3, 3, 1], np.int32)
+    text = """
+@kernel
+def histogram(ids: In[i32, N], y: Acc[i32, V], B=2):
+    assume(0 <= ids < V)
+    for i in tiles((N,), (B,)):
+        atomic_add(y, (load(ids, (i,), (B,)),), full((B,), 1, i32))
+"""
+    out = run(text, {"ids": ids, "y": like(4, dtype=np.int32)})["y"]
+    np.testing.assert_array_equal(out, np.bincount(ids, minlength=4))
+
+
+# What a run refuses --------------------------------------------------------------------------
+
+
+def failure(body: str, arrays: Arrays, scalars: dict[str, Any] | None = None) -> RunError:
+    with pytest.raises(RunError) as caught:
+        execute(parse("edition(1)\n" + body), arrays, scalars or {}, {}, Options(log=True))
+    return caught.value
+
+
+def test_a_position_out_of_range_is_named_with_its_values() -> None:
+    text = """
+@kernel
+def next_row(x: In[f32, M, N], y: Out[f32, M, N]):
+    for i in tiles((M,), (1,)):
+        store(y[i], (0,), load(x[i + 1], (0,), (8,)) + 1.0)
+"""
+    error = failure(text, {"x": normal(3, 5), "y": like(3, 5)})
+    assert error.code == "index-range"
+    assert error.facts == {"array": "x", "axis": 0, "index": 3, "extent": 3}
+    assert "i=2" in error.message
+    assert error.diagnostics[0].span is not None
+
+
+def test_a_zero_divisor_is_named() -> None:
+    text = """
+@kernel
+def f(y: Out[f32, N], n: i32):
+    for i in tiles((N,), (1,)):
+        store(y, (i,), full((1,), 1.0, f32) * (N // n))
+"""
+    assert failure(text, {"y": like(3)}, {"n": 0}).code == "division-by-zero"
+
+
+def test_inout_elements_of_another_iteration_are_refused() -> None:
+    text = """
+@kernel
+def shift(x: InOut[f32, N], B=4):
+    for i in tiles((N,), (B,)):
+        store(x, (i,), load(x, (i + 1,), (B,), fill=0))
+"""
+    assert failure(text, {"x": normal(9)}).code in ("inout-shared", "inout-after-store")
 
 
 # Options -------------------------------------------------------------------------------------
