@@ -121,6 +121,9 @@ class Emission:
 
     def _body(self, chunk: Chunk, copy: int) -> list[str]:
         elements = Elements(self.lines, self.depth, chunk, self.unit_stride)
+        for output in self.nest.outputs:  # fused outputs read what stood in the buffers before the nest
+            if not isinstance(output, sch.Prefetch):
+                elements.of(output.value)
         for output in self.nest.outputs:
             match output:
                 case sch.WriteBuffer():

@@ -35,7 +35,7 @@ def runtime(path: str) -> ctypes.CDLL:
 def load(artifact: CpuArtifact) -> LoadedKernel:
     """Load the shared object. Raises OSError if it is gone, KernelError if its text no longer parses."""
 
-    module = parse(artifact.text)
+    module = parse(artifact.text, frozenset(artifact.absent))
     chosen = Choices(artifact.dtypes, artifact.tunables, artifact.consts, artifact.dims)
     calls = concrete_calls(module, chosen)
     library = ctypes.CDLL(artifact.library_path)
