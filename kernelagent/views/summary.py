@@ -60,7 +60,9 @@ class Board:
         self.sol, self.ceiling = event["sol"], event["ceiling"]
 
     def _baseline(self, event: Event) -> None:
-        self.baselines = [(b["name"], b["time_ms"]) for b in event["baselines"]]
+        """Quick rivals come first, compiled ones later."""
+        known = dict(self.baselines) | {b["name"]: b["time_ms"] for b in event["baselines"]}
+        self.baselines = list(known.items())
         self.stage = "seed kernel"
 
     def _proposal(self, event: Event) -> None:
