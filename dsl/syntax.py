@@ -65,9 +65,9 @@ def fault(code: str, message: str, where: ast.AST | Span, hint: str, **facts: ob
 def read(text: str) -> Source:
     """Check the text's syntax. Raises KernelError with everything that was found."""
     tree = _parse(text)
+    _use_character_columns(tree, text)
     faults = [*_foreign(tree)]
     if not faults:
-        _use_character_columns(tree, text)
         source, faults = _top_level(tree, text)
         if not faults:
             return source
@@ -183,7 +183,7 @@ def _foreign(tree: ast.Module) -> Iterator[Fault]:
 def _foreign_problem(node: ast.AST) -> tuple[str, str, str] | None:
     if type(node) in _FOREIGN:
         return _FOREIGN[type(node)]
-    if not isinstance(node, _ALLOWED):
+    if not isinstance(node, _ALLOWED) and isinstance(node, ast.stmt | ast.expr):
         name = type(node).__name__
         return "statement", f"`{name}` is not in the language", "use assignments, `for`, `if` and the language's words"
     match node:

@@ -156,7 +156,8 @@ class Context:
                 raise Silent
             return found.operand
         if isinstance(found, Ended):
-            raise fault("ended-name", f"`{node.id}` {found.reason}", node, found.hint, bound_at_line=found.span.line)
+            message = f"`{node.id}` {found.reason}"
+            raise fault(found.code, message, node, found.hint, bound_at_line=found.span.line)
         if node.id in self.constants:
             return self.constants[node.id]
         raise self.unknown(node)

@@ -262,7 +262,7 @@ def _ends(k: Context, inside: dict[str, ir.Value], outer: dict[str, Bound | Ende
 
 def _carried_mismatch(name: str, start: ir.Value, found: Bound | Ended, line: int) -> Exception:
     if isinstance(found, Ended):
-        return fault("ended-name", f"`{name}` {found.reason}", found.span, found.hint)
+        return fault(found.code, f"`{name}` {found.reason}", found.span, found.hint)
     end = found.operand
     now = type_text(end.type) if isinstance(end, ir.Value) else describe(end)
     same = isinstance(end, ir.Value) and end.type.shape == start.type.shape
@@ -385,5 +385,5 @@ def _names_after(
             "is the variable of" if isinstance(found, Bound) and found.kind == "loop variable" else "is bound only in"
         )
         hint = "bind it before the loop to carry it out, or use it inside"
-        after[name] = Ended(f"{what} the loop at line {span_of(node).line}", found.span, hint)
+        after[name] = Ended(f"{what} the loop at line {span_of(node).line}", found.span, hint, "ended-with-loop")
     return after

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import Span
@@ -82,6 +82,7 @@ class Ended:
     reason: str
     span: Span
     hint: str
+    code: Literal["ended-with-loop", "ended-with-if"]
 
 
 def is_condition(operand: Operand) -> bool:

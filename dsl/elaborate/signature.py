@@ -8,23 +8,21 @@ from typing import Any
 
 from kernelagent.dsl import dtypes, ir
 from kernelagent.dsl.diagnostics import Span
-from kernelagent.dsl.elaborate.context import Context, literal_value
+from kernelagent.dsl.elaborate.context import Context, Silent, literal_value
 from kernelagent.dsl.elaborate.expressions import evaluate
 from kernelagent.dsl.elaborate.habits import is_reserved, nearest
 from kernelagent.dsl.elaborate.operands import (
     Absent,
     Bound,
     DTypeName,
-    Number,
     Operand,
     Poison,
     Runtime,
-    is_condition,
     source_text,
 )
 from kernelagent.dsl.elaborate.views import whole
 from kernelagent.dsl.elaborate.words import ROLES
-from kernelagent.dsl.index import Compare, Index, decide, index, symbol
+from kernelagent.dsl.index import Compare, Index, index, symbol
 from kernelagent.dsl.syntax import fault
 
 MAX_TUNABLE = 2**20
@@ -183,7 +181,8 @@ def _read_array(
         signature.absent.append(parameter.arg)
         k.bind(parameter.arg, Absent(parameter.arg), parameter, "array")
         return
-    assert isinstance(dtype, ast.Name)
+    if not isinstance(dtype, ast.Name) or (dtype.id not in dtypes.DTYPES and dtype.id not in signature.dtype_variables):
+        raise Silent  # `_bind_dtype` has reported it
     dims = tuple(_dim(k, e, signature) for e in entries)
     array = ir.Array(parameter.arg, role, dtype.id, dims, _name_span(parameter), optional)  # type: ignore[arg-type]
     signature.arrays.append(array)
@@ -272,7 +271,7 @@ def _choices(k: Context, node: ast.expr) -> tuple[list[float | int | bool | None
 
 def _literal(k: Context, node: ast.expr) -> Operand:
     found = evaluate(k, node)
-    if isinstance(found, Number | Index) or (is_condition(found) and decide(found) is not None):  # type: ignore[arg-type]
+    if literal_value(found) is not None:
         return found
     raise fault("default", f"the default `{source_text(node)}` is not a literal", node, "write a number or a bool")
 

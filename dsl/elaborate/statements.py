@@ -229,7 +229,7 @@ def _merge_names(
             reason = f"is bound in only one arm of the `if` at line {node.lineno}"
         found = a or b
         assert found is not None
-        k.names[name] = Ended(reason, found.span, "bind it alike in both arms, or before the `if`")
+        k.names[name] = Ended(reason, found.span, "bind it alike in both arms, or before the `if`", "ended-with-if")
 
 
 class _Merge:

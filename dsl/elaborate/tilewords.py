@@ -33,6 +33,7 @@ from kernelagent.dsl.elaborate.operands import (
     source_text,
     type_text,
 )
+from kernelagent.dsl.elaborate.slips import warn_redundant_mask
 from kernelagent.dsl.elaborate.views import integers, permuted, reshaped
 from kernelagent.dsl.elaborate.words import Call, handles
 from kernelagent.dsl.index import Index, cdiv, decide, index
@@ -135,6 +136,7 @@ def choose(k: Context, condition: Operand, at: ast.expr, a: Operand, b: Operand,
         hint = "compare: `x > 0`"
         raise fault("dtype", f"`{source_text(at)}` is {type_text(mask.type)}, not bool", at, hint)
     left, right = promote(k, a, b, node, "where")
+    warn_redundant_mask(k, mask, left, at)
     shape = common_shape([mask, left, right], node, "where")
     mask, left, right = (broadcast(k, v, shape, node) for v in (mask, left, right))
     return k.emit(ir.Where(mask, left, right), left.type.dtype, shape, node)
@@ -157,7 +159,7 @@ def mathematical(k: Context, call: Call) -> Operand:
 def cdiv_word(k: Context, call: Call) -> Operand:
     (a,), (b,) = integers(call, "a", 1), integers(call, "b", 1)
     if b.constant == 0:
-        raise fault("division-by-zero", "`cdiv` by zero", call.at("b"), "divide by a nonzero integer")
+        raise fault("divisor-zero", "`cdiv` by zero", call.at("b"), "divide by a nonzero integer")
     return cdiv(a, b)
 
 
