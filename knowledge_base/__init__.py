@@ -1,12 +1,29 @@
 """What was learned: techniques as they were curated, trials as they happened, and what follows from both."""
 
-from .base import KnowledgeBase
-from .catalogue import curated as techniques
-from .catalogue import load_file, load_folder
-from .errors import BaseCorrupt, BaseLocked, BaseNewer, BaseReadOnly, KnowledgeBaseError, TechniqueError
-from .learning import State, gains, move_key, retrieve, similarity
-from .records import Gain, Lead, Move, Step, Suggestion, Technique, Trial, identified, trial_id
-from .transfer import best_known, steps_of
+from kernelagent.knowledge_base.base import KnowledgeBase
+from kernelagent.knowledge_base.catalogue import curated as techniques
+from kernelagent.knowledge_base.catalogue import load_file, load_folder
+from kernelagent.knowledge_base.errors import (
+    BaseCorrupt,
+    BaseLocked,
+    BaseNewer,
+    BaseReadOnly,
+    KnowledgeBaseError,
+    TechniqueError,
+)
+from kernelagent.knowledge_base.learning import State, gains, move_key, retrieve, similarity
+from kernelagent.knowledge_base.records import (
+    Gain,
+    Lead,
+    Move,
+    Step,
+    Suggestion,
+    Technique,
+    Trial,
+    identified,
+    trial_id,
+)
+from kernelagent.knowledge_base.transfer import best_known, steps_of
 
 __all__ = [
     "BaseCorrupt",

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import catalogue, learning, transfer
-from .records import SCHEMA_VERSION, Gain, Lead, Suggestion, Technique, Trial
-from .store import Store
+from kernelagent.knowledge_base import catalogue, learning, transfer
+from kernelagent.knowledge_base.records import SCHEMA_VERSION, Gain, Lead, Suggestion, Technique, Trial
+from kernelagent.knowledge_base.store import Store
 
 
 class KnowledgeBase:

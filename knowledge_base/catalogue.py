@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .errors import TechniqueError
-from .records import Move, Technique
+from kernelagent.knowledge_base.errors import TechniqueError
+from kernelagent.knowledge_base.records import Move, Technique
 
 FOLDER = Path(__file__).parent / "techniques"
 TARGETS = frozenset({"cpu", "cuda"})

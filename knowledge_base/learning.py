@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from .records import Gain, Suggestion, Technique, Trial
+from kernelagent.knowledge_base.records import Gain, Suggestion, Technique, Trial
 
 FAILURE_LOG_GAIN = -0.25
 """What a candidate that did not pass is counted as: it cost a trial and was thrown away."""

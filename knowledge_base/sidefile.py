@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from .records import Trial
+from kernelagent.knowledge_base.records import Trial
 
 
 def path_of(base: Path) -> Path:

@@ -14,10 +14,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from . import sidefile
-from .errors import BaseCorrupt, BaseLocked, BaseNewer, BaseReadOnly, KnowledgeBaseError
-from .records import SCHEMA_VERSION, Trial, identified
-from .redact import redact_all
+from kernelagent.knowledge_base import sidefile
+from kernelagent.knowledge_base.errors import BaseCorrupt, BaseLocked, BaseNewer, BaseReadOnly, KnowledgeBaseError
+from kernelagent.knowledge_base.records import SCHEMA_VERSION, Trial, identified
+from kernelagent.knowledge_base.redact import redact_all
 
 APPLICATION_ID = 0x6B616762  # "kagb" in the file's header: tells our base from any other SQLite file
 _COLUMNS: dict[str, type] = {

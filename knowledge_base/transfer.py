@@ -6,8 +6,8 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from .learning import OFF_CHIP, SUCCESS, Features, similarity
-from .records import Lead, Step, Trial
+from kernelagent.knowledge_base.learning import OFF_CHIP, SUCCESS, Features, similarity
+from kernelagent.knowledge_base.records import Lead, Step, Trial
 
 _MAX_DEPTH = 10_000  # a lineage is a chain; a merged log from elsewhere might hold a cycle
 

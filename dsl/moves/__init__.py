@@ -4,10 +4,10 @@ A move edits the text at the places its syntax tree names and leaves the rest al
 `MoveError` where it does not apply. One family a file; the docstring of each says why it is sound.
 """
 
-from . import attention, fission, grid, loops, moments, passes, policy, rows, tunables, values
-from .refit import refit
-from .registry import Arguments, Move, applicable, apply, get, names
-from .source import MoveError
+from kernelagent.dsl.moves import attention, fission, grid, loops, moments, passes, policy, rows, tunables, values
+from kernelagent.dsl.moves.refit import refit
+from kernelagent.dsl.moves.registry import Arguments, Move, applicable, apply, get, names
+from kernelagent.dsl.moves.source import MoveError
 
 FAMILIES = (attention, fission, grid, loops, moments, passes, policy, rows, tunables, values)
 

@@ -6,9 +6,9 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .loops import body_text
-from .registry import Arguments, move
-from .source import (
+from kernelagent.dsl.moves.loops import body_text
+from kernelagent.dsl.moves.registry import Arguments, move
+from kernelagent.dsl.moves.source import (
     Edit,
     MoveError,
     Source,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 
-from .registry import Arguments, move
-from .source import (
+from kernelagent.dsl.moves.registry import Arguments, move
+from kernelagent.dsl.moves.source import (
     Edit,
     MoveError,
     Source,

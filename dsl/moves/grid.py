@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator
 from itertools import pairwise
 
-from .registry import Arguments, move
-from .source import MoveError, Source, edited, functions, loops, named, read
+from kernelagent.dsl.moves.registry import Arguments, move
+from kernelagent.dsl.moves.source import MoveError, Source, edited, functions, loops, named, read
 
 
 def _grids(function: ast.FunctionDef) -> Iterator[tuple[ast.Tuple, ast.Tuple, ast.Tuple]]:

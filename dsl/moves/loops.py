@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .registry import Arguments, move
-from .source import (
+from kernelagent.dsl.moves.registry import Arguments, move
+from kernelagent.dsl.moves.source import (
     Edit,
     MoveError,
     Source,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from .loops import Neighbours, pair_at, propose_pairs
-from .registry import move
-from .source import (
+from kernelagent.dsl.moves.loops import Neighbours, pair_at, propose_pairs
+from kernelagent.dsl.moves.registry import move
+from kernelagent.dsl.moves.source import (
     Edit,
     MoveError,
     Source,

@@ -6,10 +6,10 @@ import ast
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .loops import Neighbours, body_text, outside, pair_at, propose_pairs, zero_start
-from .loops import merged as merge_text
-from .registry import Arguments, move
-from .source import (
+from kernelagent.dsl.moves.loops import Neighbours, body_text, outside, pair_at, propose_pairs, zero_start
+from kernelagent.dsl.moves.loops import merged as merge_text
+from kernelagent.dsl.moves.registry import Arguments, move
+from kernelagent.dsl.moves.source import (
     Edit,
     MoveError,
     Source,

@@ -10,8 +10,8 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-from .registry import Arguments, move
-from .source import MoveError, Source, called, edited, functions, loops, named, read
+from kernelagent.dsl.moves.registry import Arguments, move
+from kernelagent.dsl.moves.source import MoveError, Source, called, edited, functions, loops, named, read
 
 WORDS: dict[str, tuple[int | bool | str, ...]] = {
     "stages": (1, 2, 3, 4),

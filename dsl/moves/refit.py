@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 
-from .source import MoveError, arguments_of, functions, loops, read
-from .tunables import LARGEST, declared, set_tunable
+from kernelagent.dsl.moves.source import MoveError, arguments_of, functions, loops, read
+from kernelagent.dsl.moves.tunables import LARGEST, declared, set_tunable
 
 
 def refit(text: str, old: Mapping[str, int], new: Mapping[str, int]) -> str:

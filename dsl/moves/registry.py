@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .source import MoveError, Source, read
+from kernelagent.dsl.moves.source import MoveError, Source, read
 
 Arguments = dict[str, Any]
 Transform = Callable[..., str]

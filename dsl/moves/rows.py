@@ -6,8 +6,8 @@ import ast
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from .registry import Arguments, move
-from .source import (
+from kernelagent.dsl.moves.registry import Arguments, move
+from kernelagent.dsl.moves.source import (
     Edit,
     MoveError,
     Source,
@@ -25,8 +25,8 @@ from .source import (
     same,
     target_names,
 )  # fmt: skip
-from .tunables import set_tunable
-from .values import array_of
+from kernelagent.dsl.moves.tunables import set_tunable
+from kernelagent.dsl.moves.values import array_of
 
 
 def _propose(source: Source) -> Iterator[Arguments]:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from .registry import Arguments, move
-from .source import Edit, MoveError, Source, edited, functions, loops, named, read
+from kernelagent.dsl.moves.registry import Arguments, move
+from kernelagent.dsl.moves.source import Edit, MoveError, Source, edited, functions, loops, named, read
 
 LARGEST = 1 << 16
 

@@ -6,9 +6,9 @@ import ast
 from collections import Counter
 from collections.abc import Iterator
 
-from .loops import stored
-from .registry import Arguments, move
-from .source import (
+from kernelagent.dsl.moves.loops import stored
+from kernelagent.dsl.moves.registry import Arguments, move
+from kernelagent.dsl.moves.source import (
     Edit,
     MoveError,
     Source,
