@@ -98,8 +98,9 @@ class Baselines:
             self.failures[name] = reason
             return None
         try:
-            subject = self._subjects.get(name) or self._start(name)
-            self._subjects[name] = subject
+            subject = self._subjects.get(name)
+            if subject is None or not subject.worker.alive:
+                subject = self._subjects[name] = self._start(name)
             self._check(subject, inputs)
         except WorkerFailure as failure:
             self.failures[name] = failure.detail

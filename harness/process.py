@@ -127,6 +127,9 @@ class Worker:
             self._fail("TIMEOUT", f"no answer to {message['op']!r} after {deadline:g} s")
         except (protocol.ProtocolError, OSError):
             self._fail("RUNTIME_ERROR", self._cause_of_death())
+        except BaseException:  # an interrupt: the late answer must not be taken for that to the next request
+            self.close()
+            raise
         if not answer.get("ok"):
             self._fail("RUNTIME_ERROR", self._describe(answer))
         return answer

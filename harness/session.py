@@ -47,6 +47,7 @@ class Session:
         self.problem, self.notify = problem, notify
         self.options = options = options or Options()
         self.plan: CheckPlan = make_plan(problem, options)
+        self.workload = (options.workloads or (problem.workloads[0].name,))[0]
         self.threads = options.threads or default_threads()
         self.sandbox = "none"
         self.primitives: list[str] = []
@@ -91,7 +92,7 @@ class Session:
         second = self._load(challenger, text_sha(challenger)).subject
         if first is second:
             raise ValueError("a text cannot be compared with itself")
-        sets = self._timed_sets(workload or next(iter(self.plan.timed)))
+        sets = self._timed_sets(workload or self.workload)
         plan = TimingPlan(budget_s * 1e3, 0.0, device=self.options.target)
         samples = interleave([first, second], sets, plan, None, self.notify, decided(first.name, second.name))
         for record in samples.values():
@@ -106,7 +107,7 @@ class Session:
 
         The texts come first, in order, named by their index, then the baselines by name. Raises as `compare` does.
         """
-        sets = self._timed_sets(workload or next(iter(self.plan.timed)))
+        sets = self._timed_sets(workload or self.workload)
         subjects = [self._load(text, text_sha(text), keep=len(texts)).subject for text in dict.fromkeys(texts)]
         rivals = self._baselines.ready(baselines, sets[0])
         plan = TimingPlan(budget_s * 1e3, self.options.relative_width, device=self.options.target)
@@ -123,7 +124,7 @@ class Session:
         self, workload: str | None = None, names: Sequence[str] = NAMES, budget_s: float = 1.0
     ) -> list[BaselineResult]:
         """Time baselines against each other on a timed workload; the fastest becomes the base of scores."""
-        name = workload or next(iter(self.plan.timed))
+        name = workload or self.workload
         results = self._baselines.measure(names, self._timed_sets(name), TimingPlan(budget_s * 1e3), self.notify)
         self._remember(name, [r.timing for r in results if r.timing])
         return results
@@ -165,6 +166,7 @@ class Session:
 
     def _load(self, text: str, sha: str, keep: int = 0) -> _Loaded:
         """A running worker for the text. Raises BuildFailure or WorkerFailure."""
+        self._drop_dead()
         if sha in self._subjects:
             self._subjects.move_to_end(sha)
             return self._subjects[sha]

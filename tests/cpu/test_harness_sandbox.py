@@ -201,6 +201,21 @@ def test_a_worker_answers_an_unknown_request_with_an_error() -> None:
         worker.request({"op": "dance"})
 
 
+def test_an_interrupted_request_ends_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise its late answer would be read as that to the next request."""
+
+    def interrupted(channel: object) -> None:
+        raise KeyboardInterrupt
+
+    with Worker(WorkerOptions()) as worker:
+        monkeypatch.setattr("kernelagent.harness.protocol.receive", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            worker.confine()
+        assert not worker.alive
+        with pytest.raises(WorkerFailure, match="the worker has ended"):
+            worker.confine()
+
+
 def test_arrays_are_shared_both_ways() -> None:
     arena = Arena.create(plan([("x", "f32", (3,), False), ("y", "f32", (3,), True)]))
     arena.array("x")[...] = [1, 2, 3]
