@@ -100,11 +100,13 @@ KA_FN vm vm_and(vm a, vm b) { return a & b; }
 KA_FN vm vm_or(vm a, vm b) { return a | b; }
 KA_FN vm vm_xor(vm a, vm b) { return a ^ b; }
 KA_FN vm vm_not(vm a) { return ~a; }
-KA_FN int vm_any(vm a) {
-    int32_t any = 0;
-    for (int i = 0; i < KA_LANES; ++i) any |= a[i];
-    return any != 0;
-}
+#if defined(KA_AVX2)
+KA_FN int vm_any(vm a) { return _mm256_movemask_ps((__m256)a) != 0; }
+#elif defined(KA_NEON)
+KA_FN int vm_any(vm a) { return vmaxvq_u32((uint32x4_t)a) != 0; }
+#else
+KA_FN int vm_any(vm a) { return ((a[0] | a[1]) | (a[2] | a[3])) != 0; }
+#endif
 KA_FN int vm_all(vm a) { return !vm_any(~a); }
 KA_FN vi vi_from_mask(vm a) { return a & vi_splat(1); }
 KA_FN vm vm_from_vi(vi a) { return a != vi_splat(0); }
