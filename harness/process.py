@@ -256,6 +256,8 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
     """Whether it is dead, without collecting it: its id must stay taken until its group was killed."""
     if process.returncode is not None:
         return True
+    if not hasattr(os, "waitid"):  # macOS
+        return process.poll() is not None
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 

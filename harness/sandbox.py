@@ -69,8 +69,8 @@ class Sandbox:
             return False
         try:
             enter()
-        except OSError as error:
-            self.missing.append(f"{name}: {error.strerror or error}")
+        except (OSError, ValueError) as error:  # setrlimit raises either
+            self.missing.append(f"{name}: {getattr(error, 'strerror', None) or error}")
             return False
         self.primitives.append(name)
         return True
