@@ -99,13 +99,25 @@ def mma(a: Array, b: Array, dtype: str, precision: str, widen: bool) -> Array:
     """a (m, k) times b (k, n), accumulated in `dtype` (integers exactly, modulo 2**32)."""
     if not is_float(dtype):
         # |a|, |b| <= 255 and k < 2**37: f64 holds the sum exactly and BLAS is fast
-        exact = a.astype(np.float64) @ b.astype(np.float64)
+        exact = _product(a.astype(np.float64), b.astype(np.float64))
         return exact.astype(np.int64).astype(held_dtype(dtype))
     accumulator = held_dtype(dtype, widen)
     if precision == "tf32" and not widen:
         a, b = to_tf32(a), to_tf32(b)
     # dense operands: which BLAS routine runs, hence the order of summation, depends on the memory order
-    return np.asarray(a.astype(accumulator, order="C") @ b.astype(accumulator, order="C"))
+    return _product(a.astype(accumulator, order="C"), b.astype(accumulator, order="C"))
+
+
+_ONE_THREAD = 200_000
+"""Multiply-adds of one BLAS call: OpenBLAS keeps calls of up to 2**18 on one thread, which is much quicker for the
+small products of tiles, above all on a busy machine."""
+
+
+def _product(a: Array, b: Array) -> Array:
+    rows = max(1, _ONE_THREAD // max(1, b.size))
+    if a.shape[0] <= rows:
+        return np.asarray(a @ b)
+    return np.concatenate([a[i : i + rows] @ b for i in range(0, a.shape[0], rows)])
 
 
 def to_tf32(x: Array) -> Array:

@@ -206,7 +206,9 @@ def _reshape(machine: Machine, op: ir.Reshape, value: ir.Value) -> Operation:
             return reshape(get(), shape)
         except Unreshapable as error:
             hint = "write fill(x, value) before the reshape"
-            raise RunError("reshape-partly-live", f"reshape of a partly void axis: {error}", value.origin, hint) from None
+            raise RunError(
+                "reshape-partly-live", f"reshape of a partly void axis: {error}", value.origin, hint
+            ) from None
 
     return apply
 

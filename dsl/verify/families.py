@@ -30,7 +30,7 @@ class Effort:
 
     @classmethod
     def quick(cls) -> Effort:
-        return cls(trials=4, seconds=0.08, work_limit=1_500_000, solver=False)
+        return cls(trials=4, seconds=0.08, work_limit=4_000_000, solver=False)
 
     @classmethod
     def full(cls) -> Effort:
@@ -72,8 +72,8 @@ def run_trials(module: Module, choice: Choice, effort: Effort) -> tuple[list[str
     """Sizes that were run without failure, and the first failure if there is one."""
     end = time.monotonic() + effort.seconds
     done: list[str] = []
-    for dims in sizes(module, _all_tunables(module.entry, choice)):
-        if len(done) >= effort.trials or (done and time.monotonic() > end):
+    for attempt, dims in enumerate(sizes(module, _all_tunables(module.entry, choice))):
+        if len(done) >= effort.trials or attempt >= 3 * effort.trials or (attempt and time.monotonic() > end):
             break
         trial = draw(module.entry, dims, choice.dtypes, choice.scalars, choice.tunables, seed=len(done))
         outcome = run_trial(module, trial, effort.work_limit, choice.instances, choice.target)

@@ -47,8 +47,7 @@ def _combinations(choices: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]
     longest = max((len(c) for c in choices), default=1)
     for shift in range(longest):
         yield tuple(c[(shift + axis) % len(c)] for axis, c in enumerate(choices))
-    for shift in range(longest):
-        yield tuple(c[min(shift, len(c) - 1)] for c in choices)
+        yield tuple(c[min(longest - 1 - shift, len(c) - 1)] for c in choices)
     yield from itertools.product(*choices)
 
 
@@ -56,7 +55,7 @@ def _candidates(dim: str, tile: int, conditions: Sequence[Condition]) -> list[in
     members = [m for c in conditions for m in _members(c, dim)]
     if members:
         return sorted(set(members))
-    plain = [tile + 1, max(tile - 1, 1), 2 * tile + 3, tile] if tile > 1 else [2, 3, 1, 4]
+    plain = [tile + 1, max(tile - 1, 1), 2 * tile + 3, tile] if tile > 1 else [2, 3, 4, 1]
     factor = max([_factor(c, dim) for c in conditions], default=1)
     return list(dict.fromkeys(-(-n // factor) * factor for n in plain))
 

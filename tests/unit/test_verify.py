@@ -246,6 +246,47 @@ def shift(x: In[f32, N], y: Out[f32, N]):
     assert found.found == found.sizes["N"]
 
 
+def test_a_program_that_leaves_its_temporary_partly_unwritten_is_refuted() -> None:
+    found = refuted("""edition(1)
+@kernel
+def first(x: In[f32, N], t: Out[f32, N], B=4):
+    for i in tiles((N // B * B,), (B,)):
+        store(t, (i,), load(x, (i,), (B,)) * 2.0)
+
+@kernel
+def second(t: In[f32, N], y: Out[f32, N], B=4):
+    for i in tiles((N,), (B,)):
+        store(y, (i,), load(t, (i,), (B,)) + 1.0)
+
+@program
+def both(x: In[f32, N], y: Out[f32, N]):
+    t = temp(f32, (N,))
+    first(x, t)
+    second(t, y)
+""")
+    assert found.family == "coverage"
+    assert found.array == "t"
+
+
+def test_inout_tiles_are_proved_to_be_their_iterations_own() -> None:
+    text = """edition(1)
+@kernel
+def grow(x: InOut[f32, M, N], BM=4, BN=8):
+    for i, j in tiles((M, N), (BM, BN)):
+        store(x, (i, j), load(x, (i, j), (BM, BN)) + 1.0)
+"""
+    assert verdicts(text, "definedness") == {"PROVED"}
+    found = refuted(text.replace("load(x, (i, j)", "load(x, (i, j + 1)").replace("(BM, BN)) +", "(BM, BN), fill=0) +"))
+    assert found.family == "definedness"
+
+
+def test_sizes_too_large_to_run_end_within_the_time_and_stay_proved() -> None:
+    text = GEMM.replace("BM=8, BN=16, BK=8", "BM=512, BN=1024, BK=512")
+    report = check(text)
+    assert report.verdict == "PROVED"
+    assert report.seconds < 2
+
+
 # Sizes and records ---------------------------------------------------------------------------
 
 
