@@ -305,8 +305,8 @@ class Session:
     def _unloadable(self, sha: str, failure: WorkerFailure, start: float) -> Evaluation:
         detail = f"while it was loaded: {failure.detail}"
         return Evaluation(
-            self.problem.name, sha, failure.status, (), verdict="UNKNOWN", sandbox=self.sandbox, environment=self._environment(),
-            report=(detail,), seconds=time.perf_counter() - start,
+            self.problem.name, sha, failure.status, (), verdict="UNKNOWN", sandbox=self.sandbox,
+            environment=self._environment(), report=(detail,), seconds=time.perf_counter() - start,
         )  # fmt: skip
 
 
