@@ -85,7 +85,7 @@ def test_a_kernel_of_another_problem_is_rejected(softmax: Session) -> None:
 def test_an_output_that_is_written_in_part_is_refuted(softmax: Session) -> None:
     text = SEED.replace(
         "        for j in pipeline(0, C, BC):\n            p =",
-        "        for j in pipeline(0, C - 1, BC):\n            p =",
+        "        for j in pipeline(0, C - BC, BC):\n            p =",
     )
     assert text != SEED
     found = softmax.evaluate(text)
