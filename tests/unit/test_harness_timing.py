@@ -112,8 +112,8 @@ def test_without_a_budget_there_is_one_block(sets: list[InputSet]) -> None:
 
 def test_a_slow_subject_does_not_eat_the_time_of_the_others(sets: list[InputSet]) -> None:
     log: list[tuple[str, str, int]] = []
-    plan = TimingPlan(budget_ms=200, relative_width=0, rounds=60)
-    found = interleave([Scripted("slow", log, ms=500), Scripted("fast", log, ms=0.01)], sets, plan)
+    plan = TimingPlan(budget_ms=20_000, relative_width=0, rounds=60)
+    found = interleave([Scripted("slow", log, ms=50_000), Scripted("fast", log, ms=0.01)], sets, plan)
     assert len(found["slow"].ms) == ROUNDS_IN_BLOCK
     assert len(found["fast"].ms) == 60
 
