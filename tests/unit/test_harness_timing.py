@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kernelagent.harness.inputs import InputKey, InputSet
 from kernelagent.harness.process import WorkerFailure
-from kernelagent.harness.timing import FEWEST_SAMPLES, ROUNDS_IN_BLOCK, TimingPlan, interleave
+from kernelagent.harness.timing import FEWEST_SAMPLES, ROUNDS_IN_BLOCK, Samples, TimingPlan, decided, interleave
 
 from kernelagent import problems
 
@@ -132,3 +132,17 @@ def test_a_failure_releases_the_lock(sets: list[InputSet]) -> None:
     with pytest.raises(WorkerFailure):
         interleave([Dying("a", [])], sets, PLAN)
     assert not locked()
+
+
+def test_an_early_decision_needs_two_looks_and_a_margin() -> None:
+    def after(ratio: float) -> dict[str, Samples]:
+        rounds = list(range(2 * FEWEST_SAMPLES))
+        return {
+            "a": Samples("a", [ratio + 0.001 * i for i in rounds], rounds),
+            "b": Samples("b", [1.0] * len(rounds), rounds),
+        }
+
+    rule = decided("a", "b")
+    assert [rule(after(r)) for r in (1.5, 1.0, 1.5, 0.5, 1.005, 1.5, 1.5)] == [False] * 6 + [True]
+    few = {name: Samples(name, s.ms[:6], s.rounds[:6]) for name, s in after(2.0).items()}
+    assert not any(decided("a", "b")(few) for _ in range(3))
