@@ -185,8 +185,8 @@ class _Checker:
             used = interval.lo.symbols() | interval.hi.symbols()
             self.require(not used & set(loop.variables), f"{c.inside.name} axis {axis}: live depends on the loop")
             for other in (c.initial, c.end):
-                both = live.intersect(interval, other.type.live[axis], self.facts)
-                self.require(both == interval, f"{c.inside.name} axis {axis}: more is live inside than outside")
+                held = live.within(interval, other.type.live[axis], self.facts)
+                self.require(held, f"{c.inside.name} axis {axis}: more is live inside than outside")
 
     def branch(self, branch: ir.If) -> None:
         if isinstance(branch.condition, ir.Value):

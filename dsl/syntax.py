@@ -10,7 +10,7 @@ import ast
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
@@ -47,6 +47,10 @@ class Fault(Exception):
     def __init__(self, diagnostic: Diagnostic) -> None:
         super().__init__(diagnostic.message)
         self.diagnostic = diagnostic
+
+    def inside(self, calls: tuple[Span, ...]) -> Fault:
+        """The fault with the call sites around it, unless it knows them already."""
+        return self if self.diagnostic.origin else Fault(replace(self.diagnostic, origin=calls))
 
 
 def span_of(node: ast.AST) -> Span:

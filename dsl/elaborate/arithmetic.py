@@ -82,7 +82,7 @@ def _index_binary(k: Context, word: str, a: Index, b: Index, node: ast.expr) -> 
         hint = f"write `{source_text(node).replace('/', '//')}` for integers, or `cast(..., f32)` first"
         raise fault("integer-division", f"`/` needs floats, but {a} and {b} are index integers", node, hint)
     if word in ("floordiv", "mod") and b.constant == 0:
-        raise fault("divisor-zero", f"`{source_text(node)}` divides by zero", node, "divide by a nonzero integer")
+        raise fault("division-by-zero", f"`{source_text(node)}` divides by zero", node, "divide by a nonzero integer")
     if word in _BITWISE:
         return _index_bitwise(word, a, b, node)
     result = k.facts.minimum(a, b) if word == "minimum" else k.facts.maximum(a, b) if word == "maximum" else None
@@ -116,7 +116,9 @@ def _fold(word: str, a: Number | Index, b: Number | Index, node: ast.expr) -> Op
     try:
         return Number(float(_PYTHON[word](x, y)))
     except ZeroDivisionError:
-        raise fault("divisor-zero", f"`{source_text(node)}` divides by zero", node, "write `inf` or `nan`") from None
+        raise fault(
+            "division-by-zero", f"`{source_text(node)}` divides by zero", node, "write `inf` or `nan`"
+        ) from None
     except OverflowError:
         raise fault("literal", "the number overflows", node, "write `inf`") from None
 

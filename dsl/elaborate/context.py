@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from kernelagent.dsl import dtypes, ir
-from kernelagent.dsl.diagnostics import Diagnostic, Severity, Span
+from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Severity, Span
 from kernelagent.dsl.elaborate import live
 from kernelagent.dsl.elaborate.facts import Facts
 from kernelagent.dsl.elaborate.operands import Bound, Ended, Number, Operand, Poison, source_text
@@ -67,9 +67,7 @@ class Context:
 
     def report(self, problem: Fault) -> None:
         """Record an error; the same one is recorded once, however often its line is elaborated."""
-        diagnostic = problem.diagnostic
-        if not diagnostic.origin and self.calls:
-            diagnostic = replace(diagnostic, origin=self.calls)
+        diagnostic = problem.inside(self.calls).diagnostic
         if all((d.code, d.span) != (diagnostic.code, diagnostic.span) for d in self.diagnostics):
             self.diagnostics.append(diagnostic)
 
@@ -97,7 +95,8 @@ class Context:
         self.statements += 1
         if self.statements > MAX_STATEMENTS:
             message = f"the kernel grows beyond {MAX_STATEMENTS} statements once its @inline calls are expanded"
-            raise fault("too-large", message, node, "call fewer @inline functions, or turn repeated calls into a loop")
+            hint = "call fewer @inline functions, or turn repeated calls into a loop"
+            raise KernelError([fault("too-large", message, node, hint).inside(self.calls).diagnostic])
 
     # Values --------------------------------------------------------------------------------------
 

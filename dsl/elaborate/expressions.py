@@ -38,11 +38,14 @@ from kernelagent.dsl.elaborate.operands import (
 )
 from kernelagent.dsl.elaborate.words import HANDLERS, WORDS, Call, match_arguments
 from kernelagent.dsl.index import FALSE, TRUE, Index, decide, index, select
-from kernelagent.dsl.syntax import fault, span_of
+from kernelagent.dsl.syntax import Fault, fault, span_of
 
 
 def evaluate(k: Context, node: ast.expr) -> Operand:
     """What an expression means here. Raises Fault, or Silent where something was reported before."""
+    if isinstance(node, ast.Slice):
+        hint = "slices stand in subscripts of arrays: `x[lo:hi]`"
+        raise fault("slice-place", f"the slice `{source_text(node)}` cannot stand here", node, hint)
     result = _EXPRESSIONS[type(node)](k, node)  # complete for what the allow-list of `syntax` lets through
     if isinstance(result, Poison):
         raise Silent
@@ -278,6 +281,8 @@ def inline_call(k: Context, node: ast.Call, name: str) -> Operand:
                 raise fault("reserved-word", f"`{parameter.arg}` is a word of the language", parameter, hint)
             k.bind(parameter.arg, arguments[parameter.arg], parameter, "parameter")
         return run_inline(k, function.node)
+    except Fault as problem:
+        raise problem.inside(k.calls) from None
     finally:
         k.names, k.calls, k.inlines = outer
 

@@ -137,10 +137,10 @@ def unknown_name(node: ast.Name, context: Context) -> Fault:
     """An unknown name: a habit of another language, a misspelt name, or one that is not bound yet."""
     name = node.id
     message = f"`{name}` is not a word of the language and not a name of this kernel"
-    if name in dtypes.HABITS:
-        return fault("unknown-word", message, node, f"the dtype is called `{dtypes.HABITS[name]}`")
     if name in _REPLACEMENTS:
         return fault("unknown-word", message, node, _REPLACEMENTS[name])
+    if name in dtypes.HABITS:
+        return fault("unknown-word", message, node, f"the dtype is called `{dtypes.HABITS[name]}`")
     names = [n for n, b in context.names.items() if isinstance(b, Bound)]
     close = nearest(name, [*names, *WORDS, *dtypes.DTYPES, *context.constants, *context.source.functions])
     hint = f"did you mean `{close}`?" if close else "bind it first, add it as a parameter, or see the list of words"
@@ -163,7 +163,7 @@ def unknown_attribute(node: ast.Attribute) -> Fault:
 def nearest(name: str, known: list[str]) -> str | None:
     """The most similar known name, if it is similar enough to be meant."""
     lowered = {k.lower(): k for k in known}
-    found = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.7)
+    found = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)
     return lowered[found[0]] if found else None
 
 

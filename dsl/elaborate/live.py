@@ -38,6 +38,15 @@ def intersect(a: ir.Live, b: ir.Live, facts: Facts) -> ir.Live:
     return ir.Live(facts.maximum(a.lo, b.lo), facts.minimum(a.hi, b.hi))
 
 
+def within(inner: ir.Live, outer: ir.Live, facts: Facts) -> bool:
+    """Whether everything live in `inner` is shown to be live in `outer`."""
+    return facts.less_equal(outer.lo, inner.lo) and facts.less_equal(inner.hi, outer.hi)
+
+
+def all_within(inner: Lives, outer: Lives, facts: Facts) -> bool:
+    return all(within(a, b, facts) for a, b in zip(inner, outer, strict=True))
+
+
 def intersect_all(operands: Sequence[Lives], facts: Facts) -> Lives:
     first, *others = operands
     for other in others:

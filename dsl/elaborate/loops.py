@@ -49,7 +49,7 @@ def run_for(k: Context, node: ast.For) -> None:
         _run_poisoned(k, node, targets)
         raise Silent
     variables = tuple(k.fresh_symbol(t.id) for t in targets)
-    _run_loop(k, node, targets, header, variables)
+    _run_loop(k, _Loop(node, targets, header, variables, _carried_values(k, node, header), dict(k.names)))
 
 
 def _targets(node: ast.For) -> list[ast.Name]:
@@ -176,24 +176,50 @@ def _bounds(k: Context, node: ast.expr) -> tuple[Index, ...]:
 # Body --------------------------------------------------------------------------------------------
 
 
-def _run_loop(
-    k: Context, node: ast.For, targets: list[ast.Name], header: Header, variables: tuple[Symbol, ...]
-) -> None:
-    before = dict(k.names)
-    initial = _carried_values(k, node, header)
-    guess = {name: value.type for name, value in initial.items()}
+@dataclass(frozen=True)
+class _Loop:
+    """A loop to elaborate; `initial` holds the carried names' values before it, `before` all names."""
+
+    node: ast.For
+    targets: list[ast.Name]
+    header: Header
+    variables: tuple[Symbol, ...]
+    initial: dict[str, ir.Value]
+    before: dict[str, Bound | Ended]
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One elaboration of the body: carried values at its top and bottom, its statements, its names at the end.
+
+    `shrunk` has the live part that is left of each carried name that lost some.
+    """
+
+    inside: dict[str, ir.Value]
+    ends: dict[str, ir.Value]
+    shrunk: dict[str, live.Lives]
+    block: list[ir.Statement]
+    names: dict[str, Bound | Ended]
+
+
+def _run_loop(k: Context, loop: _Loop) -> None:
+    """Elaborate the body until the carried names' live parts hold from one iteration to the next.
+
+    The first pass starts from what was live before the loop; each further one from what the last one left of it.
+    """
+    guess = {name: value.type for name, value in loop.initial.items()}
     for _ in range(_MAX_PASSES):
         mark = _mark(k)
-        inside, ends, frame, block = _run_body(k, node, targets, header, variables, initial, guess)
-        lives = {name: _common_live(k, inside[name], end) for name, end in ends.items()}
-        changed = [n for n, found in lives.items() if found != guess[n].live]
-        _check_live(k, changed, lives, ends, variables)
-        if not changed or k.failed:
+        done = _run_body(k, loop, guess)
+        _check_live(k, loop, done)
+        if not done.shrunk or k.failed:
             break
-        guess |= {name: replace(guess[name], live=lives[name]) for name in changed}
-        k.names = dict(before)
+        guess |= {name: replace(guess[name], live=left) for name, left in done.shrunk.items()}
+        k.names = dict(loop.before)
         _reset(k, mark)
-    _finish(k, node, header, variables, initial, inside, ends, frame, block, before)
+    else:
+        raise fault("carried-live-shrinks", "live positions shrink in every iteration", loop.node.iter, _LIVE_HINT)
+    _finish(k, loop, done)
 
 
 def _carried_values(k: Context, node: ast.For, header: Header) -> dict[str, ir.Value]:
@@ -215,32 +241,27 @@ def _reset(k: Context, mark: tuple[int, int, set[str]]) -> None:
     k.symbol_names = set(names)
 
 
-def _run_body(
-    k: Context,
-    node: ast.For,
-    targets: list[ast.Name],
-    header: Header,
-    variables: tuple[Symbol, ...],
-    initial: dict[str, ir.Value],
-    guess: dict[str, ir.TileType],
-) -> tuple[dict[str, ir.Value], dict[str, ir.Value], LoopFrame, list[ir.Statement]]:
-    outer = dict(k.names)
-    frame = LoopFrame(header.kind, variables, header.step)
+def _run_body(k: Context, loop: _Loop, guess: dict[str, ir.TileType]) -> _Pass:
+    header, frame = loop.header, LoopFrame(loop.header.kind, loop.variables, loop.header.step)
     k.loops.append(frame)
-    k.facts.enter(variables, header.lo, header.hi)
-    inside = {name: k.fresh(guess[name], name, k.origin(node)) for name in initial}
+    k.facts.enter(loop.variables, header.lo, header.hi)
+    inside = {name: k.fresh(guess[name], name, k.origin(loop.node)) for name in loop.initial}
     for name, value in inside.items():
-        previous = outer[name]
-        k.names[name] = Bound(value, "local", previous.span, len(k.loops))
-    for target, variable in zip(targets, variables, strict=True):
+        k.names[name] = Bound(value, "local", loop.before[name].span, len(k.loops))
+    for target, variable in zip(loop.targets, loop.variables, strict=True):
         k.bind(target.id, index(variable), target, "loop variable")
     with k.nested_block("tiles" if header.kind == "tiles" else "loop") as block:
-        run_block(k, node.body)
-    k.facts.leave(len(variables))
-    k.loops.pop()
+        run_block(k, loop.node.body)
     _judge_rows(k, frame)
-    ends = _ends(k, inside, outer)
-    return inside, ends, frame, block
+    ends = _ends(k, inside, loop.before)
+    shrunk = {
+        name: live.intersect_all([guess[name].live, end.type.live], k.facts)
+        for name, end in ends.items()
+        if not live.all_within(guess[name].live, end.type.live, k.facts)
+    }
+    k.facts.leave(len(loop.variables))
+    k.loops.pop()
+    return _Pass(inside, ends, shrunk, block, k.names)
 
 
 def _ends(k: Context, inside: dict[str, ir.Value], outer: dict[str, Bound | Ended]) -> dict[str, ir.Value]:
@@ -315,62 +336,43 @@ def _judge_rows(k: Context, frame: LoopFrame) -> None:
 
 # Live positions ----------------------------------------------------------------------------------
 
-
-def _common_live(k: Context, inside: ir.Value, end: ir.Value) -> live.Lives:
-    return live.intersect_all([inside.type.live, end.type.live], k.facts)
+_LIVE_HINT = "write `load(..., fill=0)`, or reduce inside the loop"
 
 
-def _check_live(
-    k: Context,
-    changed: list[str],
-    lives: dict[str, live.Lives],
-    ends: dict[str, ir.Value],
-    variables: tuple[Symbol, ...],
-) -> None:
+def _check_live(k: Context, loop: _Loop, done: _Pass) -> None:
     """What survives every iteration may not depend on the loop variable."""
-    for name in changed:
-        for axis, found in enumerate(lives[name]):
-            if not (found.lo.symbols() | found.hi.symbols()) & set(variables):
+    for name, found in done.shrunk.items():
+        for axis, interval in enumerate(found):
+            if not (interval.lo.symbols() | interval.hi.symbols()) & set(loop.variables):
                 continue
-            span = ends[name].origin.span
             message = (
-                f"axis {axis} of `{name}` is live only up to {found.hi}: positions become void, with what they held"
+                f"axis {axis} of `{name}` is live only up to {interval.hi} here: in the last iteration the positions "
+                f"behind become void, with what they held"
             )
-            hint = "write `load(..., fill=0)`, or reduce inside the loop"
             with k.recovering():
-                raise fault("carried-live-shrinks", message, span, hint, live=str(found.hi))
+                span = done.ends[name].origin.span
+                raise fault("carried-live-shrinks", message, span, _LIVE_HINT, live=str(interval.hi))
             return
 
 
-def _finish(
-    k: Context,
-    node: ast.For,
-    header: Header,
-    variables: tuple[Symbol, ...],
-    initial: dict[str, ir.Value],
-    inside: dict[str, ir.Value],
-    ends: dict[str, ir.Value],
-    frame: LoopFrame,
-    block: list[ir.Statement],
-    before: dict[str, Bound | Ended],
-) -> None:
-    names = k.names
-    k.names = _names_after(node, names, before)
+def _finish(k: Context, loop: _Loop, done: _Pass) -> None:
+    """Append the loop, and bind what its carried names mean behind it."""
+    k.names = _names_after(loop.node, done.names, loop.before)
     carried = []
-    for name, start in initial.items():
-        if name not in ends:
-            k.names[name] = Bound(Poison(), "local", before[name].span, before_loop(before[name]))
-            continue
-        result = k.fresh(inside[name].type, name, k.origin(node))
-        carried.append(ir.Carried(start, inside[name], ends[name], result))
-        k.names[name] = Bound(result, "local", before[name].span, before_loop(before[name]))
+    for name, start in loop.initial.items():
+        operand: Operand = Poison()
+        if name in done.ends:
+            operand = k.fresh(done.inside[name].type, name, k.origin(loop.node))
+            carried.append(ir.Carried(start, done.inside[name], done.ends[name], operand))
+        before = loop.before[name]
+        assert isinstance(before, Bound)
+        k.names[name] = replace(before, operand=operand)
+    header, origin = loop.header, k.origin(loop.node)
     k.block.append(
-        ir.For(header.kind, variables, header.lo, header.hi, header.step, tuple(carried), tuple(block), k.origin(node))
+        ir.For(
+            header.kind, loop.variables, header.lo, header.hi, header.step, tuple(carried), tuple(done.block), origin
+        )
     )
-
-
-def before_loop(found: Bound | Ended) -> int:
-    return found.loop if isinstance(found, Bound) else 0
 
 
 def _names_after(
@@ -379,11 +381,11 @@ def _names_after(
     """Names of outside stay; names first bound in the loop end with it."""
     after = dict(before)
     for name, found in names.items():
-        if name in before and isinstance(before[name], Bound):
+        if isinstance(before.get(name), Bound):
             continue
-        what = (
-            "is the variable of" if isinstance(found, Bound) and found.kind == "loop variable" else "is bound only in"
-        )
+        is_variable = isinstance(found, Bound) and found.kind == "loop variable"
+        what = "is the variable of" if is_variable else "is bound only in"
         hint = "bind it before the loop to carry it out, or use it inside"
-        after[name] = Ended(f"{what} the loop at line {span_of(node).line}", found.span, hint, "ended-with-loop")
+        reason = f"{what} the loop at line {span_of(node).line}"
+        after[name] = Ended(reason, found.span, hint, "ended-with-loop")
     return after

@@ -159,7 +159,7 @@ def mathematical(k: Context, call: Call) -> Operand:
 def cdiv_word(k: Context, call: Call) -> Operand:
     (a,), (b,) = integers(call, "a", 1), integers(call, "b", 1)
     if b.constant == 0:
-        raise fault("divisor-zero", "`cdiv` by zero", call.at("b"), "divide by a nonzero integer")
+        raise fault("division-by-zero", "`cdiv` by zero", call.at("b"), "divide by a nonzero integer")
     return cdiv(a, b)
 
 
