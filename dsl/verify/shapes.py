@@ -43,8 +43,9 @@ def sizes(module: Module, tunables: Mapping[str, int | bool]) -> Iterator[dict[s
 
 
 def _combinations(choices: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:
-    """Diagonals first, so that few runs see every candidate of every dim; then all the rest."""
+    """Every dim one past its tile, then diagonals, so that few runs see every candidate of every dim; then the rest."""
     longest = max((len(c) for c in choices), default=1)
+    yield tuple(c[0] for c in choices)
     for shift in range(longest):
         yield tuple(c[(shift + axis) % len(c)] for axis, c in enumerate(choices))
         yield tuple(c[min(longest - 1 - shift, len(c) - 1)] for c in choices)
