@@ -16,7 +16,7 @@ from kernelagent.dsl.elaborate.operands import Bound, Ended, Number, Operand, Po
 from kernelagent.dsl.index import Index, Symbol
 from kernelagent.dsl.syntax import Fault, Function, Source, fault, span_of
 
-MAX_STATEMENTS = 20_000
+MAX_STATEMENTS = 5_000
 MAX_INLINE_DEPTH = 24
 
 

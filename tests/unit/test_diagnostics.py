@@ -45,6 +45,7 @@ TABLE: list[tuple[str, int, str, tuple[str, ...]]] = [
     ("statement", 7, "with v:", ()),
     ("for-else", 7, "for n in range(0, 4, 1):", ()),
     ("slice-step", 7, "::2", ()),
+    ("slice-place", 4, "0:N", ()),
     ("matmul-operator", 7, "v @ v.T", ()),
     ("identifier", 7, "größe", ()),
     ("unknown-word", 7, "mean", ()),

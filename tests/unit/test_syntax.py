@@ -123,11 +123,10 @@ def test_diagnostics_are_bounded() -> None:
     assert len(codes(COPY.format(body=body.strip()))) == MAX_DIAGNOSTICS
 
 
-TOKENS = [
-    "i", "BM", "x", "load", "(", ")", ",", ":", "=", "*", "+", "//", "0", "1", "-1", "inf", "None", "f32", "T", "[", "]",
-    ".T", "for", "in", "if", "tiles", "store", "max", "axis=1", "\n", "    ", "@", "@kernel", "def", "assume", "**", "2",
-    "else", "not", "and", "<", "==", "%", "fill=0", "while", "lambda", "...", "reshape", "gather", "0.5", "const",
-]  # fmt: skip
+TOKENS = (
+    ["i", "BM", "x", "load", "(", ")", ",", ":", "=", "*", "+", "//", "0", "1", "-1", "inf", "None", "f32", "T", "[", "]", ".T", "for", "in", "if", "tiles", "store", "max", "axis=1", "@", "@kernel", "def", "assume", "**", "2", "else", "not", "and", "<", "==", "%", "fill=0", "while", "lambda", "...", "reshape", "gather", "0.5", "const"]
+    + ["\n", "    "]
+)
 
 
 WORD = re.compile(r"[A-Za-z_]\w*|\d+|[-+*/%<>=]+")
@@ -163,18 +162,22 @@ def mutate(text: str, generator: random.Random) -> str:
     return text
 
 
+def outcome(text: str) -> str | list[str]:
+    """ "accepted", or the severities of what was reported."""
+    try:
+        parse(text)
+    except KernelError as error:
+        return [d.severity for d in error.diagnostics]
+    return "accepted"
+
+
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(sorted(TEXTS)), st.integers(0, 2**32))
 def test_mutated_texts_parse_or_raise_kernel_error(name: str, seed: int) -> None:
     generator = random.Random(seed)
     text = generator.choice([mutate, exchange])(TEXTS[name], generator)
-    try:
-        module = parse(text)
-    except KernelError as error:
-        assert error.diagnostics
-        assert any(d.severity == "error" for d in error.diagnostics)
-    else:
-        assert module.kernels
+    found = outcome(text)
+    assert found == "accepted" or "error" in found
 
 
 @settings(max_examples=200, deadline=None)
