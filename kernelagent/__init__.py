@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "optimize": ".api",
+    "resume": ".api",
     "check": ".api",
     "bench": ".api",
     "Result": ".api",

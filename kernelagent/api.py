@@ -69,11 +69,11 @@ class Result:
         """The winner as a function: `result.kernel(*inputs, **scalars)` allocates and returns the output, or a tuple.
 
         Inputs are arrays in the problem's order; scalars default to the problem's values. Any sizes that the kernel
-        accepts will do. Raises KernelError for arrays that do not fit.
+        accepts will do. Raises CallError or KernelError for arrays that do not fit.
         """
-        from kernelagent.agent.calling import callable_kernel
+        from kernelagent.agent.calling import CallableKernel
 
-        return callable_kernel(self.text, self.problem)
+        return CallableKernel(self.text, self.problem)
 
     def to_dict(self) -> dict[str, Any]:
         """The record, with the kernel's place on this machine (within the folder it is relative: folders travel)."""

@@ -134,11 +134,12 @@ def make_proposer(
 
         return LlmProposer(Chat(endpoint(wish.settings)), redactor)
     from kernelagent.proposers.search import SearchProposer
+    from kernelagent.proposers.static_cost import static_cost
 
     def acceptable(text: str) -> bool:
         return all(d.severity != "error" for d in laboratory.check(text))
 
-    return SearchProposer(acceptable)
+    return SearchProposer(acceptable, static_cost(problem, workload, os.cpu_count() or 1))
 
 
 def endpoint(settings: Settings) -> Any:

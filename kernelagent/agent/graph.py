@@ -26,10 +26,13 @@ from .desk import Desk
 from .laboratory import timing_record
 from .steering import Decision, decide
 from .texts import sha, write_atomically, write_kernel
-from .trials import evaluation_record, make_trial
+from .trials import evaluation_record, evaluation_time, make_trial
 
 RECURSION_LIMIT = 1_000_000
 """Steps of the graph. The loop ends by its budgets and by steering; LangGraph's own limit must not cut it short."""
+
+CONTENDER = 2.5
+"""A text that takes this many times the best's time loses without a side-by-side comparison."""
 
 
 class LoopState(TypedDict, total=False):
@@ -107,14 +110,30 @@ def evaluate(desk: Desk, state: LoopState) -> LoopState:
     text = state["proposal"]["text"]
     write_kernel(desk.folder, text)
     evaluation = evaluation_record(desk.laboratory.evaluate(text))
-    desk.emit("evaluation", number=desk.state.next_number, evaluation=evaluation)
+    duel = fight(desk, text, evaluation_time(evaluation, desk.workload.name))
+    desk.emit("evaluation", number=desk.state.next_number, evaluation=evaluation, duel=duel)
     return {}
+
+
+def fight(desk: Desk, text: str, time_ms: float | None) -> dict[str, Any] | None:
+    """Time the text side by side with the best so far: their ratio survives a machine that is busier than before.
+
+    A win is timed again, and the second time counts: the first was chosen for being low. None when there is no best,
+    or when the text is too slow to be in question.
+    """
+    best = desk.state.best
+    if best is None or best.time_ms is None or time_ms is None or time_ms > CONTENDER * best.time_ms:
+        return None
+    own, other = desk.laboratory.duel(text, best.text)
+    if own.time_ms < other.time_ms:
+        own, other = desk.laboratory.duel(text, best.text)
+    return {"against": best.id, "time_ms": own.time_ms, "other_ms": other.time_ms, "ratio": own.time_ms / other.time_ms}
 
 
 def learn(desk: Desk, state: LoopState) -> LoopState:
     """Write the trial down: first in the log, then in the base."""
-    evaluation = None if state["wrong"] else desk.state.pending_facts.get("evaluation")
-    trial = make_trial(desk, Proposal.from_dict(state["proposal"]), state["wrong"], evaluation)
+    found = {} if state["wrong"] else desk.state.pending_facts
+    trial = make_trial(desk, Proposal.from_dict(state["proposal"]), state["wrong"], found)
     before = desk.state.best
     desk.emit("trial-finished", number=trial.number, status=trial.status, time_ms=trial.time_ms, trial=trial.to_dict())
     desk.learn(trial)

@@ -60,6 +60,10 @@ class Laboratory(Protocol):
         """The same with every workload and every distribution of inputs, for a kernel that is to win."""
         ...
 
+    def duel(self, text: str, other: str) -> tuple[Timing, Timing]:
+        """Times of two correct texts, interleaved; quick."""
+        ...
+
     def compare(self, texts: Sequence[str]) -> tuple[Timing, ...]:
         """Times of correct texts, interleaved with each other and the baselines; named by index, then by baseline."""
         ...
@@ -81,6 +85,7 @@ class Recording:
         self._baselines = [e for e in events if e["kind"] == "baseline"]
         found = [e for e in events if e["kind"] == "evaluation"]
         self._evaluations = {e["evaluation"]["text_sha"]: e["evaluation"] for e in found if not e.get("full")}
+        self._duels = {e["evaluation"]["text_sha"]: e["duel"] for e in found if e.get("duel")}
         self._full = {e["evaluation"]["text_sha"]: e["evaluation"] for e in found if e.get("full")}
         self._diagnostics = {e["text_sha"]: e["diagnostics"] for e in events if e["kind"] == "diagnostics"}
         self._comparison = next((e for e in reversed(events) if e["kind"] == "comparison"), None)
@@ -126,6 +131,15 @@ class Recording:
             raise RunError(f"the recording holds no measurement of the text {sha(text)[:12]}")
         return Evaluation.from_dict(evaluations[sha(text)])
 
+    def duel(self, text: str, other: str) -> tuple[Timing, Timing]:
+        """The recorded one; else the recorded times of both."""
+        from .texts import sha
+
+        duel = self._duels.get(sha(text))
+        if duel is None:
+            return timing(_timed(self.evaluate(text), "0")), timing(_timed(self.evaluate(other), "1"))
+        return _point("0", duel["time_ms"]), _point("1", duel["other_ms"])
+
     def compare(self, texts: Sequence[str]) -> tuple[Timing, ...]:
         """The recorded comparison, or, where there is none, the recorded times."""
         from .texts import sha
@@ -150,6 +164,10 @@ def _timed(evaluation: Evaluation, name: str) -> dict[str, Any]:
     if found is None:
         raise RunError(f"the recording holds no time of candidate {name}")
     return timing_record(found)
+
+
+def _point(name: str, time_ms: float) -> Timing:
+    return Timing(name, time_ms, (time_ms, time_ms), (time_ms,))
 
 
 def timing(record: Mapping[str, Any]) -> Timing:

@@ -92,8 +92,9 @@ def _best(state: RunState) -> dict[str, Any] | None:
     if trial is None or trial.status not in COUNTS:
         return None
     time_ms = _compared(state).get(trial.text_sha, trial.time_ms)
-    evaluation = state.confirmed.get(trial.text_sha) or (state.facts.get(trial.id) or {}).get("evaluation") or {}
-    measured: Mapping[str, Any] = next((w for w in evaluation.get("workloads", ()) if w["name"] == trial.workload), {})
+    own = (state.facts.get(trial.id) or {}).get("evaluation") or {}
+    evaluation = state.confirmed.get(trial.text_sha) or own
+    measured: Mapping[str, Any] = next((w for w in own.get("workloads", ()) if w["name"] == trial.workload), {})
     ceiling_ms = state.ceiling_ms
     return {
         "sha": trial.text_sha,

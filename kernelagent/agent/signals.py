@@ -18,7 +18,7 @@ class _Door:
 
 @contextmanager
 def terminating() -> Iterator[None]:
-    """SIGINT and SIGTERM become KeyboardInterrupt inside. Signals reach the main thread only; elsewhere nothing changes."""
+    """SIGINT and SIGTERM become KeyboardInterrupt inside. Only the main thread receives signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -34,12 +34,11 @@ def evaluation_time(evaluation: Mapping[str, Any], workload: str) -> float | Non
     return found["timing"]["time_ms"] if found and found["timing"] else None
 
 
-def make_trial(
-    desk: Desk, proposal: Proposal, wrong: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any] | None
-) -> Trial:
-    """The trial record of a proposal that was evaluated, or that was wrong before it could be."""
+def make_trial(desk: Desk, proposal: Proposal, wrong: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Trial:
+    """The trial record of a proposal: `found` holds its `evaluation` and `duel`, nothing if it was wrong before."""
     parent = _parent(desk, proposal)
-    time_ms = evaluation_time(evaluation, desk.workload.name) if evaluation else None
+    evaluation = found.get("evaluation")
+    time_ms = _time(desk, found)
     reward = math.log(parent.time_ms / time_ms) if parent and parent.time_ms and time_ms else None
     record = Trial(
         id="", run=desk.run, number=desk.state.next_number, problem=desk.problem.name, workload=desk.workload.name,
@@ -52,6 +51,18 @@ def make_trial(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
     return identified(record)
+
+
+def _time(desk: Desk, found: Mapping[str, Any]) -> float | None:
+    """Time in ms on the scale of the run's first measurements: that of the best, times the ratio of the duel."""
+    if not found:
+        return None
+    measured = evaluation_time(found["evaluation"], desk.workload.name)
+    duel = found.get("duel")
+    if measured is None or not duel:
+        return measured
+    against = next(t for t in desk.state.trials if t.id == duel["against"])
+    return against.time_ms * duel["ratio"] if against.time_ms else measured
 
 
 def _parent(desk: Desk, proposal: Proposal) -> Trial | None:

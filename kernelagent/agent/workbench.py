@@ -20,6 +20,9 @@ SLOW_RIVALS = ("torch_compile",)
 TARGETS = ("cpu",)
 BASELINE_BUDGET_S = 0.6
 COMPARISON_BUDGET_S = 3.0
+DUEL_BUDGET_S = 0.4
+TRIAL_BUDGET_S = 0.2
+"""What a trial spends on a time of its own; against the best it is the duel that counts."""
 
 
 def resolve_target(target: str) -> str:
@@ -98,8 +101,12 @@ class Workbench:
     def confirm(self, text: str) -> Evaluation:
         """With inputs of another seed than the trials saw."""
         if self._full is None:
-            self._full = Session(self._problem, replace(self._run_options, quick=False))
+            self._full = Session(self._problem, replace(self._run_options, quick=False, timing=False))
         return self._full.evaluate(text)
+
+    def duel(self, text: str, other: str) -> tuple[Timing, Timing]:
+        own, rival = self._session.time_together([text, other], (), self._workload.name, DUEL_BUDGET_S)
+        return own, rival
 
     def compare(self, texts: Sequence[str]) -> tuple[Timing, ...]:
         return self._session.time_together(texts, self._rivals, self._workload.name, COMPARISON_BUDGET_S)
@@ -122,7 +129,8 @@ class Workbench:
         if self._options is None:
             sol, ceiling = self.bound()
             bounds = {self._workload.name: Bounds(sol.get("time_ms"), ceiling.get("time_ms"))}
-            self._options = Options(target=self._target, workloads=(self._workload.name,), quick=True, bounds=bounds)
+            self._options = Options(target=self._target, workloads=(self._workload.name,), quick=True, bounds=bounds,
+                                    time_budget_s=TRIAL_BUDGET_S)  # fmt: skip
         return self._options
 
 

@@ -26,7 +26,7 @@ JOINT_SPREAD = 0.25
 """The same for what sizes do together, beyond the sum of what each does."""
 SIZE_SCALE = 1.6
 """Doublings over which times stay alike."""
-NOISE = 0.03
+NOISE = 0.05
 COST_TRUST = 0.5
 """Share of the static model's log cost that is believed before anything was measured ..."""
 COST_SPREAD = 0.35

@@ -159,15 +159,19 @@ def test_a_megabyte_is_cut(stream: bool) -> None:
     assert len(server.requests) == 1
 
 
-def test_what_is_no_completion_is_refused_in_the_end(stream: bool) -> None:
+def test_what_is_no_completion_is_refused_in_the_end() -> None:
+    page = Reply(body=b"<html>a gateway's page</html>", headers={"Content-Type": "text/html"})
+    with chat_server(page) as server, pytest.raises(ModelError, match="not a chat completion"):
+        chat(server, stream=False)[0].ask(QUESTION)
+    assert len(server.requests) == 3
+
+
+def test_a_stream_of_something_else_is_a_broken_answer() -> None:
     page = Reply(body=b"<html>a gateway's page</html>", headers={"Content-Type": "text/html"})
     with chat_server(page) as server:
-        asked = chat(server, stream=stream)[0]
-        try:
-            assert asked.ask(QUESTION).broken
-        except ModelError as error:
-            assert "not a chat completion" in str(error)
-    assert len(server.requests) == 3
+        answer = chat(server)[0].ask(QUESTION)
+    assert answer.broken == "the stream ended before the answer did"
+    assert answer.text == ""
 
 
 def test_an_endpoint_without_stream_options() -> None:
@@ -255,9 +259,9 @@ def test_the_cost_budget_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_a_lost_endpoint_leaves_a_run_that_can_be_resumed(tmp_path: Path) -> None:
-    with chat_server(Reply(fence(BETTER)), Reply(status=500)) as server:
-        with pytest.raises(ModelError, match="does not answer"):
-            run_with(server, tmp_path, trials=3)
+    scripted = chat_server(Reply(fence(BETTER)), Reply(status=500))
+    with scripted as server, pytest.raises(ModelError, match="does not answer"):
+        run_with(server, tmp_path, trials=3)
     folder = next((tmp_path / "runs").iterdir())
     assert [e["number"] for e in events(folder, "trial-finished")] == [0, 1]
     assert events(folder, "interrupted")[-1]["reason"] == "model"

@@ -90,6 +90,9 @@ class SyntheticLab:
     def confirm(self, text: str) -> Evaluation:
         return self.evaluate(text)
 
+    def duel(self, text: str, other: str) -> tuple[Timing, Timing]:
+        return _timing("0", self.time_of(text)), _timing("1", self.time_of(other))
+
     def compare(self, texts: Sequence[str]) -> tuple[Timing, ...]:
         return (*(_timing(str(i), self.time_of(t)) for i, t in enumerate(texts)), _timing("numpy", 4.0))
 

@@ -99,7 +99,7 @@ def test_a_damaged_line_in_the_middle_is_refused(finished: Path, tmp_path: Path)
     lines = log(finished).splitlines(keepends=True)
     path = tmp_path / "events.jsonl"
     path.write_bytes(lines[0] + lines[1][:40] + b"\n" + lines[2])
-    with pytest.raises(RunError, match="events.jsonl:2"):
+    with pytest.raises(RunError, match=r"events\.jsonl:2"):
         read_events(path)
 
 
