@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 SymbolKind = Literal["dim", "tunable", "const", "param", "loop", "position"]
@@ -401,13 +402,16 @@ def _from_terms(terms: Iterable[tuple[Monomial, int]]) -> Index:
     for monomial, coefficient in terms:
         total[monomial] = total.get(monomial, 0) + coefficient
     kept = [(m, c) for m, c in total.items() if c]
-    return Index(tuple(sorted(kept, key=lambda term: _monomial_key(term[0]))))
+    if len(kept) > 1:
+        kept.sort(key=lambda term: _monomial_key(term[0]))
+    return Index(tuple(kept))
 
 
 def _sorted(monomial: Monomial) -> Monomial:
-    return tuple(sorted(monomial, key=str))
+    return monomial if len(monomial) < 2 else tuple(sorted(monomial, key=str))
 
 
+@lru_cache(maxsize=1 << 16)
 def _monomial_key(monomial: Monomial) -> tuple[bool, int, str]:
     """Variables before the constant term: `i + BM - 1` reads as people write it."""
     return (not monomial, -len(monomial), "*".join(map(str, monomial)))
