@@ -93,10 +93,10 @@ struct turn {
 
 static void turn_task(void *ctx, long begin, long end, int worker) {
     struct turn *t = ctx;
-    long across = (t->rows + t->tile_rows - 1) / t->tile_rows;
+    long across = (t->cols + t->tile_cols - 1) / t->tile_cols;
     (void)worker;
     for (long i = begin; i < end; ++i) {
-        long r = i % across * t->tile_rows, c = i / across * t->tile_cols;
+        long r = i / across * t->tile_rows, c = i % across * t->tile_cols;
         long rows = t->rows - r < t->tile_rows ? t->rows - r : t->tile_rows;
         long cols = t->cols - c < t->tile_cols ? t->cols - c : t->tile_cols;
         ka_transpose(t->dst + c * t->rows + r, t->rows, t->src + r * t->cols + c, t->cols, rows, cols, 1);

@@ -140,7 +140,7 @@ def transpose(bench: Bench) -> list[Row]:
 
     source, target = _random(4096, 4096), _aligned(4096, 4096)
     subjects = {"copy around caches": bench.copy(target, source, 1), "memcpy": bench.copy(target, source, 0)}
-    tiles = ((64, 64), (64, 128), (64, 512))
+    tiles = ((64, 64), (64, 512), (64, 1024))
     for tile in tiles:
         subjects[str(tile)] = bench.call("turn", bench.table, target, source, 4096, 4096, *tile, bench.threads)
     times = measure.interleave(subjects, rounds=9)
