@@ -11,14 +11,15 @@ from kernelagent.errors import CallError, nearest
 @click.argument("code", required=False)
 def explain(code: str | None) -> None:
     """What a diagnostic CODE means, with a wrong and a right example. Without CODE: all codes."""
-    from kernelagent.dsl.catalogue import CATALOGUE
+    from kernelagent.dsl.catalogue import entries
     from kernelagent.dsl.catalogue import explain as explanation
 
+    known = entries()
     if code is None:
-        for known, entry in sorted(CATALOGUE.items()):
-            click.echo(f"{known:28} {entry.title}")
+        for name, entry in sorted(known.items()):
+            click.echo(f"{name:28} {entry.title}")
         return
-    if code not in CATALOGUE:
-        guess = nearest(code, CATALOGUE)
+    if code not in known:
+        guess = nearest(code, known)
         raise CallError(f"there is no diagnostic code '{code}'", f"did you mean '{guess}'?" if guess else None)
     click.echo(explanation(code))
