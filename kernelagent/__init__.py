@@ -12,7 +12,6 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "optimize": ".api",
-    "resume": ".api",
     "check": ".api",
     "bench": ".api",
     "Result": ".api",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from kernelagent.agent.assembly import ProblemLike, Wish, assemble, find_problem, wish_again
 from kernelagent.agent.budget import Budget
@@ -113,16 +113,10 @@ def optimize(
     """
     chosen = settings or load_settings(options)
     limits = budget or Budget(chosen.trials, chosen.minutes, chosen.tokens, chosen.max_cost_usd)
-    wishes = [
-        Wish(one, chosen, limits, target, proposer, workload, replay, measure, remember, rivals)
-        for one in (problem if _many(problem) else [problem])
-    ]
+    wanted = [problem] if isinstance(problem, Problem | str | os.PathLike) else list(problem)
+    wishes = [Wish(p, chosen, limits, target, proposer, workload, replay, measure, remember, rivals) for p in wanted]
     found = _run(wishes, limits, chosen.runs, observer)
-    return found if _many(problem) else found[0]
-
-
-def _many(problem: object) -> TypeGuard[Sequence[ProblemLike]]:
-    return isinstance(problem, Sequence) and not isinstance(problem, str)
+    return found[0] if isinstance(problem, Problem | str | os.PathLike) else found
 
 
 def _run(wishes: Sequence[Wish], budget: Budget, runs: Path, observer: Observer | None) -> list[Result]:

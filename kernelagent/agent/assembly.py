@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from kernelagent.redact import Redactor, secrets_of
 from kernelagent.settings import Settings
 
 from .budget import Budget
-from .events import LOG_NAME, Event, Observer, RunError, read_events
+from .events import LOG_NAME, Observer, RunError, read_events
 from .laboratory import Laboratory, Recording
 from .run import Means, Plan
 from .steering import Policy
@@ -60,7 +60,7 @@ def assemble(wish: Wish, observer: Observer | None) -> tuple[Plan, Means]:
     return plan, Means(laboratory, proposer, make_base(wish, redactor), redactor, observer)
 
 
-def wish_again(started: Event, wish: Wish) -> Wish:
+def wish_again(started: Mapping[str, Any], wish: Wish) -> Wish:
     """The wish of a run that is resumed: its own problem, workload, target, proposer, model and seed.
 
     Where the model is (address, key, prices) comes from the settings of today.

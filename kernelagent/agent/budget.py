@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+FINISH_SHARE = 0.15
+"""Of the minutes: kept for confirming and comparing the finalists, so that the run as a whole keeps its time."""
+
 
 @dataclass(frozen=True)
 class Spent:
@@ -23,7 +26,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of a run; None is no limit. A trial that has begun is finished unless the minutes are over twice."""
+    """Limits of a run; None is no limit. A trial that has begun is finished, so the last one may go over."""
 
     trials: int | None = 40
     minutes: float | None = None
@@ -39,14 +42,16 @@ class Budget:
         """The first limit that is reached (`budget-trials` ...), or None."""
         limits = (
             ("budget-trials", self.trials, spent.trials),
-            ("budget-minutes", self.minutes, spent.seconds / 60),
+            ("budget-minutes", self.trial_minutes, spent.seconds / 60),
             ("budget-tokens", self.tokens, spent.tokens),
             ("budget-cost", self.max_cost_usd, spent.cost_usd or 0.0),
         )
         return next((name for name, limit, used in limits if limit is not None and used >= limit), None)
 
-    def seconds_left(self, spent: Spent) -> float | None:
-        return None if self.minutes is None else max(0.0, self.minutes * 60 - spent.seconds)
+    @property
+    def trial_minutes(self) -> float | None:
+        """Minutes after which no further trial begins."""
+        return None if self.minutes is None else self.minutes * (1 - FINISH_SHARE)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -42,8 +42,9 @@ def make_trial(desk: Desk, proposal: Proposal, wrong: Sequence[Mapping[str, Any]
     reward = math.log(parent.time_ms / time_ms) if parent and parent.time_ms and time_ms else None
     record = Trial(
         id="", run=desk.run, number=desk.state.next_number, problem=desk.problem.name, workload=desk.workload.name,
-        chip=desk.laboratory.chip, target=desk.laboratory.target, parent=parent.id if parent else None,
-        text=proposal.text or "", text_sha=sha(proposal.text or ""), status=evaluation["status"] if evaluation else "REJECTED",
+        chip=desk.laboratory.chip, target=desk.laboratory.target,
+        parent=parent.id if parent else None, text=proposal.text or "", text_sha=sha(proposal.text or ""),
+        status=evaluation["status"] if evaluation else "REJECTED",
         time_ms=time_ms, parent_time_ms=parent.time_ms if parent else None, reward=reward,
         technique=proposal.technique, move=proposal.move, move_arguments=dict(proposal.arguments),
         bottleneck=desk.signature.bottleneck, features=desk.features, proposer=desk.proposer.name,

@@ -265,12 +265,12 @@ def _with_waste(answer: Answer, wasted: Sequence[Answer], attempts: int) -> Answ
 
 
 def _read_at_most(parts: Any, limit: int, deadline: float) -> bytes:
-    body = b""
+    body = bytearray()
     for part in parts:
         body += part
         if len(body) > limit or time.monotonic() > deadline:
-            return body[:limit]
-    return body
+            break
+    return bytes(body[:limit])
 
 
 def estimate(text: str) -> int:

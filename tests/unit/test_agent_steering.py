@@ -28,7 +28,7 @@ def test_not_near_enough() -> None:
     ("budget", "spent", "reason"),
     [
         (Budget(trials=3), Spent(trials=3), "budget-trials"),
-        (Budget(None, minutes=1), Spent(seconds=60.0), "budget-minutes"),
+        (Budget(None, minutes=1), Spent(seconds=52.0), "budget-minutes"),
         (Budget(None, tokens=100), Spent(tokens=150), "budget-tokens"),
         (Budget(None, max_cost_usd=0.5), Spent(cost_usd=0.5), "budget-cost"),
         (Budget(trials=0), Spent(), "budget-trials"),
@@ -89,3 +89,9 @@ def test_closed_ones_get_nothing() -> None:
 @given(gap=st.floats(1.01, 100), more=st.floats(1.01, 10), cost=st.floats(0.01, 100))
 def test_headroom_grows_with_the_gap(gap: float, more: float, cost: float) -> None:
     assert headroom_per_cost(candidate(gap * more, cost=cost)) > headroom_per_cost(candidate(gap, cost=cost))
+
+
+def test_minutes_leave_time_for_the_final_comparison() -> None:
+    budget = Budget(None, minutes=1)
+    assert budget.exhausted(Spent(seconds=50.0)) is None
+    assert budget.exhausted(Spent(seconds=51.5)) == "budget-minutes"
