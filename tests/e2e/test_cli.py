@@ -141,7 +141,7 @@ def test_the_main_road(tmp_path: Path, home: Path) -> None:
     assert "http" not in html.replace("http://www.w3.org/2000/svg", "")
     assert "| softmax | small |" in sheet.read_text()
     rows = json.loads(kernelagent("leaderboard", "--json", home=home).stdout)["entries"]
-    assert rows[0]["problem"] == "softmax"
+    assert "softmax" in {row["problem"] for row in rows}
 
     resumed = kernelagent("optimize", "resume", record["run"], "--trials", "4", "--json", home=home)
     assert resumed.returncode == 0, resumed.stderr
