@@ -123,10 +123,9 @@ def test_diagnostics_are_bounded() -> None:
     assert len(codes(COPY.format(body=body.strip()))) == MAX_DIAGNOSTICS
 
 
-TOKENS = (
-    ["i", "BM", "x", "load", "(", ")", ",", ":", "=", "*", "+", "//", "0", "1", "-1", "inf", "None", "f32", "T", "[", "]", ".T", "for", "in", "if", "tiles", "store", "max", "axis=1", "@", "@kernel", "def", "assume", "**", "2", "else", "not", "and", "<", "==", "%", "fill=0", "while", "lambda", "...", "reshape", "gather", "0.5", "const"]
-    + ["\n", "    "]
-)
+_FOREIGN = """i BM x load ( ) , : = * + // 0 1 -1 inf None f32 T [ ] .T for in if tiles store max axis=1 @ @kernel def
+assume ** 2 else not and < == % fill=0 while lambda ... reshape gather 0.5 const"""
+TOKENS = [*_FOREIGN.split(), "\n", "    "]
 
 
 WORD = re.compile(r"[A-Za-z_]\w*|\d+|[-+*/%<>=]+")
