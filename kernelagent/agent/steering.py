@@ -80,7 +80,7 @@ def decide(progress: Progress, spent: Spent, budget: Budget, policy: Policy) -> 
 def _spent_words(over: str, spent: Spent, budget: Budget) -> str:
     return {
         "budget-trials": f"{spent.trials} of {budget.trials} trials done",
-        "budget-minutes": f"{spent.seconds / 60:.1f} of {budget.minutes} minutes used, the rest is for the final comparison",
+        "budget-minutes": f"{spent.seconds / 60:.1f} of {budget.minutes} minutes used; the rest is for comparing",
         "budget-tokens": f"{spent.tokens} of {budget.tokens} tokens used",
         "budget-cost": f"{spent.cost_usd or 0:.4f} of {budget.max_cost_usd} USD spent",
     }[over]

@@ -28,7 +28,7 @@ LEADS = 3
 """Texts of the base that are tried as they are, before anything else."""
 FAILURE_LOG_TIME = 0.4
 """What a failed trial counts as: this much slower than its parent."""
-LEAST_IMPROVEMENT = 5e-4
+LEAST_IMPROVEMENT = 1e-6
 """Expected log gain below which a trial is not worth its time."""
 SCREENED = 200
 
