@@ -110,6 +110,8 @@ def _is_array(k: Context, node: ast.expr) -> bool:
 
 
 def _integer_array(k: Context, node: ast.expr, rank: int | None = None) -> str:
+    if isinstance(node, ast.Name) and node.id not in k.arrays and node.id in k.names:
+        k.lookup(node)  # silent if the parameter was reported
     if not (isinstance(node, ast.Name) and node.id in k.arrays):
         raise fault("assume", f"`{source_text(node)}` is not an array parameter", node, "name an integer `In` array")
     array = k.arrays[node.id]

@@ -23,7 +23,7 @@ from kernelagent.dsl.elaborate.operands import (
 from kernelagent.dsl.elaborate.views import whole
 from kernelagent.dsl.elaborate.words import ROLES
 from kernelagent.dsl.index import Compare, Index, index, symbol
-from kernelagent.dsl.syntax import fault
+from kernelagent.dsl.syntax import fault, span_of
 
 MAX_TUNABLE = 2**20
 
@@ -195,6 +195,7 @@ def _dim(k: Context, node: ast.expr, signature: Signature) -> Index:
     for name in ast.walk(node):
         if isinstance(name, ast.Name) and name.id not in signature.dims and name.id not in k.constants:
             hint = f"let `{name.id}` be a dim of some array by itself, or write a literal"
+            k.names.setdefault(name.id, Bound(Poison(), "dim", span_of(name)))
             raise fault("dim-unbound", f"`{name.id}` in the dim `{source_text(node)}` is not a dim", name, hint)
     found = evaluate(k, node)
     if not isinstance(found, Index) or (found.constant is not None and found.constant < 0):
