@@ -66,7 +66,6 @@ VIEWS = [
     ("x.T[1:3]", lambda x: x.T[1:3], 2),
     ("x[1:4].T", lambda x: x[1:4].T, 2),
     ("reshape(x, (M * N,))", lambda x: x.reshape(-1), 2),
-    ("reshape(x[1:3], ((minimum(3, M) - minimum(1, M)) * N,))", lambda x: x[1:3].reshape(-1), 2),
     ("reshape(x, (M, 1, N))", lambda x: x[:, None], 2),
     ("permute(x, (2, 0, 1))", lambda x: x.transpose(2, 0, 1), 3),
     ("permute(x, (2, 0, 1))[1]", lambda x: x.transpose(2, 0, 1)[1], 3),
@@ -156,10 +155,8 @@ def test_live_positions_are_those_inside_the_view(size: int, start: int, extent:
 )
 def test_live_intervals_are_simplified(view: str, position: str, shape: str, live: list[tuple[str, str]]) -> None:
     text = TEXT.format(view=view, position=position, shape=shape, dims="M, N", assume="0 <= t < M")
-    text = (
-        text.replace("tiles((M,), (BM,))", "tiles((M,), (1,))") if "x[i]" in view or "t[i]" in view + position else text
-    )
-    text = text.replace("zeros((BM,)", "zeros((1,)") if "(1,))" in text else text
+    if "[i]" in view + position:
+        text = text.replace("tiles((M,), (BM,))", "tiles((M,), (1,))").replace("zeros((BM,)", "zeros((1,)")
     (kernel,) = parse(text).kernels
     found = next(s.value for s in walk(kernel.body) if isinstance(s, ir.Let) and s.value.name == "w")
     assert [(str(x.lo), str(x.hi)) for x in found.type.live] == live
@@ -176,7 +173,7 @@ def test_partitions_order_their_elements() -> None:
     text = """edition(1)
 
 @kernel
-def k(x: In[f32, M], offsets: In[i32, E + 1], y: Out[f32, M], BM=4):
+def k(x: In[f32, M], offsets: In[i32, E + 1], z: In[f32, E], y: Out[f32, M], BM=4):
     assume(partition(offsets, M))
     for e in tiles((E,), (1,)):
         lo, hi = offsets[e], offsets[e + 1]
