@@ -16,7 +16,7 @@ from kernelagent.redact import Redactor
 from .budget import Spent
 from .events import Event, EventLog
 from .features import Features, Signature, features, op_classes, signature
-from .laboratory import Laboratory
+from .laboratory import Laboratory, Rivals, timing_record
 from .state import RunState, advance
 
 
@@ -131,6 +131,11 @@ class Desk:
         record = self.redactor.record(proposal.to_dict())
         self.emit("proposal", number=self.state.next_number, attempt=attempt, proposal=record)
         return Proposal.from_dict(record)
+
+    def rivals(self, found: Rivals) -> None:
+        if found.timings or found.missing:
+            timings = [timing_record(t) for t in found.timings]
+            self.emit("baseline", baselines=timings, missing=dict(found.missing))
 
     def listen(self) -> None:
         """Have the proposer's waits written to the log."""

@@ -23,7 +23,6 @@ from kernelagent.dsl.diagnostics import Diagnostic
 from kernelagent.proposers.base import Failed, Proposal, ProposerExhausted
 
 from .desk import Desk
-from .laboratory import timing_record
 from .steering import Decision, decide
 from .texts import sha, write_atomically, write_kernel
 from .trials import evaluation_record, evaluation_time, make_trial
@@ -53,9 +52,7 @@ def bound(desk: Desk, state: LoopState) -> LoopState:
         sol, ceiling = desk.laboratory.bound()
         desk.emit("bound", sol=sol, ceiling=ceiling)
     if not desk.state.trials:
-        for rivals in desk.laboratory.baselines():
-            timings = [timing_record(t) for t in rivals.timings]
-            desk.emit("baseline", baselines=timings, missing=dict(rivals.missing))
+        desk.rivals(desk.laboratory.baselines())
     return {}
 
 

@@ -5,7 +5,7 @@ One protocol with two forms: the real one (`bench.Bench`), and a recording that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,8 +44,12 @@ class Laboratory(Protocol):
         """Datasheet bound and this machine's ceiling; an empty record for one that is not known."""
         ...
 
-    def baselines(self) -> Iterator[Rivals]:
-        """What a kernel is compared with, quick ones first, so that they can be shown while the slow ones compile."""
+    def baselines(self) -> Rivals:
+        """What a kernel is compared with, as far as it can be timed at once."""
+        ...
+
+    def late_baselines(self) -> Rivals:
+        """The rest: those that take long to compile, and would keep the first trial waiting."""
         ...
 
     def check(self, text: str) -> tuple[Diagnostic, ...]:
@@ -64,8 +68,8 @@ class Laboratory(Protocol):
         """Times of two correct texts, interleaved; quick."""
         ...
 
-    def compare(self, texts: Sequence[str]) -> tuple[Timing, ...]:
-        """Times of correct texts, interleaved with each other and the baselines; named by index, then by baseline."""
+    def compare(self, texts: Sequence[str], rivals: Sequence[str]) -> tuple[Timing, ...]:
+        """Times of correct texts, interleaved with each other and the named baselines; texts are named by index."""
         ...
 
     def close(self) -> None: ...
@@ -109,9 +113,15 @@ class Recording:
     def bound(self) -> tuple[Report, Report]:
         return (self._bound["sol"], self._bound["ceiling"]) if self._bound else ({}, {})
 
-    def baselines(self) -> Iterator[Rivals]:
-        for event in self._baselines:
-            yield Rivals(tuple(timing(t) for t in event["baselines"]), event["missing"])
+    def baselines(self) -> Rivals:
+        return self._rivals(self._baselines[:1])
+
+    def late_baselines(self) -> Rivals:
+        return self._rivals(self._baselines[1:])
+
+    def _rivals(self, events: Sequence[Event]) -> Rivals:
+        timings = tuple(timing(t) for e in events for t in e["baselines"])
+        return Rivals(timings, {name: reason for e in events for name, reason in e["missing"].items()})
 
     def check(self, text: str) -> tuple[Diagnostic, ...]:
         from .texts import sha
@@ -140,15 +150,16 @@ class Recording:
             return timing(_timed(self.evaluate(text), "0")), timing(_timed(self.evaluate(other), "1"))
         return _point("0", duel["time_ms"]), _point("1", duel["other_ms"])
 
-    def compare(self, texts: Sequence[str]) -> tuple[Timing, ...]:
+    def compare(self, texts: Sequence[str], rivals: Sequence[str]) -> tuple[Timing, ...]:
         """The recorded comparison, or, where there is none, the recorded times."""
         from .texts import sha
 
         recorded = self._comparison or {"shas": [], "timings": []}
         by_sha = dict(zip(recorded["shas"], recorded["timings"], strict=False))
         found = [by_sha.get(sha(t)) or _timed(self.evaluate(t), str(i)) for i, t in enumerate(texts)]
-        rivals = recorded["timings"][len(recorded["shas"]) :]
-        return tuple(timing(t) for t in [*({**t, "name": str(i)} for i, t in enumerate(found)), *rivals])
+        own = [{**t, "name": str(i)} for i, t in enumerate(found)]
+        others = recorded["timings"][len(recorded["shas"]) :]
+        return tuple(timing(t) for t in [*own, *(t for t in others if t["name"] in rivals)])
 
     def close(self) -> None:
         """Nothing is held."""

@@ -191,6 +191,7 @@ class Run:
         """Compare the finalists with the seed, write down the outcome, return it."""
         try:
             with terminating():
+                self._late_baselines()
                 self._compare()
         except KeyboardInterrupt:
             self._note_interruption("signal", "stopped during the final comparison")
@@ -201,6 +202,12 @@ class Run:
         self.desk.emit("run-finished", reason=decision.reason, detail=decision.detail, trials=self.state.spent.trials,
                        best=best.text_sha if best else None, time_ms=best.time_ms if best else None)  # fmt: skip
         return self.write_result()
+
+    def _late_baselines(self) -> None:
+        """Only where there is time left for them, and a kernel to compare them with."""
+        minutes = self.state.budget.minutes
+        if self.state.best is not None and (minutes is None or self.desk.spent.seconds < 60 * minutes):
+            self.desk.rivals(self.desk.laboratory.late_baselines())
 
     def _confirmed(self) -> list[Trial]:
         """Up to FINALISTS of the fastest kernels that pass the full evaluation, which trials are spared."""
@@ -224,7 +231,8 @@ class Run:
         finalists = self._confirmed()
         if finalists:
             rivals = [self.state.trials[0], *finalists]
-            timings = self.desk.laboratory.compare([t.text for t in rivals])
+            baselines = [b["name"] for b in self.state.baselines]
+            timings = self.desk.laboratory.compare([t.text for t in rivals], baselines)
             self.desk.emit("comparison", shas=[t.text_sha for t in rivals], timings=[timing_record(t) for t in timings])
 
     def write_result(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,7 +50,7 @@ class Workbench:
 
         self._problem, self._workload = problem, workload
         self._target = resolve_target(target)
-        self._rivals = tuple(rivals)
+        self._wanted = tuple(rivals)
         self._chip = load_chip("this")
         self._trials: Session | None = None
         self._full: Session | None = None
@@ -79,18 +79,20 @@ class Workbench:
             return {"unmodelled": [str(error)]}, {"unmodelled": [str(error)]}
         return report, {**report, **(report["ceiling"] or {})}
 
-    def baselines(self) -> Iterator[Rivals]:
-        for group in (QUICK_RIVALS, SLOW_RIVALS):
-            names = [name for name in group if name in self._rivals]
-            if names:
-                yield self._measure(names)
+    def baselines(self) -> Rivals:
+        return self._measure(QUICK_RIVALS)
 
-    def _measure(self, names: Sequence[str]) -> Rivals:
+    def late_baselines(self) -> Rivals:
+        return self._measure(SLOW_RIVALS)
+
+    def _measure(self, group: Sequence[str]) -> Rivals:
+        """Those of the group that were asked for."""
+        names = [name for name in group if name in self._wanted]
+        if not names:
+            return Rivals(())
         results = self._session.measure_baselines(self._workload.name, names, BASELINE_BUDGET_S)
-        return Rivals(
-            tuple(r.timing for r in results if r.timing),
-            {r.name: r.reason or "not available" for r in results if r.timing is None},
-        )
+        found = tuple(r.timing for r in results if r.timing)
+        return Rivals(found, {r.name: r.reason or "not available" for r in results if r.timing is None})
 
     def check(self, text: str) -> tuple[Diagnostic, ...]:
         return diagnose(text, self._problem)
@@ -108,8 +110,8 @@ class Workbench:
         own, rival = self._session.time_together([text, other], (), self._workload.name, DUEL_BUDGET_S)
         return own, rival
 
-    def compare(self, texts: Sequence[str]) -> tuple[Timing, ...]:
-        return self._session.time_together(texts, self._rivals, self._workload.name, COMPARISON_BUDGET_S)
+    def compare(self, texts: Sequence[str], rivals: Sequence[str]) -> tuple[Timing, ...]:
+        return self._session.time_together(texts, rivals, self._workload.name, COMPARISON_BUDGET_S)
 
     def close(self) -> None:
         for session in (self._trials, self._full):

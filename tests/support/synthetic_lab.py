@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kernelagent.dsl.diagnostics import Diagnostic
@@ -67,8 +67,11 @@ class SyntheticLab:
         work = {"macs": 0, "min_bytes": 131072, "terms": {"dram": self.ceiling_ms}, "bound": "dram"}
         return {**work, "time_ms": self.ceiling_ms * 0.8}, {**work, "time_ms": self.ceiling_ms}
 
-    def baselines(self) -> Iterator[Rivals]:
-        yield Rivals((_timing("numpy", 4.0),), {"torch_eager": "torch is not installed"})
+    def late_baselines(self) -> Rivals:
+        return Rivals(())
+
+    def baselines(self) -> Rivals:
+        return Rivals((_timing("numpy", 4.0),), {"torch_eager": "torch is not installed"})
 
     def check(self, text: str) -> tuple[Diagnostic, ...]:
         try:
@@ -93,8 +96,9 @@ class SyntheticLab:
     def duel(self, text: str, other: str) -> tuple[Timing, Timing]:
         return _timing("0", self.time_of(text)), _timing("1", self.time_of(other))
 
-    def compare(self, texts: Sequence[str]) -> tuple[Timing, ...]:
-        return (*(_timing(str(i), self.time_of(t)) for i, t in enumerate(texts)), _timing("numpy", 4.0))
+    def compare(self, texts: Sequence[str], rivals: Sequence[str]) -> tuple[Timing, ...]:
+        own = (_timing(str(i), self.time_of(t)) for i, t in enumerate(texts))
+        return (*own, *(_timing(name, 4.0) for name in rivals))
 
     def close(self) -> None:
         pass
