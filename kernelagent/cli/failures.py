@@ -32,7 +32,7 @@ def report_failure(failure: Exception) -> int:
     if isinstance(failure, click.exceptions.Exit):
         return failure.exit_code
     if isinstance(failure, click.Abort):
-        click.echo("aborted", err=True)
+        click.echo(str(failure.__cause__ or "") or "aborted", err=True)  # an interrupted run says how to go on
         return 130
     if isinstance(failure, click.ClickException):
         failure.show()
