@@ -8,6 +8,7 @@ from kernelagent.dsl import ir
 from kernelagent.dsl import schedule as sch
 from kernelagent.dsl.lower.build import Builder
 from kernelagent.dsl.lower.choose_stores import choose_stores
+from kernelagent.dsl.lower.choose_transposes import choose_transposes
 from kernelagent.dsl.lower.classify import classify
 from kernelagent.dsl.lower.fuse_nests import Compatible, drop_dead_buffers, fuse_nests
 from kernelagent.dsl.lower.machine import Machine
@@ -33,6 +34,7 @@ def lower(
     simple = simplify(kernel)
     builder = Builder(simple, classify(simple), machine, policy, unit_stride)
     body = drop_dead_buffers(fuse_nests(builder.build(), compatible))
+    body = choose_transposes(body, builder.new_buffer, unit_stride, builder.choices)
     body = choose_stores(body, kernel, policy, builder.choices)
     body = use_reciprocals(body, builder.choices)
     body = prefetch_next(body, policy, builder.choices)

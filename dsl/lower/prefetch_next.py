@@ -1,7 +1,8 @@
-"""Fetch the next tile's rows into L2 while this tile is computed.
+"""Ask for rows before they are needed, into L2.
 
 The first pass over a tile waits for memory and the later ones compute; asking for the next tile's lines from a later
-pass overlaps the two. Only straight-line tiles whose arrays are read in long rows take part.
+pass overlaps the two. A tile of one pass asks for lines some way ahead in its own rows, past the page where the
+machine's prefetcher stops. Only straight-line tiles whose arrays are read in long rows take part.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from kernelagent.dsl.lower.rewrite import output_expressions
 
 LEAST_ROW = 256
 """Elements of a row worth asking for; the machine's own prefetcher needs a few lines to notice a stream."""
+AHEAD = 1024
+"""Elements between a single pass and its prefetches: one page."""
 LARGEST_TILE = 1 << 17
 """Elements of an array's tile that may be asked for ahead: half of L2."""
 
@@ -31,20 +34,45 @@ def prefetch_next(
         inner = prefetch_next(loop.body, policy, choices)
         return (replace(loop, body=inner),)
     nests = [n for n in loop.body if isinstance(n, sch.Nest)]
-    if policy.get("stages") == 1 or len(nests) != len(loop.body) or len(nests) < 2 or not loop.variables:
+    if policy.get("stages") == 1 or len(nests) != len(loop.body) or not loop.variables:
         return body
     changed = list(nests)
     for first, fetch in _first_fetches(nests).values():
         carrier = _carrier(nests, first)
         if carrier is None:
-            continue
-        step = {v.name: index(v) + s for v, s in _moving(loop, fetch)}
-        if step:
-            ahead = _prefetch(fetch, nests[first], changed[carrier], step)
-            changed[carrier] = replace(changed[carrier], outputs=(*changed[carrier].outputs, ahead))
-            reason = f"asked for during line {nests[carrier].origin.span.line}"
-            choices.append(sch.Choice(f"next tile of {fetch.array}", "prefetched", reason, nests[first].origin))
+            _within_rows(changed, first, fetch, loop, choices)
+        else:
+            _next_tile(changed, first, carrier, fetch, loop, choices)
     return (replace(loop, body=tuple(changed)),)
+
+
+def _within_rows(
+    nests: list[sch.Nest], first: int, fetch: sch.Fetch, loop: sch.Loop, choices: list[sch.Choice]
+) -> None:
+    """Prefetch ahead in the same pass, for arrays that every iteration of the grid reads elsewhere."""
+    used = {s for c in fetch.coordinates if isinstance(c, Index) for s in c.symbols()}
+    if not used >= set(loop.variables):
+        return
+    row = nests[first].axes[-1].symbol
+    step = {row.name: index(row) + AHEAD}
+    _add(nests, first, _prefetch(fetch, nests[first], nests[first], step))
+    reason = f"{AHEAD} elements ahead of the only pass"
+    choices.append(sch.Choice(f"rows of {fetch.array}", "prefetched", reason, nests[first].origin))
+
+
+def _next_tile(
+    nests: list[sch.Nest], first: int, carrier: int, fetch: sch.Fetch, loop: sch.Loop, choices: list[sch.Choice]
+) -> None:
+    """Prefetch the next tile's rows in a later pass."""
+    step = {v.name: index(v) + s for v, s in _moving(loop, fetch)}
+    if step:
+        _add(nests, carrier, _prefetch(fetch, nests[first], nests[carrier], step))
+        reason = f"asked for during line {nests[carrier].origin.span.line}"
+        choices.append(sch.Choice(f"next tile of {fetch.array}", "prefetched", reason, nests[first].origin))
+
+
+def _add(nests: list[sch.Nest], at: int, prefetch: sch.Prefetch) -> None:
+    nests[at] = replace(nests[at], outputs=(*nests[at].outputs, prefetch))
 
 
 def _first_fetches(nests: Sequence[sch.Nest]) -> dict[str, tuple[int, sch.Fetch]]:

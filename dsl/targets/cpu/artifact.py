@@ -24,15 +24,15 @@ class CpuOptions:
 
 @dataclass(frozen=True)
 class CpuArtifact:
-    """A compiled text. `dims` are those that were fixed, `absent` the optional arrays left out; `resources` has arena_bytes (per thread) and binary_bytes;
-    `report` is one line for each inferred choice."""
+    """A compiled text. `dims` are those that were fixed, `absent` the optional arrays left out; `resources` has
+    arena_bytes (per thread) and binary_bytes; `report` is one line for each inferred choice."""
 
     key: str
     entry: str
     text: str
     dtypes: Mapping[str, str]
     tunables: Mapping[str, int | bool]
-    consts: Mapping[str, int | float | bool]
+    consts: Mapping[str, int | bool]
     dims: Mapping[str, int]
     source_path: str
     library_path: str

@@ -50,7 +50,7 @@ def compile(
     module: ir.Module,
     dtypes: Mapping[str, str] | None = None,
     tunables: Mapping[str, int | bool] | None = None,
-    consts: Mapping[str, int | float | bool] | None = None,
+    consts: Mapping[str, int | bool] | None = None,
     dims: Mapping[str, int] | None = None,
     options: CpuOptions | None = None,
 ) -> CpuArtifact:

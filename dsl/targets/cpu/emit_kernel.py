@@ -58,7 +58,8 @@ class Unit:
 def emit_source(units: Sequence[Unit], tile_rows: int) -> str:
     """The translation unit: one entry `ka_run(runtime, blocks, threads)` that runs the kernels in order."""
     uses_mma = any(u.schedule.atoms for u in units)
-    headers = [*HEADERS, *(("mma.h", "mma_half.h") if uses_mma else ())]
+    transposes = any(isinstance(n, sch.Invoke) for u in units for n in sch.walk(u.schedule.body))
+    headers = [*HEADERS, *(("mma.h", "mma_half.h") if uses_mma else ("transpose.h",) if transposes else ())]
     text = [f"#define KA_MR {tile_rows}"] if uses_mma else []
     text += [f'#include "{h}"' for h in headers]
     text.append("struct ka_frame { const int64_t *P; const long *outer; const struct ka_runtime *rt; };")
@@ -328,6 +329,8 @@ def emit_invoke(invoke: sch.Invoke) -> list[str]:
     """Atom calls of the prelude; nothing is called on empty operands."""
     if invoke.atom.kind == "pack":
         return _pack(invoke)
+    if invoke.atom.kind == "transpose":
+        return _transpose(invoke)
     a, b, c = invoke.operands
     m, n, k = index_text(a.rows), index_text(b.columns), index_text(a.columns)
     beta = "1" if invoke.accumulate else "0"
@@ -348,6 +351,14 @@ def _pack(invoke: sch.Invoke) -> list[str]:
     strides = f"{index_text(source.row)}, {index_text(source.column)}"
     call = f"ka_{invoke.atom.name}{suffix}({panel.base}, {base_text(source)}, {sizes}, {strides});"
     return [f"if ({index_text(source.rows)} > 0 && {index_text(source.columns)} > 0) {call}"]
+
+
+def _transpose(invoke: sch.Invoke) -> list[str]:
+    source, target = invoke.operands
+    rows, columns = index_text(source.rows), index_text(source.columns)
+    strides = index_text(target.row), index_text(source.row)
+    call = f"ka_transpose({base_text(target)}, {strides[0]}, {base_text(source)}, {strides[1]}, {rows}, {columns}, 0);"
+    return [f"if ({rows} > 0 && {columns} > 0) {call}"]
 
 
 def _is_panel(region: sch.Region) -> bool:

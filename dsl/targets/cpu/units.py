@@ -26,7 +26,7 @@ class Choices:
 
     dtypes: Mapping[str, str]
     tunables: Mapping[str, int | bool]
-    consts: Mapping[str, int | float | bool]
+    consts: Mapping[str, int | bool]
     dims: Mapping[str, int]
 
 
@@ -58,7 +58,7 @@ def _called(module: ir.Module, program: ir.Program, call: ir.Call, choices: Choi
     tunables = {name: size.evaluate(known) for name, size in call.tunables}
     dims = {name: value for name, size in call.dims if (value := _value(size, known)) is not None}
     constant = {s.name for s in kernel.scalars if s.dtype == "const"}
-    consts = {name: _literal(value, known, choices) for name, value in call.scalars if name in constant}
+    consts = {name: _constant(value, known, choices) for name, value in call.scalars if name in constant}
     return instantiate(kernel, dtypes=dtypes, tunables=tunables, consts=consts, dims=needed_dims(kernel, dims))
 
 
@@ -86,10 +86,12 @@ def _value(size: Index, known: Mapping[str, int]) -> int | None:
         return None
 
 
-def _literal(value: Index | str | float | int | bool, known: Mapping[str, int], choices: Choices) -> int | float | bool:
+def _constant(value: Index | str | float | int | bool, known: Mapping[str, int], choices: Choices) -> int | bool:
+    """A compile-time constant that a call passes."""
     if isinstance(value, Index):
         return value.evaluate(known)
-    return choices.consts[value] if isinstance(value, str) else value
+    given = choices.consts[value] if isinstance(value, str) else value
+    return given if isinstance(given, bool) else int(given)
 
 
 def needed_dims(kernel: ir.Kernel, dims: Mapping[str, int]) -> dict[str, int]:
