@@ -185,6 +185,8 @@ class Index:
     def __str__(self) -> str:
         if not self.terms:
             return "0"
+        if len(self.terms) == 1 and self.terms[0][1] == 1 and len(self.terms[0][0]) == 1:
+            return str(self.terms[0][0][0])
         text = " + ".join(_term_text(m, c) for m, c in self.terms)
         return text.replace("+ -", "- ")
 

@@ -215,8 +215,10 @@ class _Checker:
     def operation(self, value: ir.Value, operation: ir.Operation) -> None:
         name = f"%{value.number} = {type(operation).__name__}"
         rule = _RULES[type(operation)]
-        for text in rule(self, value.type, operation):
-            self.found.append(f"{name}: {text}")
+        broken = [f"{name}: {text}" for text in rule(self, value.type, operation)]
+        self.found += broken
+        if broken:
+            return
         try:
             expected = live.live_of(operation, value.type.shape, self.facts)
         except live.PartlyLive as problem:

@@ -183,5 +183,5 @@ def k(x: In[f32, M], offsets: In[i32, E + 1], z: In[f32, E], y: Out[f32, M], BM=
     (kernel,) = parse(text).kernels
     store = next(s for s in walk(kernel.body) if isinstance(s, ir.Store))
     length: Index = store.view.axes[0].length
-    assert str(length) == "-offsets[e] + offsets[e + 1]"
-    assert str(store.value.type.live[0].hi) == "min(BM, -i - offsets[e] + offsets[e + 1])"
+    assert str(length) == "offsets[e + 1] - offsets[e]"
+    assert str(store.value.type.live[0].hi) == "min(-i + offsets[e + 1] - offsets[e], BM)"
