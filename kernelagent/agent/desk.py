@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kernelagent.knowledge_base import KnowledgeBase, KnowledgeBaseError
-from kernelagent.knowledge_base.records import Trial
+from kernelagent.knowledge_base.records import Lead, Suggestion, Trial
 from kernelagent.problems.problem import Problem, Workload
 from kernelagent.proposers.base import Context, Failed, Listens, Proposal, Proposer
 from kernelagent.redact import Redactor
@@ -18,6 +19,8 @@ from .events import Event, EventLog
 from .features import Features, Signature, features, op_classes, signature
 from .laboratory import Laboratory, Rivals, timing_record
 from .state import RunState, advance
+
+Known = TypeVar("Known")
 
 
 @dataclass
@@ -93,29 +96,31 @@ class Desk:
             ceiling=self.state.ceiling,
             bottleneck=where.bottleneck,
             regime=where.regime,
-            suggestions=self._suggestions(where) if self.base else (),
-            leads=self._leads() if self.base else (),
+            suggestions=self._suggestions(where),
+            leads=self._leads(),
             failed=failed,
             trials_left=None if budget is None else max(0, budget - self.state.spent.trials),
         )
 
-    def _suggestions(self, where: Signature) -> tuple[Any, ...]:
-        assert self.base is not None
-        return tuple(
-            self.base.retrieve(
-                self.features,
-                where.bottleneck,
-                self.laboratory.chip,
-                self.laboratory.target,
-                tags=op_classes(self.problem),
-                limit=24,
-            )
+    def _suggestions(self, where: Signature) -> tuple[Suggestion, ...]:
+        lab, tags = self.laboratory, op_classes(self.problem)
+        return self._recalled(
+            lambda base: base.retrieve(self.features, where.bottleneck, lab.chip, lab.target, tags=tags, limit=24)
         )
 
-    def _leads(self) -> tuple[Any, ...]:
-        assert self.base is not None
+    def _leads(self) -> tuple[Lead, ...]:
         lab = self.laboratory
-        return tuple(self.base.best_known(self.problem.name, self.features, lab.chip, lab.target))
+        return self._recalled(lambda base: base.best_known(self.problem.name, self.features, lab.chip, lab.target))
+
+    def _recalled(self, ask: Callable[[KnowledgeBase], Iterable[Known]]) -> tuple[Known, ...]:
+        """What the base answers; a base that breaks during a run costs its knowledge and a warning, not the run."""
+        if self.base is None:
+            return ()
+        try:
+            return tuple(ask(self.base))
+        except KnowledgeBaseError as error:
+            self.emit("warning", message=str(error))
+            return ()
 
     def learn(self, trial: Trial) -> None:
         """Add the trial to the base. A base that cannot be written costs a warning; the trial is in the log anyway."""

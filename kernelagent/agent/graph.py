@@ -23,6 +23,7 @@ from kernelagent.dsl.diagnostics import Diagnostic
 from kernelagent.proposers.base import Failed, Proposal, ProposerExhausted
 
 from .desk import Desk
+from .laboratory import CandidateFailed
 from .steering import Decision, decide
 from .texts import sha, write_atomically, write_kernel
 from .trials import evaluation_record, evaluation_time, make_trial
@@ -121,9 +122,12 @@ def fight(desk: Desk, text: str, time_ms: float | None) -> dict[str, Any] | None
     best = desk.state.best
     if best is None or best.time_ms is None or time_ms is None or time_ms > CONTENDER * best.time_ms:
         return None
-    own, other = desk.laboratory.duel(text, best.text)
-    if own.time_ms < other.time_ms:
+    try:
         own, other = desk.laboratory.duel(text, best.text)
+        if own.time_ms < other.time_ms:
+            own, other = desk.laboratory.duel(text, best.text)
+    except CandidateFailed as failure:
+        return {"failed": str(failure)}
     return {"against": best.id, "time_ms": own.time_ms, "other_ms": other.time_ms, "ratio": own.time_ms / other.time_ms}
 
 

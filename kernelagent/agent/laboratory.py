@@ -15,6 +15,10 @@ from kernelagent.harness.records import Evaluation, Timing
 from .events import Event, RunError
 
 
+class CandidateFailed(Exception):
+    """A text that had passed its evaluation crashed, hung, or gave a wrong answer while it was timed again."""
+
+
 @dataclass(frozen=True)
 class Rivals:
     """Baselines timed together, and why others could not be had."""
@@ -65,11 +69,14 @@ class Laboratory(Protocol):
         ...
 
     def duel(self, text: str, other: str) -> tuple[Timing, Timing]:
-        """Times of two correct texts, interleaved; quick."""
+        """Times of two correct texts, interleaved; quick. Raises CandidateFailed."""
         ...
 
     def compare(self, texts: Sequence[str], rivals: Sequence[str]) -> tuple[Timing, ...]:
-        """Times of correct texts, interleaved with each other and the named baselines; texts are named by index."""
+        """Times of correct texts, interleaved with each other and the named baselines; texts are named by index.
+
+        Raises CandidateFailed.
+        """
         ...
 
     def close(self) -> None: ...
@@ -148,6 +155,8 @@ class Recording:
         duel = self._duels.get(sha(text))
         if duel is None:
             return timing(_timed(self.evaluate(text), "0")), timing(_timed(self.evaluate(other), "1"))
+        if "failed" in duel:
+            raise CandidateFailed(duel["failed"])
         return _point("0", duel["time_ms"]), _point("1", duel["other_ms"])
 
     def compare(self, texts: Sequence[str], rivals: Sequence[str]) -> tuple[Timing, ...]:

@@ -29,7 +29,7 @@ from kernelagent.redact import Redactor
 from .budget import Budget
 from .desk import Desk
 from .events import LOG_NAME, EventLog, Observer, RunError, locked, read_events
-from .laboratory import Laboratory, timing_record
+from .laboratory import CandidateFailed, Laboratory, timing_record
 from .outcome import refuted, result_record, winner
 from .signals import terminating
 from .state import RunState
@@ -229,11 +229,20 @@ class Run:
         if not self.state.trials or self.state.trials[0].time_ms is None or self.state.comparison is not None:
             return
         finalists = self._confirmed()
-        if finalists:
-            rivals = [self.state.trials[0], *finalists]
-            baselines = [b["name"] for b in self.state.baselines]
-            timings = self.desk.laboratory.compare([t.text for t in rivals], baselines)
+        if not finalists:
+            return
+        for rivals in ([self.state.trials[0], *finalists[:count]] for count in range(len(finalists), -1, -1)):
+            try:
+                timings = self.desk.laboratory.compare(
+                    [t.text for t in rivals], [b["name"] for b in self.state.baselines]
+                )
+            except CandidateFailed as failure:
+                self.desk.emit(
+                    "warning", message=f"the final comparison was begun again with one kernel less: {failure}"
+                )
+                continue
             self.desk.emit("comparison", shas=[t.text_sha for t in rivals], timings=[timing_record(t) for t in timings])
+            return
 
     def write_result(self) -> dict[str, Any]:
         record = result_record(self.desk.log.events)

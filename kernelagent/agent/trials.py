@@ -44,11 +44,11 @@ def make_trial(desk: Desk, proposal: Proposal, wrong: Sequence[Mapping[str, Any]
         id="", run=desk.run, number=desk.state.next_number, problem=desk.problem.name, workload=desk.workload.name,
         chip=desk.laboratory.chip, target=desk.laboratory.target,
         parent=parent.id if parent else None, text=proposal.text or "", text_sha=sha(proposal.text or ""),
-        status=evaluation["status"] if evaluation else "REJECTED",
+        status=_status(found),
         time_ms=time_ms, parent_time_ms=parent.time_ms if parent else None, reward=reward,
         technique=proposal.technique, move=proposal.move, move_arguments=dict(proposal.arguments),
         bottleneck=desk.signature.bottleneck, features=desk.features, proposer=desk.proposer.name,
-        detail=desk.redactor.text(_detail(wrong, evaluation)), tokens=proposal.tokens,
+        detail=desk.redactor.text(_detail(wrong, found)), tokens=proposal.tokens,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )  # fmt: skip
     return identified(record)
@@ -62,6 +62,8 @@ def _time(desk: Desk, found: Mapping[str, Any]) -> float | None:
     duel = found.get("duel")
     if measured is None or not duel:
         return measured
+    if "failed" in duel:
+        return None
     against = next(t for t in desk.state.trials if t.id == duel["against"])
     return against.time_ms * duel["ratio"] if against.time_ms else measured
 
@@ -73,9 +75,19 @@ def _parent(desk: Desk, proposal: Proposal) -> Trial | None:
     return next((t for t in desk.state.trials if t.id == proposal.parent), None)
 
 
-def _detail(wrong: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any] | None) -> str:
+def _status(found: Mapping[str, Any]) -> str:
+    """Of the evaluation, unless the text broke when it was timed again."""
+    if not found:
+        return "REJECTED"
+    return "RUNTIME_ERROR" if "failed" in (found.get("duel") or {}) else str(found["evaluation"]["status"])
+
+
+def _detail(wrong: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> str:
     if wrong:
         return "; ".join(f"{d['code']}: {d['message']}" for d in wrong)[:2000]
+    if "failed" in (found.get("duel") or {}):
+        return f"timed against the best: {found['duel']['failed']}"[:2000]
+    evaluation = found.get("evaluation")
     if evaluation is None or evaluation["status"] == "PASSED":
         return ""
     said = [f"{w['name']}: {w['detail']}" for w in evaluation["workloads"] if w["detail"]]

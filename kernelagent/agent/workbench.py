@@ -12,7 +12,7 @@ from kernelagent.harness import Evaluation, Options, Session, Timing
 from kernelagent.harness.options import Bounds
 from kernelagent.problems.problem import Problem, Workload
 
-from .laboratory import Report, Rivals
+from .laboratory import CandidateFailed, Report, Rivals
 from .matching import diagnose
 
 QUICK_RIVALS = ("numpy", "torch_eager")
@@ -74,9 +74,10 @@ class Workbench:
         from kernelagent.solar import TraceError, bound
 
         try:
-            report = bound(self._problem, self._workload, self._chip).to_dict()
+            bounded = bound(self._problem, self._workload, self._chip)
         except TraceError as error:
             return {"unmodelled": [str(error)]}, {"unmodelled": [str(error)]}
+        report = {**bounded.to_dict(), "floor_ms": bounded.cached_floor_ms}
         return report, {**report, **(report["ceiling"] or {})}
 
     def baselines(self) -> Rivals:
@@ -107,11 +108,20 @@ class Workbench:
         return self._full.evaluate(text)
 
     def duel(self, text: str, other: str) -> tuple[Timing, Timing]:
-        own, rival = self._session.time_together([text, other], (), self._workload.name, DUEL_BUDGET_S)
+        own, rival = self._together([text, other], (), DUEL_BUDGET_S)
         return own, rival
 
     def compare(self, texts: Sequence[str], rivals: Sequence[str]) -> tuple[Timing, ...]:
-        return self._session.time_together(texts, rivals, self._workload.name, COMPARISON_BUDGET_S)
+        return self._together(texts, rivals, COMPARISON_BUDGET_S)
+
+    def _together(self, texts: Sequence[str], rivals: Sequence[str], budget_s: float) -> tuple[Timing, ...]:
+        from kernelagent.harness.build import BuildFailure
+        from kernelagent.harness.process import WorkerFailure
+
+        try:
+            return self._session.time_together(texts, rivals, self._workload.name, budget_s)
+        except (BuildFailure, WorkerFailure) as failure:
+            raise CandidateFailed(str(failure)) from None
 
     def close(self) -> None:
         for session in (self._trials, self._full):
@@ -130,7 +140,7 @@ class Workbench:
     def _run_options(self) -> Options:
         if self._options is None:
             sol, ceiling = self.bound()
-            bounds = {self._workload.name: Bounds(sol.get("time_ms"), ceiling.get("time_ms"))}
+            bounds = {self._workload.name: Bounds(sol.get("time_ms"), ceiling.get("time_ms"), sol.get("floor_ms"))}
             self._options = Options(target=self._target, workloads=(self._workload.name,), quick=True, bounds=bounds,
                                     time_budget_s=TRIAL_BUDGET_S)  # fmt: skip
         return self._options
@@ -144,7 +154,7 @@ def bench(text: str, problem: Problem, target: str, workloads: tuple[str, ...]) 
 
     def bounds(workload: Workload) -> Bounds:
         report = bound(problem, workload, chip)
-        return Bounds(report.time_ms, report.ceiling.time_ms if report.ceiling else None)
+        return Bounds(report.time_ms, report.ceiling.time_ms if report.ceiling else None, report.cached_floor_ms)
 
     names = workloads or tuple(w.name for w in problem.workloads)
     for name in names:
