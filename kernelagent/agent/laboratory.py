@@ -187,7 +187,7 @@ def _timed(evaluation: Evaluation, name: str) -> dict[str, Any]:
 
 
 def _point(name: str, time_ms: float) -> Timing:
-    return Timing(name, time_ms, (time_ms, time_ms), (time_ms,))
+    return Timing(name, time_ms, (time_ms, time_ms), (time_ms, time_ms))
 
 
 def timing(record: Mapping[str, Any]) -> Timing:

@@ -37,7 +37,6 @@ def evaluation_time(evaluation: Mapping[str, Any], workload: str) -> float | Non
 def make_trial(desk: Desk, proposal: Proposal, wrong: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Trial:
     """The trial record of a proposal: `found` holds its `evaluation` and `duel`, nothing if it was wrong before."""
     parent = _parent(desk, proposal)
-    evaluation = found.get("evaluation")
     time_ms = _time(desk, found)
     reward = math.log(parent.time_ms / time_ms) if parent and parent.time_ms and time_ms else None
     record = Trial(

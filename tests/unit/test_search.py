@@ -110,7 +110,7 @@ def test_the_winner_is_never_slower_than_the_seed(tmp_path: Path) -> None:
     class Flattering(SyntheticLab):
         def duel(self, text: str, other: str) -> Any:
             own, rival = super().duel(text, other)
-            return type(own)("0", rival.time_ms * 0.9, own.interval_ms, own.samples_ms), rival
+            return type(own)("0", 0.9, (0.9, 0.9), tuple(0.9 * t for t in rival.samples_ms)), rival
 
     def flat(text: str) -> float:
         return 4.0 if text == SEED else 5.0
