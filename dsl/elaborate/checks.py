@@ -26,6 +26,7 @@ def check_kernel(k: Context, kernel: ir.Kernel, header: list[ast.Call]) -> None:
     with k.recovering():
         _check_repeated_stores(k, kernel)
     _warn_unused(k, kernel)
+    _warn_switches(k, kernel)
     _warn_narrow_assumes(k, kernel)
 
 
@@ -200,6 +201,18 @@ def _warn_unused(k: Context, kernel: ir.Kernel) -> None:
     for scalar in kernel.scalars:
         if scalar.name not in k.used:
             k.warn("unused-parameter", f"the scalar `{scalar.name}` is never used", scalar.span, "remove it")
+
+
+def _warn_switches(k: Context, kernel: ir.Kernel) -> None:
+    """`causal=True` decides an `if`: surely a constant of the caller, not a choice of the tuner."""
+    tests = [s.condition for s in walk(kernel.body) if isinstance(s, ir.If)]
+    decided = {s.name for c in tests for s in _condition_symbols(c)}
+    for tunable in kernel.tunables:
+        if isinstance(tunable.default, bool) and not tunable.choices and tunable.name in decided:
+            name = tunable.name
+            message = f"`{name}` is a tunable, so a tuner may switch it; the `if` on it must not change the result"
+            hint = f"write `{name}: const = {tunable.default}` if it does; else `{name}=choices(True, False)`"
+            k.warn("tunable-changes-meaning", message, tunable.span, hint)
 
 
 def _warn_narrow_assumes(k: Context, kernel: ir.Kernel) -> None:

@@ -6,7 +6,7 @@ is sound and incomplete: `False` means "not shown", never "refuted".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -198,7 +198,7 @@ class Facts:
     def minimum(self, *values: Index) -> Index:
         """The least value, without the arguments that are shown not to matter."""
         parts = list(dict.fromkeys(p for v in values for p in _arguments("min", v)))
-        kept = self._undominated(parts, lambda a, b: self.less_equal(a, b))
+        kept = self._undominated(parts, self.less_equal)
         return reduce(plain_minimum, sorted(kept, key=str))
 
     def maximum(self, *values: Index) -> Index:
@@ -206,11 +206,11 @@ class Facts:
         kept = self._undominated(parts, lambda a, b: self.less_equal(b, a))
         return reduce(plain_maximum, sorted(kept, key=str))
 
-    def _undominated(self, parts: list[Index], decides: object) -> list[Index]:
+    def _undominated(self, parts: list[Index], decides: Callable[[Index, Index], bool]) -> list[Index]:
         kept = list(parts)
         for part in parts:
             others = [p for p in kept if p is not part]
-            if others and any(decides(o, part) for o in others):  # type: ignore[operator]
+            if others and any(decides(o, part) for o in others):
                 kept = others
         return kept
 
@@ -236,10 +236,7 @@ class Facts:
         c = divisor.constant
         if known is not None and c is not None:
             return all(m % c == 0 for m in known)
-        return any(v == value and self._constant_multiple(d, divisor) for v, d in self.divisible)
-
-    def _constant_multiple(self, value: Index, divisor: Index) -> bool:
-        return index(0) == value % divisor
+        return any(v == value and d % divisor == index(0) for v, d in self.divisible)
 
     def _expand_quotients(self, value: Index) -> Index:
         """Replace `a` by `b * (a // b)` where the division is exact and occurs in `value` or is assumed."""
@@ -274,7 +271,3 @@ def _replace_term(value: Index, atom: Atom, by: Index) -> Index:
     for monomial, coefficient in value.terms:
         total = total + (by * coefficient if monomial == (atom,) else Index(((monomial, coefficient),)))
     return total
-
-
-def substituted(values: Mapping[str, Index], items: Iterable[Index]) -> tuple[Index, ...]:
-    return tuple(item.substitute(values) for item in items)

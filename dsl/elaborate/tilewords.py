@@ -34,7 +34,7 @@ from kernelagent.dsl.elaborate.operands import (
     type_text,
 )
 from kernelagent.dsl.elaborate.slips import warn_redundant_mask
-from kernelagent.dsl.elaborate.views import integers, permuted, reshaped
+from kernelagent.dsl.elaborate.views import Evaluate, integers, permuted, reshaped
 from kernelagent.dsl.elaborate.words import Call, handles
 from kernelagent.dsl.index import Index, cdiv, decide, index
 from kernelagent.dsl.syntax import fault
@@ -353,7 +353,7 @@ def stack(k: Context, call: Call) -> Operand:
     return k.emit(ir.Stack(tuple(values)), values[0].type.dtype, shape, call.node)
 
 
-def subscript_tile(k: Context, x: ir.Value, node: ast.Subscript, evaluate: object) -> Operand:
+def subscript_tile(k: Context, x: ir.Value, node: ast.Subscript, evaluate: Evaluate) -> Operand:
     """`x[:, None]` adds unit axes; `x[:, 0]` takes a constant position of the last axis."""
     entries = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     for entry in entries:
@@ -372,11 +372,11 @@ def subscript_tile(k: Context, x: ir.Value, node: ast.Subscript, evaluate: objec
     return k.emit(ir.ExpandDims(x, added), x.type.dtype, _with_units(x.type.shape, added), node)
 
 
-def _taken(k: Context, x: ir.Value, kept: list[ast.expr], node: ast.Subscript, evaluate: object) -> ir.Value:
+def _taken(k: Context, x: ir.Value, kept: list[ast.expr], node: ast.Subscript, evaluate: Evaluate) -> ir.Value:
     positions = [n for n, e in enumerate(kept) if not isinstance(e, ast.Slice)]
     if not positions:
         return x
-    found: Operand = evaluate(k, kept[positions[0]])  # type: ignore[operator]
+    found: Operand = evaluate(k, kept[positions[0]])
     position = found.constant if isinstance(found, Index) else None
     if positions != [x.type.rank - 1] or position is None:
         hint = "only a constant position of the last axis can be taken: `x[:, 0]`; load a view for the rest"

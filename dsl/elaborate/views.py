@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from dataclasses import replace
 
 from kernelagent.dsl import dtypes, ir
@@ -10,10 +11,11 @@ from kernelagent.dsl.elaborate.context import Context
 from kernelagent.dsl.elaborate.live import Shape, axis_groups, product
 from kernelagent.dsl.elaborate.operands import Operand, Poison, describe, shape_text, source_text, view_text
 from kernelagent.dsl.elaborate.words import Call, handles
-from kernelagent.dsl.index import Index, Symbol, element, index
+from kernelagent.dsl.index import Element, Index, Symbol, element, index
 from kernelagent.dsl.syntax import fault
 
 Coordinates = tuple[Index, ...]
+Evaluate = Callable[[Context, ast.expr], Operand]
 
 
 def whole(array: ir.Array) -> ir.View:
@@ -31,7 +33,7 @@ def _moved(coordinates: Coordinates, positions: dict[int, Index]) -> Coordinates
 # Subscripts --------------------------------------------------------------------------------------
 
 
-def subscript(k: Context, view: ir.View, node: ast.Subscript, evaluate: object) -> Operand:
+def subscript(k: Context, view: ir.View, node: ast.Subscript, evaluate: Evaluate) -> Operand:
     """`x[b, lo:hi]`: leading integers drop axes, slices clamp; all axes indexed reads one element."""
     entries = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
     if len(entries) > len(view.axes):
@@ -42,7 +44,8 @@ def subscript(k: Context, view: ir.View, node: ast.Subscript, evaluate: object) 
         if not isinstance(entry, ast.Slice):
             _refuse_late_index(entry, view)
     indices = [_integer(k, e, evaluate) for e in entries[:leading]]
-    _note_row_uses(k, entries[:leading], indices, node)
+    _note_row_uses(k, indices, node)
+    _warn_unproved(k, view, indices, entries)
     view = _drop_leading(view, indices)
     for axis, entry in enumerate(entries[leading:]):
         assert isinstance(entry, ast.Slice)
@@ -65,8 +68,8 @@ def _refuse_late_index(entry: ast.expr, view: ir.View) -> None:
     raise fault("index-after-slice", f"the integer `{source_text(entry)}` follows a slice", entry, hint)
 
 
-def _integer(k: Context, node: ast.expr, evaluate: object) -> Index:
-    found: Operand = evaluate(k, node)  # type: ignore[operator]
+def _integer(k: Context, node: ast.expr, evaluate: Evaluate) -> Index:
+    found: Operand = evaluate(k, node)
     if isinstance(found, ir.Value):
         hint = (
             "index with dims, integer parameters, loop variables or `In` elements; for a tile of indices use `gather`"
@@ -81,7 +84,17 @@ def _integer(k: Context, node: ast.expr, evaluate: object) -> Index:
     return found
 
 
-def _note_row_uses(k: Context, nodes: list[ast.expr], indices: list[Index], whole_node: ast.expr) -> None:
+def _warn_unproved(k: Context, view: ir.View, indices: list[Index], nodes: list[ast.expr]) -> None:
+    """An integer subscript read from an array about whose contents nothing is known."""
+    for axis, (found, node) in enumerate(zip(indices, nodes, strict=False)):
+        unknown = [a.array for a in found.atoms() if isinstance(a, Element) and a.array not in k.facts.ranges]
+        if unknown:
+            length = view.axes[axis].length
+            message = f"`{source_text(node)}` may be outside 0 ... {length} - 1: nothing is known about `{unknown[0]}`"
+            k.warn("index-unproved", message, node, f"write `assume(0 <= {unknown[0]} < {length})`")
+
+
+def _note_row_uses(k: Context, indices: list[Index], whole_node: ast.expr) -> None:
     """`x[i]` where i advances by more than one row: remembered, judged at the end of the loop."""
     for found in indices:
         for frame in k.loops:
@@ -99,7 +112,7 @@ def _drop_leading(view: ir.View, indices: list[Index]) -> ir.View:
     return replace(view, axes=view.axes[count:], coordinates=_moved(view.coordinates, positions))
 
 
-def _sliced(k: Context, view: ir.View, axis: int, node: ast.Slice, evaluate: object) -> ir.View:
+def _sliced(k: Context, view: ir.View, axis: int, node: ast.Slice, evaluate: Evaluate) -> ir.View:
     if node.lower is None and node.upper is None:
         return view
     old, facts = view.axes[axis], k.facts

@@ -315,3 +315,29 @@ def test_warnings_do_not_stop_the_parse() -> None:
     text = example_text("w = where(coords(j, BN)[None, :] < N, v, 0.0)\nstore(y, (i, j), w)")
     codes = [w.code for w in dsl.parse(text).warnings if isinstance(w, Diagnostic)]
     assert codes == ["mask-redundant"]
+
+
+def warnings(text: str) -> list[str]:
+    return [w.code for w in dsl.parse(text).warnings if isinstance(w, Diagnostic)]
+
+
+def test_a_switch_that_a_tuner_may_turn() -> None:
+    text = HEAD.replace("scale: f32 = 1.0", "causal={default}, scale: f32 = 1.0") + (
+        "        if causal:\n            v = where(v > 0.0, v, 0.0)\n        store(y, (i, j), v * scale + idx[0])\n"
+    )
+    text = text.replace("idx[0]", "cast(idx[0], f32)")
+    assert warnings(text.format(default="True")) == ["tunable-changes-meaning"]
+    assert warnings(text.format(default="choices(True, False)")) == []
+    assert warnings(text.replace("causal={default}", "causal: const = True")) == []
+
+
+def test_data_as_a_subscript_needs_a_statement_about_it() -> None:
+    body = "        store(y, (i, j), v * scale + load(x[idx[0]], (j,), (BN,))[None, :])\n"
+    assert warnings(HEAD + body) == ["index-unproved"]
+    assumed = HEAD.replace("    for i, j", "    assume(0 <= idx < M)\n    for i, j")
+    assert warnings(assumed + body) == []
+
+
+def test_a_single_row_is_only_suspicious_when_the_tile_is_read_too() -> None:
+    body = "        store(y, (i, j), v * scale + load(x[i], (j,), (BN,))[None, :] + cast(idx[0], f32))\n"
+    assert warnings(HEAD + body) == ["single-row"]
