@@ -8,7 +8,16 @@ from typing import Any
 
 from kernelagent.harness.options import Options
 from kernelagent.harness.records import Status
-from kernelagent.problems.problem import Problem
+from kernelagent.problems.problem import Problem, Workload
+
+
+@dataclass(frozen=True)
+class KernelSizes:
+    """What a candidate says about sizes. `extents`: of its tiles along each dim of the problem. `accepts(workload,
+    like)`: whether the binary for the problem's workload `like` may be called with the sizes of another."""
+
+    extents: Mapping[str, tuple[int, ...]]
+    accepts: Callable[[Workload, str], bool]
 
 
 @dataclass(frozen=True)
@@ -17,6 +26,7 @@ class Built:
     sizes only); `readable` are the folders that loading them needs.
 
     `deterministic` False allows two runs to differ in bits (floating atomic additions); each must still be right.
+    `sizes` None: it is only tested on the problem's workloads.
     """
 
     subjects: Mapping[str, Mapping[str, Any]]
@@ -27,6 +37,7 @@ class Built:
     diagnostics: tuple[dict[str, Any], ...] = ()
     report: tuple[str, ...] = ()
     artifact: dict[str, Any] | None = None
+    sizes: KernelSizes | None = None
 
 
 class BuildFailure(Exception):

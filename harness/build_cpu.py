@@ -9,7 +9,8 @@ from typing import Any
 from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.targets import cpu
-from kernelagent.harness.build import BuildFailure, Built
+from kernelagent.harness.build import BuildFailure, Built, KernelSizes
+from kernelagent.harness.extents import tile_extents
 from kernelagent.harness.options import Options
 from kernelagent.problems.problem import Problem, Workload
 
@@ -27,7 +28,17 @@ def build(text: str, problem: Problem, options: Options) -> Built:
         raise _rejected(error.diagnostics) from None
     except cpu.CompilerFailed as failure:
         raise BuildFailure("COMPILE_ERROR", failure.output[:4000]) from None
-    return _built(module, artifacts, report)
+    return _built(module, artifacts, report, _sizes(module, problem, artifacts))
+
+
+def _sizes(module: ir.Module, problem: Problem, artifacts: Mapping[str, cpu.CpuArtifact]) -> KernelSizes:
+    def accepts(workload: Workload, like: str) -> bool:
+        try:
+            return _fits(artifacts[like], _bind(module, problem, workload))
+        except KernelError:
+            return False
+
+    return KernelSizes(tile_extents(module, problem, artifacts[problem.workloads[0].name]), accepts)
 
 
 def _bind(module: ir.Module, problem: Problem, workload: Workload) -> dsl.Binding:
@@ -59,7 +70,7 @@ def _compile(module: ir.Module, bindings: Mapping[str, dsl.Binding], options: Op
     made: list[cpu.CpuArtifact] = []
     result: dict[str, cpu.CpuArtifact] = {}
     for name, binding in bindings.items():
-        fitting = next((a for a in made if _fits(a, binding.dims)), None)
+        fitting = next((a for a in made if _fits(a, binding)), None)
         if fitting is None:
             fitting = cpu.compile(module, binding.dtypes, options.tunables, binding.consts, binding.dims)
             made.append(fitting)
@@ -67,11 +78,14 @@ def _compile(module: ir.Module, bindings: Mapping[str, dsl.Binding], options: Op
     return result
 
 
-def _fits(artifact: cpu.CpuArtifact, dims: Mapping[str, int]) -> bool:
-    return all(dims.get(name) == size for name, size in artifact.dims.items())
+def _fits(artifact: cpu.CpuArtifact, binding: dsl.Binding) -> bool:
+    same_dims = all(binding.dims.get(name) == size for name, size in artifact.dims.items())
+    return same_dims and artifact.consts == binding.consts
 
 
-def _built(module: ir.Module, artifacts: Mapping[str, cpu.CpuArtifact], report: Any) -> Built:
+def _built(
+    module: ir.Module, artifacts: Mapping[str, cpu.CpuArtifact], report: Any, sizes: KernelSizes
+) -> Built:  # fmt: skip
     first = next(iter(artifacts.values()))
     records = {a.key: {"kind": "cpu_artifact", "artifact": a.to_dict()} for a in artifacts.values()}
     shared = {"": records[first.key]}
@@ -86,6 +100,7 @@ def _built(module: ir.Module, artifacts: Mapping[str, cpu.CpuArtifact], report: 
         diagnostics=tuple(d.to_dict() for d in report.diagnostics) if report else (),
         report=first.report,
         artifact=first.to_dict(),
+        sizes=sizes,
     )
 
 

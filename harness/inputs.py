@@ -28,13 +28,16 @@ class InputKey:
 
 
 class InputSet:
-    """Inputs and outputs of one workload in an arena that every worker maps, and what the outputs must be."""
+    """Inputs and outputs of one workload in an arena that every worker maps, and what the outputs must be.
 
-    def __init__(self, problem: Problem, key: InputKey) -> None:
-        self.problem, self.key = problem, key
-        self.workload: Workload = problem.workload(key.workload)
+    `workload` is given where the key's is not one of the problem's; `like` then names that whose binary is run.
+    """
+
+    def __init__(self, problem: Problem, key: InputKey, workload: Workload | None = None, like: str = "") -> None:
+        self.problem, self.key, self.like = problem, key, like or key.workload
+        self.workload: Workload = workload or problem.workload(key.workload)
         self.scalars = problems.scalars(problem, self.workload)
-        drawn = problems.make_inputs(problem, self.workload, key.seed, key.variant)
+        drawn = self._drawn()
         self.arena = _arena(problem, self.workload)
         for name, array in drawn.items():
             self.arena.array(name)[...] = array
@@ -58,12 +61,15 @@ class InputSet:
 
     def restore(self) -> None:
         """Draw the inputs again after a candidate has changed them."""
-        for name, array in problems.make_inputs(self.problem, self.workload, self.key.seed, self.key.variant).items():
+        for name, array in self._drawn().items():
             self.arena.array(name)[...] = array
         self.arena.fill_guards()
 
     def close(self) -> None:
         self.arena.close()
+
+    def _drawn(self) -> dict[str, NDArray[Any]]:
+        return problems.make_inputs(self.problem, self.workload, self.key.seed, self.key.variant)
 
 
 def _arena(problem: Problem, workload: Workload) -> Arena:

@@ -12,10 +12,15 @@ from kernelagent.problems.problem import Workload
 
 @dataclass(frozen=True)
 class Bounds:
-    """Speed-of-light time and, if this machine was calibrated, the ceiling from its measured rates."""
+    """Speed-of-light time and, if this machine was calibrated, the ceiling from its measured rates.
+
+    `floor_ms` is the time below which a measurement is suspect, where that is not `sol_ms`: outputs that may stay in
+    a cache when the clock stops make an honest time a little shorter than the bound.
+    """
 
     sol_ms: float | None = None
     ceiling_ms: float | None = None
+    floor_ms: float | None = None
 
 
 @dataclass(frozen=True)

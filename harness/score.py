@@ -19,8 +19,11 @@ def score(time_ms: float, sol_ms: float | None, baseline_ms: float | None) -> tu
     return 1 / (1 + (time_ms - sol_ms) / (baseline_ms - sol_ms)), None
 
 
-def suspicion(time_ms: float, sol_ms: float | None) -> str | None:
-    """Why a cold-cache time cannot be right, if it is below the speed of light."""
-    if sol_ms is None or time_ms >= sol_ms:
+def suspicion(time_ms: float, sol_ms: float | None, floor_ms: float | None = None) -> str | None:
+    """Why a cold-cache time cannot be right, if it is below the floor; that is the speed of light unless given."""
+    floor = sol_ms if floor_ms is None else floor_ms
+    if floor is None or time_ms >= floor:
         return None
-    return f"{time_ms:.4g} ms is below the speed-of-light bound of {sol_ms:.4g} ms"
+    if floor_ms is None or sol_ms is None:
+        return f"{time_ms:.4g} ms is below the speed-of-light bound of {floor:.4g} ms"
+    return f"{time_ms:.4g} ms is below the floor of {floor:.4g} ms (speed of light {sol_ms:.4g} ms)"

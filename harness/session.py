@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kernelagent.harness import clocks, environment
+from kernelagent.harness import clocks, environment, probes
 from kernelagent.harness.baselines import NAMES, BaselineResult, Baselines, default_threads
 from kernelagent.harness.build import Build, BuildFailure, Built
 from kernelagent.harness.correctness import Finding
 from kernelagent.harness.inputs import InputKey, InputSet
 from kernelagent.harness.lock import Notify
-from kernelagent.harness.options import Options
+from kernelagent.harness.options import Bounds, Options
 from kernelagent.harness.oracle import rule
 from kernelagent.harness.plan import CheckPlan, confirmation_keys, make_plan
 from kernelagent.harness.process import Worker, WorkerFailure, WorkerOptions
@@ -57,6 +57,7 @@ class Session:
         self._subjects: OrderedDict[str, _Loaded] = OrderedDict()
         self._baselines = Baselines(problem, self.threads, self._flush)
         self._baseline_ms: dict[str, float] = {}
+        self._known_bounds: dict[str, Bounds] = {}
 
     # Candidates ------------------------------------------------------------------------------------
 
@@ -72,14 +73,18 @@ class Session:
         except WorkerFailure as failure:
             return self._unloadable(sha, failure, start)
         results = self._check(loaded)
+        hidden = self._probe(loaded, results)
+        if hidden and hidden.failure:
+            results.append(hidden.failure)
         if all(r.status == "PASSED" for r in results) and loaded.built.verdict in _MAY_BE_TIMED:
             results = self._time(loaded, results)
         status: Status = next((r.status for r in results if r.status != "PASSED"), "PASSED")
         built = loaded.built
+        report = (*built.report, *((hidden.line,) if hidden else ()))
         self._drop_dead()
         return Evaluation(
             self.problem.name, sha, status, tuple(results), built.diagnostics, dict(built.proofs), built.verdict,
-            self.sandbox, clocks.change(before, clocks.observe()), self._environment(), built.artifact, built.report,
+            self.sandbox, clocks.change(before, clocks.observe()), self._environment(), built.artifact, report,
             time.perf_counter() - start,
         )  # fmt: skip
 
@@ -194,7 +199,7 @@ class Session:
     def _array_bytes(self) -> int:
         """Address space for every array that a candidate's worker may be asked to map."""
         planned = [self.inputs(key).arena.nbytes for key in self._planned()]
-        return sum(planned) + 2 * max(planned) + self._flush.nbytes
+        return sum(planned) + 2 * max(planned) + self._flush.nbytes + probes.ARENA_BYTES
 
     def _drop_dead(self) -> None:
         for sha in [s for s, loaded in self._subjects.items() if not loaded.subject.worker.alive]:
@@ -214,6 +219,14 @@ class Session:
                 break
         order = [w.name for w in self.problem.workloads if w.name in findings]
         return [self._result(name, findings[name]) for name in order]
+
+    def _probe(self, loaded: _Loaded, results: Sequence[WorkloadResult]) -> probes.Outcome | None:
+        """Hidden sizes, for a candidate that is right on the problem's own."""
+        if any(r.status != "PASSED" for r in results):
+            return None
+        smallest = self.inputs(self.plan.checked[0]).expected
+        floors = {name: e.rms for name, e in smallest.items()}
+        return probes.run(self.problem, loaded.built, loaded.subject, self.plan.seed, floors, self.workload)
 
     def _too_late(self) -> Finding:
         return Finding("TIMEOUT", detail=f"its correctness runs took longer than {self.options.deadline_s:g} s in all")
@@ -236,7 +249,7 @@ class Session:
 
     def _result(self, name: str, findings: Sequence[tuple[InputKey, Finding]]) -> WorkloadResult:
         workload = self.problem.workload(name)
-        bounds = self.options.bounds_of(workload)
+        bounds = self._bounds(name)
         key, worst = next(((k, f) for k, f in findings if f.status != "PASSED"), findings[0])
         where = f" ({key.variant} inputs)" if worst.status != "PASSED" and key.variant != "default" else ""
         return WorkloadResult(
@@ -279,8 +292,13 @@ class Session:
         value, reason = score(timing.time_ms, result.sol_ms, self._baseline_ms.get(result.name))
         return replace(
             result, timing=timing, baselines=tuple(baselines), score=value, score_reason=reason,
-            suspect=suspicion(timing.time_ms, result.sol_ms),
+            suspect=suspicion(timing.time_ms, result.sol_ms, self._bounds(result.name).floor_ms),
         )  # fmt: skip
+
+    def _bounds(self, name: str) -> Bounds:
+        if name not in self._known_bounds:
+            self._known_bounds[name] = self.options.bounds_of(self.problem.workload(name))
+        return self._known_bounds[name]
 
     def _remember(self, workload: str, baselines: Sequence[Timing]) -> None:
         if baselines:

@@ -38,10 +38,10 @@ class Subject:
 
     def bind(self, inputs: InputSet) -> str:
         """Map the set's arrays in the worker unless they are; the set's key there."""
-        key, workload = str(inputs.key), inputs.key.workload
+        key = str(inputs.key)
         if key not in self._bound:
             self.worker.attach(key, inputs.arena)
-            subject = workload if workload in self._records else ""
+            subject = inputs.like if inputs.like in self._records else ""
             self.worker.bind(key, inputs.scalars, self.worker.options.threads, subject)
             self._bound.add(key)
         return key
