@@ -56,6 +56,7 @@ def assemble(wish: Wish, observer: Observer | None) -> tuple[Plan, Means]:
     plan = Plan(
         problem, workload, source, wish.budget, Policy(settings.stop_within, settings.patience), settings.seed,
         settings.repairs, settings.public(), settings.model if name == "llm" else None,
+        str(_recording(wish).resolve()) if name == "replay" else None, wish.measure,
     )  # fmt: skip
     return plan, Means(laboratory, proposer, make_base(wish, redactor), redactor, observer)
 
@@ -72,7 +73,8 @@ def wish_again(started: Mapping[str, Any], wish: Wish) -> Wish:
                        stop_within=started["policy"]["within"], patience=started["policy"]["patience"],
                        repairs=started["repairs"])  # fmt: skip
     return replace(wish, problem=problem, workload=started["workload"], target=started["target"],
-                   proposer=started["proposer"], settings=settings)  # fmt: skip
+                   proposer=started["proposer"], settings=settings, replay=wish.replay or started.get("replay"),
+                   measure=wish.measure and started.get("measure", True))  # fmt: skip
 
 
 def find_problem(wanted: ProblemLike) -> tuple[Problem, str | None]:

@@ -66,6 +66,8 @@ class Plan:
     repairs: int
     settings: dict[str, Any]
     model: str | None = None
+    replay: str | None = None  # the recording of a replay
+    measure: bool = True  # False: the recording's measurements, too
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def start(plan: Plan, means: Means, runs: Path) -> Run:
         "run-started", run=identifier, version=__version__, problem=plan.problem.name, source=plan.source,
         workload=plan.workload.name, dims=dict(plan.workload.dims), target=means.laboratory.target,
         chip=means.laboratory.chip, proposer=means.proposer.name, model=plan.model, seed=plan.seed,
+        replay=plan.replay, measure=plan.measure,
         repairs=plan.repairs, budget=plan.budget.to_dict(), policy=asdict(plan.policy), settings=plan.settings,
         environment=means.laboratory.environment(),
     )  # fmt: skip

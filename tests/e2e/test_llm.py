@@ -282,3 +282,25 @@ def test_the_key_is_nowhere(tmp_path: Path) -> None:
     assert len(found) >= 6
     assert not [p for p in found if KEY.encode() in p.read_bytes()]
     assert KEY not in json.dumps(server.requests)
+
+
+def test_the_whole_road(tmp_path: Path) -> None:
+    """Guide, prompt, endpoint, compiler, sandbox, clock: nothing scripted but the model."""
+    problem = kernelagent.problems.load("row_sum")
+    better = apply("set_tunable", problem.seed_kernel, name="BR", value=1)
+    mistyped = better.replace("cast(total, T)", "cast(totl, T)")
+    with chat_server(Reply(fence(mistyped)), Reply(fence(better))) as server:
+        result = kernelagent.optimize(
+            "row_sum", workload="small", budget=Budget(trials=1), proposer="llm", model="scripted", api_key=KEY,
+            base_url=server.url, home=tmp_path, rivals=(),
+        )  # fmt: skip
+    assert result.record["trials"] == 1
+    assert [e["status"] for e in events(result.folder, "trial-finished")] == ["PASSED", "PASSED"]
+    system, question = (m["content"] for m in server.requests[0]["messages"])
+    assert "edition(1)" in system
+    assert "xp.sum" in question
+    said = server.requests[1]["messages"][-1]["content"]
+    assert "totl" in said
+    assert "^" in said, "the caret shows the place"
+    found = [p for p in tmp_path.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
+    assert not found

@@ -102,6 +102,8 @@ def test_a_run_is_replayed_from_its_events(result: kernelagent.Result, home: Pat
     assert again.text == result.text
     assert again.time_ms == result.time_ms
     assert not (tmp_path / "knowledge.db").exists()
+    more = kernelagent.resume(again.run, budget=kernelagent.Budget(trials=9), home=tmp_path)
+    assert more.stop_reason == "proposer-exhausted", "the recording is found again, and at its end"
 
 
 def test_several_problems_share_a_budget(tmp_path: Path) -> None:
