@@ -14,13 +14,18 @@ from pathlib import Path
 from typing import Any
 
 Subject = Callable[[], object]
+PAUSE_S = 0.1
 RESULTS = Path(__file__).parent / "results"
 
 
 def interleave(
     subjects: Mapping[str, Subject], rounds: int = 25, warmups: int = 3, between: Subject | None = None
 ) -> dict[str, float]:
-    """Median ms of each subject. A round runs all in a new random order; `between` runs untimed before each."""
+    """Median ms of each subject. A round runs all in a new random order; `between` runs untimed before each.
+
+    A pause precedes every run: the threads of a BLAS spin for tens of milliseconds after a call, and would slow whatever
+    comes next.
+    """
     samples: dict[str, list[float]] = {name: [] for name in subjects}
     order = list(subjects)
     shuffler = random.Random(0)
@@ -29,6 +34,7 @@ def interleave(
         for name in order:
             if between:
                 between()
+            time.sleep(PAUSE_S)
             start = time.perf_counter_ns()
             subjects[name]()
             elapsed = (time.perf_counter_ns() - start) / 1e6

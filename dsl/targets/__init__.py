@@ -1,1 +1,1 @@
-"""."""
+"""Machines that kernels are compiled for."""
