@@ -23,8 +23,8 @@ def interleave(
 ) -> dict[str, float]:
     """Median ms of each subject. A round runs all in a new random order; `between` runs untimed before each.
 
-    A pause precedes every run: the threads of a BLAS spin for tens of milliseconds after a call, and would slow whatever
-    comes next.
+    A pause precedes every run: the threads of a BLAS spin for tens of milliseconds after a call, and would slow
+    whatever comes next.
     """
     samples: dict[str, list[float]] = {name: [] for name in subjects}
     order = list(subjects)

@@ -1,9 +1,9 @@
 """Every problem: the best kernel of a search against its seed, numpy, torch eager and torch compiled, in one process.
 
-    python benchmarks/suite.py [--trials 30] [PROBLEM ...]   # writes benchmarks/results/suite-cpu.json and .md
+    python benchmarks/suite.py [--trials 30] [PROBLEM ...]   # writes suite-cpu.json and .md to benchmarks/results
 
-For each problem a search with an empty knowledge base finds a kernel for the headline workload (in sandboxed workers, as
-any run does); then seed, winner and rivals are timed in turns in this process, outputs preallocated, caches cold.
+For each problem a search with an empty knowledge base finds a kernel for the headline workload (in sandboxed workers,
+as any run does); then seed, winner and rivals are timed in turns in this process, outputs preallocated, caches cold.
 """
 
 from __future__ import annotations

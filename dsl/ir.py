@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from .diagnostics import Span
-from .index import Condition, Index, Symbol
+from kernelagent.dsl.diagnostics import Span
+from kernelagent.dsl.index import Condition, Index, Symbol
 
 DType: TypeAlias = str
 """f64 f32 f16 bf16 f8e4m3 f8e5m2 i64 i32 i16 i8 u32 u8 u4 bool, or the name of a dtype variable."""
