@@ -14,6 +14,7 @@ from support.chat_server import ChatServer, Reply, chat_server
 from support.runs import means, plan
 from support.synthetic_lab import SEED, SyntheticLab
 
+import kernelagent
 from kernelagent.agent.budget import Budget
 from kernelagent.agent.run import complete, start
 from kernelagent.proposers.base import ModelError
