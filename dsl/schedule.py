@@ -277,6 +277,32 @@ class Region:
 
 
 @dataclass(frozen=True)
+class SharedUse:
+    """Read panels that were packed before the grid, `offset` elements into shared memory `slot`, if they were."""
+
+    slot: int
+    offset: Index
+
+
+@dataclass(frozen=True)
+class SharedPanels:
+    """Panels that several tiles read, packed before the grid: one of `elements` for each value of `variables` (the
+    last fastest), if `reuse` (tiles per panel) is above 1 and all of them take at most `largest_bytes`."""
+
+    name: str
+    slot: int
+    elements: int
+    atom: Atom
+    source: Region
+    variables: tuple[Symbol, ...]
+    lo: tuple[Index, ...]
+    hi: tuple[Index, ...]
+    step: tuple[Index, ...]
+    reuse: Index
+    largest_bytes: int
+
+
+@dataclass(frozen=True)
 class Invoke:
     """An atom on regions; operands in the atom's order. `token` is set for asynchronous atoms."""
 
@@ -285,6 +311,7 @@ class Invoke:
     origin: Origin
     accumulate: bool = True
     token: Token | None = None
+    shared: SharedUse | None = None
 
 
 @dataclass(frozen=True)
@@ -401,6 +428,7 @@ class Schedule:
     atoms: tuple[Atom, ...]
     body: tuple[Node, ...]
     choices: tuple[Choice, ...]
+    shared: tuple[SharedPanels, ...] = ()
     barriers: tuple[Barrier, ...] = ()
     roles: tuple[Role, ...] = ()
 

@@ -14,6 +14,7 @@ from kernelagent.dsl.lower.fuse_nests import Compatible, drop_dead_buffers, fuse
 from kernelagent.dsl.lower.machine import Machine
 from kernelagent.dsl.lower.prefetch_next import prefetch_next
 from kernelagent.dsl.lower.reciprocals import use_reciprocals
+from kernelagent.dsl.lower.share_panels import share_panels
 from kernelagent.dsl.lower.simplify import simplify
 
 PASSES_VERSION = 1
@@ -38,12 +39,13 @@ def lower(
     body = choose_stores(body, kernel, policy, builder.choices)
     body = use_reciprocals(body, builder.choices)
     body = prefetch_next(body, policy, builder.choices)
+    body, shared = share_panels(body, {b.name: b for b in builder.all_buffers}, builder.choices)
     guards = tuple(sch.Guard("unit_stride", a.name) for a in kernel.arrays if unit_stride and a.dims)
     shape_class = sch.ShapeClass("dense" if unit_stride else "general", guards)
     used = _used_buffers(body)
     buffers = tuple(b for b in builder.all_buffers if b.name in used)
     atoms = tuple(builder.atoms.values())
-    return sch.Schedule(kernel.name, machine.name, shape_class, buffers, atoms, body, tuple(builder.choices))
+    return sch.Schedule(kernel.name, machine.name, shape_class, buffers, atoms, body, tuple(builder.choices), shared)
 
 
 def _used_buffers(body: tuple[sch.Node, ...]) -> set[str]:

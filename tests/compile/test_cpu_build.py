@@ -97,7 +97,8 @@ def test_a_failing_compiler_leaves_no_entry(tmp_path: Path) -> None:
 
 def test_two_processes_build_one_entry(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path\nfrom kernelagent.dsl import parse\nfrom kernelagent.dsl.targets import cpu\n"
+        "import sys\nfrom pathlib import Path\nfrom kernelagent.dsl import parse\n"
+        "from kernelagent.dsl.targets import cpu\n"
         f"print(cpu.compile(parse({SCALE!r}), {{'T': 'f32'}}, options=cpu.CpuOptions(cache_dir=Path(sys.argv[1]))).key)"
     )
     running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) for _ in range(2)]

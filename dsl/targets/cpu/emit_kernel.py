@@ -62,7 +62,9 @@ def emit_source(units: Sequence[Unit], tile_rows: int) -> str:
     headers = [*HEADERS, *(("mma.h", "mma_half.h") if uses_mma else ("transpose.h",) if transposes else ())]
     text = [f"#define KA_MR {tile_rows}"] if uses_mma else []
     text += [f'#include "{h}"' for h in headers]
-    text.append("struct ka_frame { const int64_t *P; const long *outer; const struct ka_runtime *rt; };")
+    text.append(
+        "struct ka_frame { const int64_t *P; const long *outer; float **shared; const struct ka_runtime *rt; };"
+    )
     for unit in units:
         text += emit_unit(unit)
     text.append("int ka_run(const struct ka_runtime *rt, const int64_t *const *blocks, int threads) {")
@@ -83,7 +85,8 @@ def _indented(lines: Sequence[str]) -> Iterator[str]:
 def emit_unit(unit: Unit) -> list[str]:
     """The functions of one kernel: the tile, the task over a range of tiles, and the call."""
     outer, grid = _grid(unit.schedule.body)
-    return [*_tile_function(unit, outer, grid), *_task_function(unit), *_call_function(unit, outer, grid)]
+    panels = [line for shared in unit.schedule.shared for line in panels_function(unit, shared)]
+    return [*panels, *_tile_function(unit, outer, grid), *_task_function(unit), *_call_function(unit, outer, grid)]
 
 
 def _grid(body: Sequence[sch.Node]) -> tuple[list[sch.Loop], sch.Loop]:
@@ -140,7 +143,8 @@ def _scalar(kernel: ir.Kernel, name: str, slot: int) -> list[str]:
 def _tile_function(unit: Unit, outer: list[sch.Loop], grid: sch.Loop) -> list[str]:
     body = [line for node in grid.body for line in emit_node(unit, node)]
     return [
-        f"static void {unit.name}_tile(const int64_t *restrict P, const long *outer, long item, char *arena) {{",
+        f"static void {unit.name}_tile(const struct ka_frame *frame, long item, char *arena) {{",
+        "const int64_t *restrict const P = frame->P; const long *const outer = frame->outer;",
         "(void)outer; (void)item; (void)arena;",
         *_parameters(unit),
         *_outer_variables(outer),
@@ -190,7 +194,7 @@ def _task_function(unit: Unit) -> list[str]:
         f"static void {unit.name}_task(void *ctx, long begin, long end, int worker) {{",
         "const struct ka_frame *frame = ctx;",
         f"char *arena = frame->rt->arena(worker, {unit.arena_bytes + 64});",
-        f"for (long item = begin; item < end; ++item) {unit.name}_tile(frame->P, frame->outer, item, arena);",
+        f"for (long item = begin; item < end; ++item) {unit.name}_tile(frame, item, arena);",
         "ka_fence();",
         "}",
     ]
@@ -219,10 +223,12 @@ def _call_function(unit: Unit, outer: list[sch.Loop], grid: sch.Loop) -> list[st
     held = ", ".join(symbol_name(v) for v in variables) or "0"
     text += [
         f"const long outer[] = {{{held}}};",
-        "const struct ka_frame frame = {P, outer, rt};",
+        f"float *shared[{len(unit.schedule.shared) + 1}] = {{0}};",
+        "const struct ka_frame frame = {P, outer, shared, rt};",
         f"const long total = {' * '.join(counts) or '1'};",
         "const long chunk = ka_max(1, total / (16 * (threads > 0 ? threads : 1)));",
         f"const int used = total * {tile_work(grid.body)}L < {SMALL_WORK} ? 1 : threads;",
+        *(line for panels in unit.schedule.shared for line in fill_panels(unit, panels)),
         f"if (total > 0) rt->parallel_for(total, chunk, {unit.name}_task, (void *)&frame, used);",
         *closing,
         "return 0;",
@@ -350,7 +356,49 @@ def _pack(invoke: sch.Invoke) -> list[str]:
     sizes = f"{index_text(source.rows)}, {index_text(source.columns)}"
     strides = f"{index_text(source.row)}, {index_text(source.column)}"
     call = f"ka_{invoke.atom.name}{suffix}({panel.base}, {base_text(source)}, {sizes}, {strides});"
-    return [f"if ({index_text(source.rows)} > 0 && {index_text(source.columns)} > 0) {call}"]
+    guarded = f"if ({index_text(source.rows)} > 0 && {index_text(source.columns)} > 0) {call}"
+    if invoke.shared is None:
+        return [guarded]
+    held = f"frame->shared[{invoke.shared.slot}]"
+    own = f"own_{panel.base}"
+    return [
+        f"if (!{held}) {guarded}",
+        f"const float *const {own} = {held} ? {held} + {index_text(invoke.shared.offset)} : {panel.base};",
+        f"const float *const {panel.base} = {own};",
+    ]
+
+
+def panels_function(unit: Unit, shared: sch.SharedPanels) -> list[str]:
+    """The task that packs a range of shared panels."""
+    source = shared.source
+    target = sch.Region("panel", "f32", index(0), index(0), index(0), source.rows, source.columns)
+    decode = sch.Loop(shared.variables, shared.lo, shared.hi, shared.step, (), True, ir.Origin(unit.kernel.span))
+    return [
+        f"static void {unit.name}_panels{shared.slot}(void *ctx, long begin, long end, int worker) {{",
+        "const struct ka_frame *frame = ctx; const int64_t *restrict const P = frame->P; (void)worker;",
+        *_parameters(unit),
+        "for (long panel_item = begin; panel_item < end; ++panel_item) {",
+        f"long item = panel_item; float *panel = frame->shared[{shared.slot}] + item * {shared.elements};",
+        *_grid_variables(decode, "row"),
+        *_pack(sch.Invoke(shared.atom, (source, target), ir.Origin(unit.kernel.span))),
+        "}",
+        "}",
+    ]
+
+
+def fill_panels(unit: Unit, shared: sch.SharedPanels) -> list[str]:
+    """In the call: pack the shared panels if they are used more than once and are not too large."""
+    rows = zip(shared.lo, shared.hi, shared.step, strict=True)
+    counts = [f"ka_count({index_text(lo)}, {index_text(hi)}, {index_text(step)})" for lo, hi, step in rows]
+    bytes_each = shared.elements * 4
+    ready = f"used != 1 || total > 1) && panels > 0 && {index_text(shared.reuse)} > 1"
+    return [
+        f"{{ const long panels = {' * '.join(counts)};",
+        f"if (({ready} && panels <= {shared.largest_bytes // bytes_each}) {{",
+        f"shared[{shared.slot}] = rt->shared({shared.slot}, (size_t)panels * {bytes_each});",
+        f"if (shared[{shared.slot}]) rt->parallel_for(panels, 1, {unit.name}_panels{shared.slot}, (void *)&frame, used);",
+        "} }",
+    ]
 
 
 def _transpose(invoke: sch.Invoke) -> list[str]:
