@@ -14,27 +14,22 @@ log is what a run is resumed from; the checkpoints beside it are for LangGraph's
 from __future__ import annotations
 
 import os
-import statistics
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
 from kernelagent.dsl.diagnostics import Diagnostic
-from kernelagent.harness.records import Timing
 from kernelagent.proposers.base import Failed, Proposal, ProposerExhausted
 
 from .desk import Desk
-from .laboratory import CandidateFailed
+from .duels import duel
 from .steering import Decision, decide
 from .texts import sha, write_atomically, write_kernel
 from .trials import evaluation_record, evaluation_time, make_trial
 
 RECURSION_LIMIT = 1_000_000
 """Steps of the graph. The loop ends by its budgets and by steering; LangGraph's own limit must not cut it short."""
-
-CONTENDER = 2.5
-"""A text that takes this many times the best's time loses without a side-by-side comparison."""
 
 
 class LoopState(TypedDict, total=False):
@@ -110,33 +105,10 @@ def evaluate(desk: Desk, state: LoopState) -> LoopState:
     text = state["proposal"]["text"]
     write_kernel(desk.folder, text)
     evaluation = evaluation_record(desk.laboratory.evaluate(text))
-    duel = fight(desk, text, evaluation_time(evaluation, desk.workload.name))
-    desk.emit("evaluation", number=desk.state.next_number, evaluation=evaluation, duel=duel)
+    time_ms = evaluation_time(evaluation, desk.workload.name)
+    fought = duel(desk.laboratory, text, time_ms, desk.state.best)
+    desk.emit("evaluation", number=desk.state.next_number, evaluation=evaluation, duel=fought)
     return {}
-
-
-def fight(desk: Desk, text: str, time_ms: float | None) -> dict[str, Any] | None:
-    """Time the text side by side with the best so far: their ratio survives a machine that is busier than before.
-
-    A win is timed again, and the second time counts: the first was chosen for being low. None when there is no best,
-    or when the text is too slow to be in question.
-    """
-    best = desk.state.best
-    if best is None or best.time_ms is None or time_ms is None or time_ms > CONTENDER * best.time_ms:
-        return None
-    try:
-        own, other = desk.laboratory.duel(text, best.text)
-        if quick_quarter(own) < quick_quarter(other):
-            own, other = desk.laboratory.duel(text, best.text)
-    except CandidateFailed as failure:
-        return {"failed": str(failure)}
-    time_ms, other_ms = quick_quarter(own), quick_quarter(other)
-    return {"against": best.id, "time_ms": time_ms, "other_ms": other_ms, "ratio": time_ms / other_ms}
-
-
-def quick_quarter(timing: Timing) -> float:
-    """The lower quartile: what else the machine does only ever adds time, so the quick samples tell kernels apart."""
-    return statistics.quantiles(timing.samples_ms, n=4, method="inclusive")[0]
 
 
 def learn(desk: Desk, state: LoopState) -> LoopState:

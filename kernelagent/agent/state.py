@@ -64,7 +64,15 @@ class RunState:
 
     @property
     def progress(self) -> Progress:
-        return Progress(tuple(t.time_ms for t in self.trials), self.ceiling_ms)
+        return Progress(tuple(t.time_ms for t in self.trials), self.ceiling_ms, self.measured_ms)
+
+    @property
+    def measured_ms(self) -> float | None:
+        """The best kernel's time by the clock; its `time_ms` comes of ratios, which do not say how far the bound is."""
+        best = self.best
+        evaluation = (self.facts.get(best.id) or {}).get("evaluation") if best else None
+        timed = [w["timing"]["time_ms"] for w in (evaluation or {}).get("workloads", ()) if w["timing"]]
+        return timed[0] if timed else None
 
     @property
     def budget(self) -> Budget:

@@ -23,10 +23,14 @@ class Policy:
 
 @dataclass(frozen=True)
 class Progress:
-    """Times in ms of the trials in order (None where there was none), the seed first; `bound_ms` is the ceiling."""
+    """Times in ms of the trials in order (None where there was none), the seed first; `bound_ms` is the ceiling.
+
+    `measured_ms` is what the clock said of the best, where the times are products of ratios.
+    """
 
     times_ms: tuple[float | None, ...]
     bound_ms: float | None
+    measured_ms: float | None = None
 
     @property
     def best_ms(self) -> float | None:
@@ -34,8 +38,10 @@ class Progress:
 
     @property
     def gap(self) -> float | None:
-        """How many times the bound the best kernel takes."""
-        return self.best_ms / self.bound_ms if self.best_ms and self.bound_ms else None
+        """How many times the bound the best kernel takes, by the less flattering of its two times."""
+        if not self.best_ms or not self.bound_ms:
+            return None
+        return max(self.best_ms, self.measured_ms or 0.0) / self.bound_ms
 
     @property
     def since_progress(self) -> int:
