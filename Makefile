@@ -26,7 +26,7 @@ $(BIN)/.dev: $(BIN)/.base
 	@touch $@
 
 optimize: $(BIN)/.base   ## install and optimise one problem: make optimize PROBLEM=softmax
-	$(BIN)/kernelagent optimize run $(PROBLEM)
+	$(BIN)/kernelagent optimize run $(PROBLEM) --trials 30 --minutes 1.3
 
 test: $(BIN)/.dev        ## everything that needs no GPU
 	$(BIN)/python -m pytest tests
