@@ -85,7 +85,7 @@ def reached(trials: list[Trial], best: float) -> int:
 @pytest.mark.parametrize(("known", "unseen"), [("1024x1024", "4096x4096"), ("4096x4096", "1024x1024")])
 def test_a_learned_base_needs_at_most_half_the_trials(tmp_path: Path, known: str, unseen: str) -> None:
     ratios = []
-    for seed in range(2):
+    for seed in range(3):
         learned, empty = KnowledgeBase(tmp_path / f"learned{seed}"), KnowledgeBase(tmp_path / f"empty{seed}")
         search(learned, known, "first", seed)
         with_base, without = search(learned, unseen, "second", seed), search(empty, unseen, "only", seed)
