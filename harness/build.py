@@ -13,10 +13,12 @@ from kernelagent.problems.problem import Problem, Workload
 
 @dataclass(frozen=True)
 class KernelSizes:
-    """What a candidate says about sizes. `extents`: of its tiles along each dim of the problem. `accepts(workload,
-    like)`: whether the binary for the problem's workload `like` may be called with the sizes of another."""
+    """What a candidate says about sizes. `extents`: of its tiles along each dim of the problem; `fixed`: dims that are
+    part of a binary. `accepts(workload, like)`: whether the binary for the problem's workload `like` may be called with
+    the sizes of another."""
 
     extents: Mapping[str, tuple[int, ...]]
+    fixed: frozenset[str]
     accepts: Callable[[Workload, str], bool]
 
 

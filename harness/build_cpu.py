@@ -10,7 +10,7 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.targets import cpu
 from kernelagent.harness.build import BuildFailure, Built, KernelSizes
-from kernelagent.harness.extents import tile_extents
+from kernelagent.harness.extents import fixed_dims, tile_extents
 from kernelagent.harness.options import Options
 from kernelagent.problems.problem import Problem, Workload
 
@@ -38,7 +38,8 @@ def _sizes(module: ir.Module, problem: Problem, artifacts: Mapping[str, cpu.CpuA
         except KernelError:
             return False
 
-    return KernelSizes(tile_extents(module, problem, artifacts[problem.workloads[0].name]), accepts)
+    first = artifacts[problem.workloads[0].name]
+    return KernelSizes(tile_extents(module, problem, first), fixed_dims(module, problem, first), accepts)
 
 
 def _bind(module: ir.Module, problem: Problem, workload: Workload) -> dsl.Binding:

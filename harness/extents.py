@@ -12,6 +12,12 @@ from kernelagent.problems.problem import Problem
 from kernelagent.problems.sizes import free_names
 
 
+def fixed_dims(module: ir.Module, problem: Problem, artifact: CpuArtifact) -> frozenset[str]:
+    """Dims of the problem that decide those which the binary was built for."""
+    dims = _problem_dims(module.entry, problem)
+    return frozenset(d for name in artifact.dims for d in dims.get(name, ()))
+
+
 def tile_extents(module: ir.Module, problem: Problem, artifact: CpuArtifact) -> dict[str, tuple[int, ...]]:
     """By dim of the problem: the steps of all loops that end at it, and what it is divided by in their ends."""
     found: dict[str, set[int]] = {}

@@ -100,6 +100,33 @@ def test_the_proofs_alone_do_not_see_a_sum_that_ends_early() -> None:
     assert found.status == "INCORRECT_NUMERICAL"
 
 
+@pytest.mark.parametrize("tunables", [{"BR": 64, "BC": 1024}, {"BR": 16, "BC": 4096}])
+def test_large_tiles_are_probed_past_their_end_too(tunables: dict[str, int]) -> None:
+    text = replaced(SOFTMAX, "pipeline(0, C, BC)", "pipeline(0, C - 1, BC)", 1)
+    text = assuming(text, "C > 1")
+    for seed in range(4):
+        found = evaluate(text, small("softmax"), replace(OPTIONS, seed=seed, tunables=tunables))
+        (name,) = hidden(found)
+        assert name.endswith(f"C={tunables['BC'] + 1})")
+
+
+def test_honest_kernels_that_round_more_at_tiny_sizes_pass() -> None:
+    """The variance of one element is zero, and a folded scale then subtracts large equal numbers."""
+    head = problems.load("layernorm").seed_kernel.rpartition("            d = (load")[0]
+    folded = (
+        head
+        + """\
+            scale = r[:, None] * load(w, (j,), (BC,))[None, :]
+            shift = load(b, (j,), (BC,))[None, :] - mean[:, None] * scale
+            store(y, (i, j), cast(load(x, (i, j), (BR, BC)) * scale + shift, T))
+"""
+    )
+    problem = small("layernorm")
+    for seed in range(4):
+        found = evaluate(folded, problem, replace(OPTIONS, seed=seed))
+        assert found.status == "PASSED", hidden(found)
+
+
 def test_a_product_that_leaves_out_the_last_term_fails() -> None:
     text = replaced(GEMM, "pipeline(0, K, BK)", "pipeline(0, K - 1, BK)")
     found = evaluate(text, small("gemm_nn", "512"), OPTIONS)
@@ -135,11 +162,19 @@ def test_a_fixed_size_keeps_its_value_and_each_binary_is_probed() -> None:
     built = build(problem.seed_kernel, problem, OPTIONS)
     assert [w.name for w in bases(problem, built, "small")] == ["small", "ragged"]
     assert built.sizes is not None
+    assert built.sizes.fixed == {"D"}
     base = problem.workload("small")
     assert built.sizes.accepts(replace(base, dims={**base.dims, "M": 5, "N": 7}), "small")
     assert not built.sizes.accepts(replace(base, dims={**base.dims, "D": 64}), "small")
     assert not built.sizes.accepts(replace(base, dims={**base.dims, "H": 3, "G": 2}), "small")
     assert (built.sizes.extents["M"], built.sizes.extents["N"]) == ((16,), (16,))
+
+
+def test_a_size_that_is_a_tile_extent_is_never_changed() -> None:
+    text = assuming(SOFTMAX, "R in (8, 131), C in (64, 1021)").replace("(BR,)", "(R,)").replace("(BR, BC)", "(R, BC)")
+    found = evaluate(text, small("softmax"), OPTIONS)
+    assert found.status == "PASSED", found.report
+    assert found.report[-1].startswith("hidden sizes:")
 
 
 def test_tiles_are_found_behind_expressions_programs_and_cdiv() -> None:

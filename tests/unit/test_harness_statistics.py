@@ -95,3 +95,5 @@ def test_faster_than_light_is_suspect() -> None:
     assert suspicion(1, 0.5) is None
     assert suspicion(1, None) is None
     assert suspicion(0.4, 0.5) == "0.4 ms is below the speed-of-light bound of 0.5 ms"
+    assert suspicion(0.4, 0.5, 0.3) is None
+    assert suspicion(0.2, 0.5, 0.3) == "0.2 ms is below the floor of 0.3 ms (speed of light 0.5 ms)"
