@@ -232,6 +232,15 @@ class WriteArray:
 
 
 @dataclass(frozen=True)
+class WritePairs:
+    """Elements at `coordinates` and right behind it along the last array axis, two for each point of the nest."""
+
+    array: str
+    coordinates: tuple[Index, ...]
+    values: tuple[Expression, Expression]
+
+
+@dataclass(frozen=True)
 class Prefetch:
     """Ask for the cache line of an element; no effect on values, and any address is harmless."""
 
@@ -239,7 +248,7 @@ class Prefetch:
     coordinates: tuple[Index, ...]
 
 
-Output: TypeAlias = WriteBuffer | ReduceBuffer | WriteArray | Prefetch
+Output: TypeAlias = WriteBuffer | ReduceBuffer | WriteArray | WritePairs | Prefetch
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Tile IR -> schedule IR, one pass a file: simplify, classify, build, fuse."""
+"""Tile IR -> schedule IR, one pass a file. The order is that of `lower`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from kernelagent.dsl.lower.build import Builder
 from kernelagent.dsl.lower.choose_stores import choose_stores
 from kernelagent.dsl.lower.choose_transposes import choose_transposes
 from kernelagent.dsl.lower.classify import classify
-from kernelagent.dsl.lower.fuse_nests import Compatible, drop_dead_buffers, fuse_nests
+from kernelagent.dsl.lower.drop_checks import drop_checks
+from kernelagent.dsl.lower.fuse_nests import Compatible, drop_dead_buffers, effects, fuse_nests
 from kernelagent.dsl.lower.machine import Machine
 from kernelagent.dsl.lower.prefetch_next import prefetch_next
 from kernelagent.dsl.lower.reciprocals import use_reciprocals
 from kernelagent.dsl.lower.share_panels import share_panels
 from kernelagent.dsl.lower.simplify import simplify
+from kernelagent.dsl.lower.split_pairs import split_pairs
 
 PASSES_VERSION = 1
 """Part of every cache key; raise it when a pass changes what is emitted."""
@@ -34,23 +36,23 @@ def lower(
     """
     simple = simplify(kernel)
     builder = Builder(simple, classify(simple), machine, policy, unit_stride)
-    body = drop_dead_buffers(fuse_nests(builder.build(), compatible))
-    body = choose_transposes(body, builder.new_buffer, unit_stride, builder.choices)
-    body = choose_stores(body, kernel, policy, builder.choices)
-    body = use_reciprocals(body, builder.choices)
-    body = prefetch_next(body, policy, builder.choices)
-    body, shared = share_panels(body, {b.name: b for b in builder.all_buffers}, builder.choices)
+    choices = builder.choices
+    body = drop_dead_buffers(fuse_nests(drop_checks(builder.build(), builder.natural), compatible))
+    body = split_pairs(body, builder.fresh, choices)
+    body = choose_transposes(body, builder.new_buffer, unit_stride, choices)
+    body = choose_stores(body, kernel, policy, choices)
+    body = use_reciprocals(body, choices)
+    body = prefetch_next(body, policy, choices)
+    body, shared = share_panels(body, {b.name: b for b in builder.all_buffers}, choices)
     guards = tuple(sch.Guard("unit_stride", a.name) for a in kernel.arrays if unit_stride and a.dims)
     shape_class = sch.ShapeClass("dense" if unit_stride else "general", guards)
-    used = _used_buffers(body)
+    used = _used_names(body)
     buffers = tuple(b for b in builder.all_buffers if b.name in used)
     atoms = tuple(builder.atoms.values())
-    return sch.Schedule(kernel.name, machine.name, shape_class, buffers, atoms, body, tuple(builder.choices), shared)
+    return sch.Schedule(kernel.name, machine.name, shape_class, buffers, atoms, body, tuple(choices), shared)
 
 
-def _used_buffers(body: tuple[sch.Node, ...]) -> set[str]:
-    from kernelagent.dsl.lower.fuse_nests import effects
-
+def _used_names(body: tuple[sch.Node, ...]) -> set[str]:
     used: set[str] = set()
     for node in body:
         for names in effects(node):

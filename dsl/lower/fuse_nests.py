@@ -104,7 +104,7 @@ def target_name(output: sch.Output) -> str:
     """What an output writes; nothing has the name of a prefetch."""
     if isinstance(output, sch.Prefetch):
         return ""
-    return output.array if isinstance(output, sch.WriteArray) else output.buffer.name
+    return output.array if isinstance(output, sch.WriteArray | sch.WritePairs) else output.buffer.name
 
 
 def merged(a: sch.Nest, b: sch.Nest) -> sch.Nest:
@@ -153,11 +153,11 @@ def _names_read_by(expression: sch.Expression) -> set[str]:
 
 def _names_read(output: sch.Output) -> set[str]:
     found: set[str] = set()
-    if isinstance(output, sch.Prefetch):
-        return found
-    for coordinate in (output.value, *output.coordinates):
-        if not isinstance(coordinate, Index):
-            found |= _names_read_by(coordinate)
+    for e in output_expressions(output):
+        if isinstance(e, sch.Read):
+            found.add(e.buffer.name)
+        elif isinstance(e, sch.Fetch):
+            found.add(e.array)
     return found
 
 
@@ -173,12 +173,16 @@ def drop_dead_buffers(nodes: tuple[sch.Node, ...]) -> tuple[sch.Node, ...]:
         nodes = kept
 
 
+def _is_dead(output: sch.Output, read: set[str]) -> bool:
+    return isinstance(output, sch.WriteBuffer | sch.ReduceBuffer) and output.buffer.name not in read
+
+
 def _without_dead(nodes: tuple[sch.Node, ...], read: set[str]) -> tuple[sch.Node, ...]:
     kept: list[sch.Node] = []
     for node in nodes:
         node = map_bodies(node, lambda body: _without_dead(body, read))
         if isinstance(node, sch.Nest):
-            outputs = tuple(o for o in node.outputs if isinstance(o, sch.WriteArray) or target_name(o) in read)
+            outputs = tuple(o for o in node.outputs if not _is_dead(o, read))
             if not outputs:
                 continue
             node = node if outputs == node.outputs else replace(node, outputs=outputs)

@@ -182,6 +182,10 @@ class Substitution:
 def map_output(output: sch.Output, substitution: Substitution) -> sch.Output:
     if isinstance(output, sch.Prefetch):
         return replace(output, coordinates=tuple(substitution.index(c) for c in output.coordinates))
+    if isinstance(output, sch.WritePairs):
+        at = tuple(substitution.index(c) for c in output.coordinates)
+        even, odd = (substitution.expression(v) for v in output.values)
+        return sch.WritePairs(output.array, at, (even, odd))
     value = substitution.expression(output.value)
     if isinstance(output, sch.WriteArray):
         inside = tuple(substitution.bound(b) for b in output.inside)
@@ -192,6 +196,11 @@ def map_output(output: sch.Output, substitution: Substitution) -> sch.Output:
 def output_expressions(output: sch.Output) -> Iterator[sch.Expression]:
     """Every expression node below an output."""
     if isinstance(output, sch.Prefetch):
+        return
+    if isinstance(output, sch.WritePairs):
+        seen: set[int] = set()
+        yield from walk_expression(output.values[0], seen)
+        yield from walk_expression(output.values[1], seen)
         return
     yield from walk_expression(output.value)
     for coordinate in output.coordinates:

@@ -335,3 +335,21 @@ def update(x: InOut[f32, M, N], s: Out[f32, M], BM=4, BN=64):
         store(s, (i,), sum(v, axis=1))
 """
     assert_same(text, {"x": floats(7, 37), "s": np.zeros(7, np.float32)}, rtol=1e-5)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("pairs", [5, 16, 37])
+def test_rotary_pairs_interleave(pairs: int, level: str) -> None:
+    text = """edition(1)
+
+@kernel
+def rope(x: In[f32, S, 2 * P], c: In[f32, S, P], s: In[f32, S, P], y: Out[f32, S, 2 * P], BS=4, BP=16):
+    for i, j in tiles((S, P), (BS, BP)):
+        pair = reshape(load(x, (i, 2 * j), (BS, 2 * BP), fill=0), (BS, BP, 2))
+        ci, si = load(c, (i, j), (BS, BP), fill=0), load(s, (i, j), (BS, BP), fill=0)
+        even, odd = pair[:, :, 0], pair[:, :, 1]
+        turned = stack(even * ci - odd * si, even * si + odd * ci)
+        store(y, (i, 2 * j), reshape(turned, (BS, 2 * BP)))
+"""
+    x, c, s = floats(7, 2 * pairs), floats(7, pairs, seed=1), floats(7, pairs, seed=2)
+    assert_same(text, {"x": x, "c": c, "s": s, "y": np.zeros_like(x)}, level=level)

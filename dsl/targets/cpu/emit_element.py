@@ -353,6 +353,8 @@ def load_vector(pointer: str, stride: str, dtype: str, count: str | None) -> str
     if stride != "1":
         if dtype != "f32":
             raise NotVectorisable(f"strided {dtype}")
+        if stride == "2L" and not count:
+            return f"vf_load_step2({pointer})"
         return (
             f"vf_load_strided_n({pointer}, {stride}, {count}, 0.0f)"
             if count

@@ -396,7 +396,8 @@ def fill_panels(unit: Unit, shared: sch.SharedPanels) -> list[str]:
         f"{{ const long panels = {' * '.join(counts)};",
         f"if (({ready} && panels <= {shared.largest_bytes // bytes_each}) {{",
         f"shared[{shared.slot}] = rt->shared({shared.slot}, (size_t)panels * {bytes_each});",
-        f"if (shared[{shared.slot}]) rt->parallel_for(panels, 1, {unit.name}_panels{shared.slot}, (void *)&frame, used);",
+        f"if (shared[{shared.slot}])",
+        f"rt->parallel_for(panels, 1, {unit.name}_panels{shared.slot}, (void *)&frame, used);",
         "} }",
     ]
 

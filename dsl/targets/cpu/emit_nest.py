@@ -122,7 +122,10 @@ class Emission:
     def _body(self, chunk: Chunk, copy: int) -> list[str]:
         elements = Elements(self.lines, self.depth, chunk, self.unit_stride)
         for output in self.nest.outputs:  # fused outputs read what stood in the buffers before the nest
-            if not isinstance(output, sch.Prefetch):
+            if isinstance(output, sch.WritePairs):
+                elements.of(output.values[0])
+                elements.of(output.values[1])
+            elif not isinstance(output, sch.Prefetch):
                 elements.of(output.value)
         for output in self.nest.outputs:
             match output:
@@ -132,6 +135,8 @@ class Emission:
                     self._reduce(elements, output, copy)
                 case sch.WriteArray():
                     self._write_array(elements, output)
+                case sch.WritePairs():
+                    self._write_pairs(elements, output)
                 case sch.Prefetch():
                     self._prefetch(elements, output)
         return elements.inner
@@ -169,6 +174,25 @@ class Emission:
             stream = output.via == "stream"
             text = store_vector(pointer, stride, elements.splat(value).text, dtype, elements.chunk.count, stream)
         elements.inner.append(f"if ({' && '.join(checks)}) {text}" if checks else text)
+
+    def _write_pairs(self, elements: Elements, output: sch.WritePairs) -> None:
+        offset = array_offset(self.unit_stride, output.array, list(output.coordinates))
+        name = array_name(output.array)
+        if self.vector is None:
+            even, odd = (elements.of(v).text for v in output.values)
+            at = f"{name}[{index_text(offset)}]"
+            step = array_offset(self.unit_stride, output.array, [*output.coordinates[:-1], output.coordinates[-1] + 1])
+            elements.inner += [f"{at} = {even};", f"{name}[{index_text(step)}] = {odd};"]
+            return
+        pointer, stride = elements.pointer(name, offset)
+        if stride != "2L":
+            raise NotVectorisable("pairs that are not contiguous")
+        even, odd = (elements.vector(v).text for v in output.values)
+        if elements.chunk.count is None:
+            elements.inner.append(f"vf_store_pairs({pointer}, {even}, {odd});")
+        else:
+            elements.inner.append(f"vf_store_strided_n({pointer}, 2, {even}, {elements.chunk.count});")
+            elements.inner.append(f"vf_store_strided_n({pointer} + 1, 2, {odd}, {elements.chunk.count});")
 
     def _prefetch(self, elements: Elements, output: sch.Prefetch) -> None:
         """One line per vector, into L2: L1 holds the tile that is being computed."""

@@ -13,6 +13,35 @@ KA_FN long ka_count(long lo, long hi, long step) { return hi > lo ? (hi - lo + s
 /* Lanes from p to the next multiple of KA_BYTES. */
 KA_FN long ka_lead(const float *p) { return (long)((-(uintptr_t)p & (KA_BYTES - 1)) / 4); }
 
+/* Every second element from p on: p[0], p[2], ...; nothing behind p[2 * KA_LANES - 2] is touched. */
+KA_FN vf vf_load_step2(const float *p) {
+#if defined(KA_AVX512)
+    const __m512i at = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
+    return (vf)_mm512_permutex2var_ps((__m512)vf_load(p), at, (__m512)vf_load(p + KA_LANES - 1));
+#elif defined(KA_AVX2)
+    __m256 mixed = _mm256_shuffle_ps((__m256)vf_load(p), (__m256)vf_load(p + KA_LANES - 1), 0xd8);
+    return (vf)_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xd8));
+#else
+    return vf_load_strided(p, 2);
+#endif
+}
+/* even[0], odd[0], even[1], odd[1], ... */
+KA_FN void vf_store_pairs(float *p, vf even, vf odd) {
+#if defined(KA_AVX512)
+    const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const __m512i high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    vf_store(p, (vf)_mm512_permutex2var_ps((__m512)even, low, (__m512)odd));
+    vf_store(p + KA_LANES, (vf)_mm512_permutex2var_ps((__m512)even, high, (__m512)odd));
+#elif defined(KA_AVX2)
+    __m256 low = _mm256_unpacklo_ps((__m256)even, (__m256)odd), high = _mm256_unpackhi_ps((__m256)even, (__m256)odd);
+    vf_store(p, (vf)_mm256_permute2f128_ps(low, high, 0x20));
+    vf_store(p + KA_LANES, (vf)_mm256_permute2f128_ps(low, high, 0x31));
+#else
+    vf_store_strided(p, 2, even);
+    vf_store_strided(p + 1, 2, odd);
+#endif
+}
+
 /* Tile integers: division rounds down, by zero gives zero; shifts beyond the width give 0, or -1 for negative >>. */
 #define KA_INTEGER(name, type, bits, is_signed)                                                                        \
     KA_FN type ka_floordiv_##name(type a, type b) {                                                                    \

@@ -1,0 +1,110 @@
+"""What the lowering decides: fusion, buffers, packing, streams; read from the printed schedule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kernelagent.dsl import parse
+from kernelagent.dsl import schedule as sch
+from kernelagent.dsl.report import report, schedule_text
+from kernelagent.dsl.targets.cpu.units import Choices, concrete_calls, lowered
+
+KERNELS = Path(__file__).parents[2] / "benchmarks" / "kernels"
+
+
+def schedule(name: str, policy: str = "") -> sch.Schedule:
+    text = (KERNELS / f"{name}.tile").read_text()
+    module = parse(text.replace("    for", f"    on(cpu, {policy})\n    for", 1) if policy else text)
+    calls = concrete_calls(module, Choices({"T": "f32"}, {}, {}, {"D": 64}))
+    return lowered(calls, "avx512", True)[0].schedule
+
+
+def nests(made: sch.Schedule) -> list[sch.Nest]:
+    return [n for n in sch.walk(made.body) if isinstance(n, sch.Nest)]
+
+
+def invokes(made: sch.Schedule) -> list[sch.Invoke]:
+    return [n for n in sch.walk(made.body) if isinstance(n, sch.Invoke)]
+
+
+def test_softmax_is_three_passes_with_one_row_buffer() -> None:
+    made = schedule("softmax")
+    assert len(nests(made)) == 3
+    assert [b.space for b in made.buffers].count("l1") == 1
+    kinds = [type(o).__name__ for o in nests(made)[1].outputs]
+    assert kinds == ["WriteBuffer", "ReduceBuffer", "Prefetch"]
+
+
+def test_elementwise_chains_need_no_buffer() -> None:
+    made = schedule("bias_gelu_residual")
+    assert made.buffers == ()
+    assert len(nests(made)) == 1
+
+
+def test_gemm_accumulates_in_place_and_shares_its_panels() -> None:
+    made = schedule("gemm")
+    assert [i.atom.name for i in invokes(made)] == ["pack_a", "pack_b", "mma"]
+    assert invokes(made)[-1].accumulate
+    assert {s.atom.name: [v.name for v in s.variables] for s in made.shared} == {
+        "pack_a": ["i", "k"],
+        "pack_b": ["j", "k"],
+    }
+    assert [b.name.split("_")[0] for b in made.buffers] == ["acc", "panel", "panel"]
+
+
+def test_attention_packs_queries_once_and_keys_for_all_tiles() -> None:
+    made = schedule("attention_causal", policy='layout="packed"')
+    grid = made.body[0]
+    assert isinstance(grid, sch.Loop)
+    before_loop = [n for n in grid.body if isinstance(n, sch.Invoke)]
+    assert [n.operands[0].base for n in before_loop] == ["q"]
+    assert {s.source.base for s in made.shared} == {"k", "v"}
+
+
+def test_small_operands_stay_where_they_lie() -> None:
+    """64 columns are two register tiles: packing q and p would not pay."""
+    assert [i.atom.name for i in invokes(schedule("attention_causal"))] == ["pack_b", "mma_a_rows"] * 2
+
+
+def test_layout_direct_packs_only_what_must_be_turned() -> None:
+    assert [i.atom.name for i in invokes(schedule("gemm", policy='layout="direct"'))] == ["mma_rows"]
+    names = [i.atom.name for i in invokes(schedule("linear_gelu", policy='layout="direct"'))]
+    assert names == ["pack_b", "mma_a_rows"]
+
+
+def test_policy_via_and_stages() -> None:
+    cached = schedule("softmax", policy='via="cached"')
+    assert all(o.via == "cached" for n in nests(cached) for o in n.outputs if isinstance(o, sch.WriteArray))
+    plain = schedule("softmax", policy="stages=1")
+    assert not any(isinstance(o, sch.Prefetch) for n in nests(plain) for o in n.outputs)
+
+
+def test_transpose_goes_through_registers_and_streams() -> None:
+    made = schedule("transpose")
+    assert [i.atom.name for i in invokes(made)] == ["transpose"]
+    stores = [o for n in nests(made) for o in n.outputs if isinstance(o, sch.WriteArray)]
+    assert [o.via for o in stores] == ["stream"]
+
+
+def test_choices_name_their_line_and_reason() -> None:
+    lines = report(schedule("softmax"))
+    assert any(line.startswith("line 9: store to y: stream") for line in lines)
+
+
+@pytest.mark.parametrize("name", ["softmax", "gemm", "attention_causal", "transpose", "linear_gelu"])
+def test_schedules_print(name: str) -> None:
+    made = schedule(name)
+    text = schedule_text(made)
+    assert text.startswith(f"schedule {made.name} for cpu-avx512, class dense")
+    assert all(buffer.name in text for buffer in made.buffers)
+    assert "parallel" in text
+
+
+def test_layouts() -> None:
+    assert sch.row_major((3, 5), 4) == sch.Layout((3, 5), (8, 1))
+    assert sch.row_major((3, 5), 4).cosize == 2 * 8 + 5
+    nested = sch.Layout(((2, 2), 3), ((1, 6), 2))
+    assert nested.cosize == 1 + 6 + 4 + 1
+    assert str(nested) == "((2,2),3):((1,6),2)"
+    assert sch.Layout((0, 3), (3, 1)).cosize == 0
