@@ -258,7 +258,7 @@ class Nest:
     axes: tuple[Axis, ...]
     outputs: tuple[Output, ...]
     origin: Origin
-    unroll: int = 1
+    unroll: int | None = None  # None: the target chooses
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from kernelagent.dsl.lower.choose_stores import choose_stores
 from kernelagent.dsl.lower.choose_transposes import choose_transposes
 from kernelagent.dsl.lower.classify import classify
 from kernelagent.dsl.lower.drop_checks import drop_checks
-from kernelagent.dsl.lower.fuse_nests import Compatible, drop_dead_buffers, effects, fuse_nests
+from kernelagent.dsl.lower.fuse_nests import Compatible, drop_dead_buffers, effects, fuse_nests, set_unroll
 from kernelagent.dsl.lower.machine import Machine
 from kernelagent.dsl.lower.prefetch_next import prefetch_next
 from kernelagent.dsl.lower.reciprocals import use_reciprocals
@@ -43,6 +43,9 @@ def lower(
     body = choose_stores(body, kernel, policy, choices)
     body = use_reciprocals(body, choices)
     body = prefetch_next(body, policy, choices)
+    unroll = policy.get("unroll")
+    if isinstance(unroll, int) and unroll > 0:
+        body = set_unroll(body, unroll)
     body, shared = share_panels(body, {b.name: b for b in builder.all_buffers}, choices)
     guards = tuple(sch.Guard("unit_stride", a.name) for a in kernel.arrays if unit_stride and a.dims)
     shape_class = sch.ShapeClass("dense" if unit_stride else "general", guards)

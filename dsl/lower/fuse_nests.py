@@ -188,3 +188,12 @@ def _without_dead(nodes: tuple[sch.Node, ...], read: set[str]) -> tuple[sch.Node
             node = node if outputs == node.outputs else replace(node, outputs=outputs)
         kept.append(node)
     return tuple(kept)
+
+
+def set_unroll(nodes: tuple[sch.Node, ...], factor: int) -> tuple[sch.Node, ...]:
+    """Policy `unroll`: copies of the vector body of every nest that is long enough."""
+    result: list[sch.Node] = []
+    for node in nodes:
+        node = map_bodies(node, lambda body: set_unroll(body, factor))
+        result.append(replace(node, unroll=factor) if isinstance(node, sch.Nest) else node)
+    return tuple(result)

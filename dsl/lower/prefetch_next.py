@@ -27,44 +27,51 @@ LARGEST_TILE = 1 << 17
 def prefetch_next(
     body: tuple[sch.Node, ...], policy: Mapping[str, object], choices: list[sch.Choice]
 ) -> tuple[sch.Node, ...]:
-    """Add prefetches of the next tile to the grid's nests. `stages=1` in the policy turns it off."""
+    """Add prefetches to the grid's nests. Policy `stages=n` asks n - 1 tiles (or pages) ahead: 1 turns it off."""
     loop = body[0]
     assert isinstance(loop, sch.Loop)
     if not loop.parallel:
         inner = prefetch_next(loop.body, policy, choices)
         return (replace(loop, body=inner),)
     nests = [n for n in loop.body if isinstance(n, sch.Nest)]
-    if policy.get("stages") == 1 or len(nests) != len(loop.body) or not loop.variables:
+    stages = policy.get("stages", 2)
+    if not isinstance(stages, int) or stages <= 1 or len(nests) != len(loop.body) or not loop.variables:
         return body
     changed = list(nests)
     for first, fetch in _first_fetches(nests).values():
         carrier = _carrier(nests, first)
         if carrier is None:
-            _within_rows(changed, first, fetch, loop, choices)
+            _within_rows(changed, first, fetch, loop, (stages - 1) * AHEAD, choices)
         else:
-            _next_tile(changed, first, carrier, fetch, loop, choices)
+            _next_tile(changed, first, carrier, fetch, loop, stages - 1, choices)
     return (replace(loop, body=tuple(changed)),)
 
 
 def _within_rows(
-    nests: list[sch.Nest], first: int, fetch: sch.Fetch, loop: sch.Loop, choices: list[sch.Choice]
+    nests: list[sch.Nest], first: int, fetch: sch.Fetch, loop: sch.Loop, ahead: int, choices: list[sch.Choice]
 ) -> None:
     """Prefetch ahead in the same pass, for arrays that every iteration of the grid reads elsewhere."""
     used = {s for c in fetch.coordinates if isinstance(c, Index) for s in c.symbols()}
     if not used >= set(loop.variables):
         return
     row = nests[first].axes[-1].symbol
-    step = {row.name: index(row) + AHEAD}
+    step = {row.name: index(row) + ahead}
     _add(nests, first, _prefetch(fetch, nests[first], nests[first], step))
-    reason = f"{AHEAD} elements ahead of the only pass"
+    reason = f"{ahead} elements ahead of the only pass"
     choices.append(sch.Choice(f"rows of {fetch.array}", "prefetched", reason, nests[first].origin))
 
 
 def _next_tile(
-    nests: list[sch.Nest], first: int, carrier: int, fetch: sch.Fetch, loop: sch.Loop, choices: list[sch.Choice]
+    nests: list[sch.Nest],
+    first: int,
+    carrier: int,
+    fetch: sch.Fetch,
+    loop: sch.Loop,
+    tiles: int,
+    choices: list[sch.Choice],
 ) -> None:
     """Prefetch the next tile's rows in a later pass."""
-    step = {v.name: index(v) + s for v, s in _moving(loop, fetch)}
+    step = {v.name: index(v) + s * tiles for v, s in _moving(loop, fetch)}
     if step:
         _add(nests, carrier, _prefetch(fetch, nests[first], nests[carrier], step))
         reason = f"asked for during line {nests[carrier].origin.span.line}"

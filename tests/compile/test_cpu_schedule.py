@@ -76,6 +76,7 @@ def test_layout_direct_packs_only_what_must_be_turned() -> None:
 def test_policy_via_and_stages() -> None:
     cached = schedule("softmax", policy='via="cached"')
     assert all(o.via == "cached" for n in nests(cached) for o in n.outputs if isinstance(o, sch.WriteArray))
+    assert all(n.unroll == 3 for n in nests(schedule("softmax", policy="unroll=3")))
     plain = schedule("softmax", policy="stages=1")
     assert not any(isinstance(o, sch.Prefetch) for n in nests(plain) for o in n.outputs)
 

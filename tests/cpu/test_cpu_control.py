@@ -287,3 +287,14 @@ def test_zero_sizes_run_and_write_nothing() -> None:
     for m, n in ((0, 5), (5, 0), (0, 0)):
         assert_same(kernel("softmax"), {"x": zeros(m, n), "y": zeros(m, n)})
     assert_same(kernel("gemm"), {"a": zeros(5, 0), "b": zeros(0, 7), "c": zeros(5, 7)})
+
+
+@pytest.mark.parametrize("policy", ["unroll=3", 'raster="column"', "stages=3", 'via="stream"', "unroll=1, stages=1"])
+def test_policy_does_not_change_results(policy: str) -> None:
+    for name in ("softmax", "bias_gelu_residual"):
+        text = kernel(name).replace("    for", f"    on(cpu, {policy})\n    for", 1)
+        x = floats(11, 203)
+        arrays = {"x": x, "y": np.zeros_like(x)}
+        if name != "softmax":
+            arrays |= {"b": floats(203, seed=1), "r": floats(11, 203, seed=2)}
+        assert_same(text, arrays, **CLOSE)

@@ -110,6 +110,10 @@ class Emission:
 
     def _copies(self) -> int:
         """Unrolled copies of the body: for short reductions along the vector axis of enough length."""
+        if self.vector is None:
+            return 1
+        if self.nest.unroll is not None:
+            return min(self.nest.unroll, 8) if self.axes[-1].extent >= self.nest.unroll * self.lanes else 1
         along = [a for a in self.accumulators if self.vector is not None]
         if not along or self.axes[-1].extent < 2 * REDUCTION_COPIES * self.lanes:
             return 1
@@ -345,8 +349,8 @@ class Emission:
             return [store_scalar(element, f"{a.name}_0", dtype)]
         names = [f"{a.name}_{u}" for u in range(copies)]
         while len(names) > 1:
-            half = len(names) // 2
-            names = [vector_word(COMBINE[output.word], [names[u], names[u + half]], dtype, dtype) for u in range(half)]
+            a, b, *rest = names
+            names = [*rest, vector_word(COMBINE[output.word], [a, b], dtype, dtype)]
         return [store_scalar(element, horizontal(output.word, names[0], dtype), dtype)]
 
 

@@ -136,9 +136,11 @@ def lowered(calls: Sequence[ConcreteCall], level: str, unit_stride: bool) -> tup
         policy = policies_for(item.kernel, "cpu")
         schedule = lower(item.kernel, target, policy.words, unit_stride, compatible)
         dropped = tuple(sch.Choice("policy", line, "cpu") for line in policy.report)
+        raster = policy.words.get("raster", "row")
+        if raster not in ("row", "column"):
+            dropped += (sch.Choice(f"policy raster={raster}", "dropped", "the cpu target knows row and column"),)
         schedule = replace(schedule, choices=(*schedule.choices, *dropped))
-        raster = str(policy.words.get("raster", "row"))
-        units.append(Unit(f"k{k}_{item.kernel.name}", item.kernel, schedule, unit_stride, lanes, raster))
+        units.append(Unit(f"k{k}_{item.kernel.name}", item.kernel, schedule, unit_stride, lanes, str(raster)))
     return tuple(units)
 
 
