@@ -63,7 +63,8 @@ def emit_source(units: Sequence[Unit], tile_rows: int) -> str:
     text = [f"#define KA_MR {tile_rows}"] if uses_mma else []
     text += [f'#include "{h}"' for h in headers]
     text.append(
-        "struct ka_frame { const int64_t *P; const long *outer; float **shared; const struct ka_runtime *rt; };"
+        "struct ka_frame { const int64_t *P; const long *outer; float **shared;"
+        " const struct ka_runtime *rt; int *failed; };"
     )
     for unit in units:
         text += emit_unit(unit)
@@ -194,6 +195,7 @@ def _task_function(unit: Unit) -> list[str]:
         f"static void {unit.name}_task(void *ctx, long begin, long end, int worker) {{",
         "const struct ka_frame *frame = ctx;",
         f"char *arena = frame->rt->arena(worker, {unit.arena_bytes + 64});",
+        "if (!arena) { __atomic_store_n(frame->failed, 1, __ATOMIC_RELAXED); return; }",
         f"for (long item = begin; item < end; ++item) {unit.name}_tile(frame, item, arena);",
         "ka_fence();",
         "}",
@@ -206,7 +208,7 @@ def _call_function(unit: Unit, outer: list[sch.Loop], grid: sch.Loop) -> list[st
         f"static int {unit.name}(const struct ka_runtime *rt, const int64_t *P, int threads) {{",
         *_parameters(unit),
         *_zeroed(unit),
-        f"if (!rt->arena(0, {unit.arena_bytes + 64})) return 1;",
+        "int failed = 0;",
     ]
     closing: list[str] = []
     for loop in outer:
@@ -224,14 +226,14 @@ def _call_function(unit: Unit, outer: list[sch.Loop], grid: sch.Loop) -> list[st
     text += [
         f"const long outer[] = {{{held}}};",
         f"float *shared[{len(unit.schedule.shared) + 1}] = {{0}};",
-        "const struct ka_frame frame = {P, outer, shared, rt};",
+        "const struct ka_frame frame = {P, outer, shared, rt, &failed};",
         f"const long total = {' * '.join(counts) or '1'};",
         "const long chunk = ka_max(1, total / (16 * (threads > 0 ? threads : 1)));",
         f"const int used = total * {tile_work(grid.body)}L < {SMALL_WORK} ? 1 : threads;",
         *(line for panels in unit.schedule.shared for line in fill_panels(unit, panels)),
         f"if (total > 0) rt->parallel_for(total, chunk, {unit.name}_task, (void *)&frame, used);",
         *closing,
-        "return 0;",
+        "return failed;",
         "}",
     ]
     return text
