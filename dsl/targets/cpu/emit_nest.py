@@ -349,8 +349,8 @@ class Emission:
             return [store_scalar(element, f"{a.name}_0", dtype)]
         names = [f"{a.name}_{u}" for u in range(copies)]
         while len(names) > 1:
-            a, b, *rest = names
-            names = [*rest, vector_word(COMBINE[output.word], [a, b], dtype, dtype)]
+            combined = vector_word(COMBINE[output.word], names[:2], dtype, dtype)
+            names = [*names[2:], combined]
         return [store_scalar(element, horizontal(output.word, names[0], dtype), dtype)]
 
 
