@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from kernelagent import problems
 from kernelagent.agent.matching import diagnose
 from kernelagent.dsl.check import CheckReport, check
+from kernelagent.dsl.elaborate import parse
+from kernelagent.dsl.ir import Module
 from kernelagent.dsl.verify.numeric import Reference
+from kernelagent.dsl.verify.shapes import sizes
 from kernelagent.dsl.verify.trials import Trial
 from kernelagent.problems.problem import Problem, Workload
 
 SMALL_ELEMENTS = 200_000
-"""Workloads with more array elements than this are left to the compiled kernel."""
+"""Calls with more array elements than this are left to the compiled kernel."""
+
+HIDDEN_SIZES = 8
+"""Sizes taken from the text itself that are looked at: around its tiles, so that loops have several iterations."""
 
 
 def check_for(text: str, problem: Problem, target: str, quick: bool) -> CheckReport:
@@ -22,17 +32,47 @@ def check_for(text: str, problem: Problem, target: str, quick: bool) -> CheckRep
     misfits = [d for d in diagnose(text, problem) if d.severity == "error"]
     if misfits:
         return CheckReport(False, "UNKNOWN", (), (), tuple(misfits))
-    return check(text, reference_of(problem), target=target, quick=quick)
+    return check(text, reference_of(problem, parse(text)), target=target, quick=quick)
 
 
-def reference_of(problem: Problem) -> Reference:
-    """The problem's reference on its small workloads, as plain data for the verifier."""
+def reference_of(problem: Problem, module: Module) -> Reference:
+    """The problem's reference at sizes around the text's own tiles and on the problem's small workloads."""
 
     def function(arrays: Mapping[str, Any], scalars: Mapping[str, Any]) -> Mapping[str, Any]:
         return problems.run_reference(problem, dict(arrays), dict(scalars))
 
-    trials = tuple(_trial(problem, w) for w in problem.workloads if _elements(problem, w) <= SMALL_ELEMENTS)
-    return Reference(function, trials)
+    small = [w for w in problem.workloads if _elements(problem, w) <= SMALL_ELEMENTS]
+    hidden = list(islice(hidden_workloads(problem, module), HIDDEN_SIZES))
+    telling = [*sorted(hidden, key=lambda w: -_elements(problem, w))[:1], *hidden[:1]]  # most iterations; one past
+    return Reference(function, tuple(_trial(problem, w) for w in (*telling, *small)))
+
+
+def hidden_workloads(problem: Problem, module: Module) -> Iterator[Workload]:
+    """The problem's smallest workload with sizes around the text's tiles, where problem and text allow them."""
+    base = min(problem.workloads, key=lambda w: _elements(problem, w))
+    names = _dim_names(module, problem)
+    for found in sizes(module, {}):
+        dims = {**base.dims, **{names[k]: n for k, n in found.items() if k in names}}
+        workload = replace(base, name="hidden", dims=dims)
+        if _elements(problem, workload) <= SMALL_ELEMENTS and _has_answer(problem, workload):
+            yield workload
+
+
+def _dim_names(module: Module, problem: Problem) -> dict[str, str]:
+    """The text's names of dims -> the problem's, read off arrays of the same name."""
+    tensors = {t.name: t.dims for t in (*problem.inputs, *problem.outputs)}
+    pairs = [pair for a in module.entry.arrays for pair in zip(a.dims, tensors[a.name], strict=True)]
+    return {str(own): theirs for own, theirs in pairs if isinstance(theirs, str) and theirs.isidentifier()}
+
+
+def _has_answer(problem: Problem, workload: Workload) -> bool:
+    """Sizes may break a rule of the problem that nobody wrote down: then its reference fails, or is not finite."""
+    trial = _trial(problem, workload)
+    try:
+        answer = problems.run_reference(problem, dict(trial.arrays), dict(trial.scalars))
+    except (ValueError, IndexError, ZeroDivisionError):
+        return False
+    return all(np.isfinite(a).all() for a in answer.values())
 
 
 def _elements(problem: Problem, workload: Workload) -> int:

@@ -32,7 +32,8 @@ def sizes(module: Module, tunables: Mapping[str, int | bool]) -> Iterator[dict[s
     derived = _derived(conditions, entry.dims)
     free = [d for d in entry.dims if d not in derived]
     extents = _extents(module, tunables)
-    choices = [_candidates(d, extents.get(d, 1), conditions) for d in free]
+    unknown = extents.get("", 1)  # no loop ends at it, but one with a literal end may cut it into tiles
+    choices = [_candidates(d, extents.get(d, unknown), conditions) for d in free]
     seen: set[tuple[int, ...]] = set()
     for picked in itertools.islice(_combinations(choices), _SEARCHED):
         found = _complete(dict(zip(free, picked, strict=True)), derived, tunables)
@@ -156,7 +157,7 @@ def _integers(tunables: Mapping[str, int | bool]) -> dict[str, int]:
 
 
 def _extents(module: Module, tunables: Mapping[str, int | bool]) -> dict[str, int]:
-    """For each dim of the entry, the largest step of a loop that ends at it."""
+    """For each dim of the entry, the largest step of a loop that ends at it; "" for loops with literal ends."""
     entry = module.entry
     if isinstance(entry, Kernel):
         return _kernel_extents(entry, tunables)
@@ -181,9 +182,11 @@ def _kernel_extents(kernel: Kernel, tunables: Mapping[str, int | bool]) -> dict[
     found: dict[str, int] = {}
     for loop in _loops(kernel.body):
         for hi, step in zip(loop.hi, loop.step, strict=True):
-            for symbol in hi.symbols():
-                if symbol.kind == "dim" and all(s.name in environment for s in step.symbols()):
-                    found[symbol.name] = max(found.get(symbol.name, 1), step.evaluate(environment))
+            if not all(s.name in environment for s in step.symbols()):
+                continue
+            dims = [s.name for s in hi.symbols() if s.kind == "dim"]
+            for name in dims or [""]:
+                found[name] = max(found.get(name, 1), step.evaluate(environment))
     return found
 
 
