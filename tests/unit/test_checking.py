@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from kernelagent.checking import check_for
 from kernelagent.problems import load, names
+
+from kernelagent.checking import check_for
 
 NO_RESCALE = """\
 edition(1)
