@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 Subject = Callable[[], object]
-PAUSE_S = 0.1
+PAUSE_S = 0.3
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/ratios.py            # needs torch; writes benchmarks/results/ratios-cpu.json
 
-Kernels are those of benchmarks/kernels; each is compared with a rival that does the same work: a copy of as many bytes
+Arrays start at multiples of 64 bytes, as torch's do. Kernels are those of benchmarks/kernels; each is compared with a rival that does the same work: a copy of as many bytes
 (the faster of torch's and our own streaming copy), numpy's BLAS, torch compiled, torch's attention. Results of the
 kernels are compared with torch's before anything is timed.
 """
@@ -10,6 +10,7 @@ kernels are compared with torch's before anything is timed.
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,7 +45,13 @@ class Case:
 
 
 def normal(*shape: int) -> np.ndarray[Any, Any]:
-    return np.random.default_rng(len(shape) * 7919 + shape[-1]).standard_normal(shape, dtype=np.float32)
+    """Normal values from an address that is a multiple of 64, as torch's own tensors have."""
+    size = math.prod(shape)
+    raw = np.empty(size + 16, np.float32)
+    start = -raw.ctypes.data % 64 // 4
+    array = raw[start : start + size].reshape(shape)
+    array[...] = np.random.default_rng(len(shape) * 7919 + shape[-1]).standard_normal(shape, dtype=np.float32)
+    return array
 
 
 def gelu(x: torch.Tensor) -> torch.Tensor:

@@ -18,8 +18,9 @@ from kernelagent.dsl.lower.reciprocals import use_reciprocals
 from kernelagent.dsl.lower.share_panels import share_panels
 from kernelagent.dsl.lower.simplify import simplify
 from kernelagent.dsl.lower.split_pairs import split_pairs
+from kernelagent.dsl.lower.turn_directly import turn_directly
 
-PASSES_VERSION = 1
+PASSES_VERSION = 2
 """Part of every cache key; raise it when a pass changes what is emitted."""
 
 
@@ -40,7 +41,7 @@ def lower(
     body = drop_dead_buffers(fuse_nests(drop_checks(builder.build(), builder.natural), compatible))
     body = split_pairs(body, builder.fresh, choices)
     body = choose_transposes(body, builder.new_buffer, unit_stride, choices)
-    body = choose_stores(body, kernel, policy, choices)
+    body = turn_directly(choose_stores(body, kernel, policy, choices), unit_stride)
     body = use_reciprocals(body, choices)
     body = prefetch_next(body, policy, choices)
     unroll = policy.get("unroll")

@@ -81,11 +81,14 @@ def test_policy_via_and_stages() -> None:
     assert not any(isinstance(o, sch.Prefetch) for n in nests(plain) for o in n.outputs)
 
 
-def test_transpose_goes_through_registers_and_streams() -> None:
+def test_transpose_goes_through_registers_from_array_to_array() -> None:
     made = schedule("transpose")
     assert [i.atom.name for i in invokes(made)] == ["transpose"]
-    stores = [o for n in nests(made) for o in n.outputs if isinstance(o, sch.WriteArray)]
-    assert [o.via for o in stores] == ["stream"]
+    source, target = invokes(made)[0].operands
+    assert (source.base, target.base) == ("x", "y")
+    assert not target.base_is_buffer
+    assert nests(made) == []
+    assert made.buffers == ()
 
 
 def test_choices_name_their_line_and_reason() -> None:

@@ -407,9 +407,9 @@ def fill_panels(unit: Unit, shared: sch.SharedPanels) -> list[str]:
 def _transpose(invoke: sch.Invoke) -> list[str]:
     source, target = invoke.operands
     rows, columns = index_text(source.rows), index_text(source.columns)
-    strides = index_text(target.row), index_text(source.row)
-    call = f"ka_transpose({base_text(target)}, {strides[0]}, {base_text(source)}, {strides[1]}, {rows}, {columns}, 0);"
-    return [f"if ({rows} > 0 && {columns} > 0) {call}"]
+    places = f"{base_text(target)}, {index_text(target.row)}, {base_text(source)}, {index_text(source.row)}"
+    stream = "0" if target.base_is_buffer else streams_name(target.base)
+    return [f"if ({rows} > 0 && {columns} > 0) ka_transpose({places}, {rows}, {columns}, {stream});"]
 
 
 def _is_panel(region: sch.Region) -> bool:
