@@ -19,7 +19,11 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def interleave(
-    subjects: Mapping[str, Subject], rounds: int = 25, warmups: int = 3, between: Subject | None = None
+    subjects: Mapping[str, Subject],
+    rounds: int = 25,
+    warmups: int = 3,
+    between: Subject | None = None,
+    pause_s: float = PAUSE_S,
 ) -> dict[str, float]:
     """Median ms of each subject. A round runs all in a new random order; `between` runs untimed before each.
 
@@ -34,7 +38,7 @@ def interleave(
         for name in order:
             if between:
                 between()
-            time.sleep(PAUSE_S)
+            time.sleep(pause_s)
             start = time.perf_counter_ns()
             subjects[name]()
             elapsed = (time.perf_counter_ns() - start) / 1e6
