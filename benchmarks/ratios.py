@@ -4,8 +4,8 @@
 
 Arrays start at multiples of 64 bytes, as torch's do. Kernels are those of benchmarks/kernels; each is compared with a
 rival that does the same work: a copy of as many bytes (the faster of torch's and our own streaming copy), numpy's BLAS,
-torch compiled, torch's attention (which allocates its output: it has no `out`). Results of the kernels are compared with
-torch's before anything is timed.
+torch compiled, torch's attention (which allocates its output: it has no `out`). Results of the kernels are compared
+with torch's before anything is timed.
 """
 
 from __future__ import annotations
