@@ -9,6 +9,7 @@ from math import prod
 from kernelagent.dsl import ir
 from kernelagent.dsl import schedule as sch
 from kernelagent.dsl.index import AllOf, Compare, Condition, Index, decide, index
+from kernelagent.dsl.lower.unsupported import Unsupported
 
 Coordinates = tuple[Index, ...]
 
@@ -114,7 +115,7 @@ def place_data(coordinate: Index, positions: list[Index], axis: int, data: sch.E
         return placed
     affine = placed.affine(symbol)
     if affine is None:
-        raise NotImplementedError(f"data position in {coordinate}")
+        raise Unsupported(f"a data position that is not affine in its view: {coordinate}")
     factor, rest = affine
     scaled: sch.Expression = sch.Apply("cast", (data,), "i64")
     if factor.constant != 1:
@@ -172,7 +173,7 @@ def source_of_move(operation: ir.Operation, value: ir.Value, at: Coordinates) ->
         case ir.Reshape(x):
             return x, reshaped(constants(value.type.shape), constants(x.type.shape), at)
         case _:
-            raise NotImplementedError(type(operation).__name__)
+            raise Unsupported(type(operation).__name__.lower())
 
 
 def constants(shape: tuple[Index, ...]) -> tuple[int, ...]:

@@ -169,3 +169,19 @@ def test_a_missing_extent_is_a_diagnostic(tmp_path: Path) -> None:
 def test_the_package_imports_without_numpy() -> None:
     code = "import sys, kernelagent.dsl.targets.cpu; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0
+
+
+def test_what_cannot_be_compiled_is_a_diagnostic() -> None:
+    """A data position on a merged view has no affine address yet: refused, never a traceback or a wrong kernel."""
+    text = """edition(1)
+
+@kernel
+def pick(x: In[f32, A, B], idx: In[i32, N], y: Out[f32, N], BN=16):
+    assume(0 <= idx < A * B)
+    for i in tiles((N,), (BN,)):
+        v = load(idx, (i,), (BN,), fill=0)
+        store(y, (i,), gather(reshape(x, (A * B,)), (v,), (BN,)))
+"""
+    with pytest.raises(KernelError) as caught:
+        cpu.compile(parse(text))
+    assert [d.code for d in caught.value.diagnostics] == ["cpu-unsupported"]

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernelagent.dsl import ir
+from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.lower import PASSES_VERSION
+from kernelagent.dsl.lower.unsupported import Unsupported
 from kernelagent.dsl.targets.cpu import atoms, cache, features
 from kernelagent.dsl.targets.cpu.artifact import CpuArtifact, CpuOptions
 from kernelagent.dsl.targets.cpu.compiler import Compiler, find_compiler
@@ -64,8 +66,12 @@ def compile(
     level = resolve_level(options.features)
     chosen = Choices(dtypes or {}, tunables or {}, consts or {}, dims or {})
     calls = concrete_calls(module, chosen)
-    units = lowered(calls, level, options.strides == "dense")
-    source = emit_source(units, atoms.register_rows(level, product_rows(calls)))
+    try:
+        units = lowered(calls, level, options.strides == "dense")
+        source = emit_source(units, atoms.register_rows(level, product_rows(calls)))
+    except Unsupported as lack:
+        message = f"the cpu target cannot compile this: {lack}"
+        raise KernelError([Diagnostic("cpu-unsupported", message, module.entry.span)]) from None
     toolchain = Toolchain(find_compiler(options.compiler), level)
     fixed = fixed_dims(module, chosen.dims)
     key = cache.key_of(_key_facts(module, chosen, fixed, options, toolchain, source))

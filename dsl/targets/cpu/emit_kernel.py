@@ -9,6 +9,7 @@ from kernelagent.dsl import ir
 from kernelagent.dsl import schedule as sch
 from kernelagent.dsl.index import Symbol, index
 from kernelagent.dsl.lower.multiply import buffer_offset
+from kernelagent.dsl.lower.unsupported import Unsupported
 from kernelagent.dsl.targets.cpu.ctypes_of import BYTES, COMPUTED, STORED, literal
 from kernelagent.dsl.targets.cpu.emit_element import Chunk, Elements, Lines, dim_name, store_scalar
 from kernelagent.dsl.targets.cpu.emit_index import array_name, condition_text, index_text, stride_name, symbol_name
@@ -297,7 +298,7 @@ def emit_node(unit: Unit, node: sch.Node) -> list[str]:
         case sch.Scan() | sch.ArgReduce():
             return [_mark(node.origin), *emit_along(unit, node)]
         case _:
-            raise NotImplementedError(type(node).__name__)
+            raise Unsupported(type(node).__name__.lower())
 
 
 def _mark(origin: ir.Origin) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernelagent.dsl.lower.unsupported import Unsupported
 from kernelagent.dsl.targets.cpu.ctypes_of import COMPUTED, FLOATS, LANE_FLOATS, LANE_INTEGERS, STORED
 
 
@@ -44,7 +45,7 @@ def _scalar_unary(word: str, a: str, dtype: str) -> str:
         return a if dtype.startswith("u") else f"(({STORED[dtype]})({a} < 0 ? -{a} : {a}))"
     if word == "neg":
         return f"(-{a})" if dtype in FLOATS else f"(({STORED[dtype]})-{a})"
-    raise NotImplementedError(f"{word} on {dtype}")
+    raise Unsupported(f"{word} on {dtype}")
 
 
 def _scalar_extremum(word: str, a: str, b: str, dtype: str) -> str:
