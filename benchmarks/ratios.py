@@ -11,7 +11,6 @@ with torch's before anything is timed.
 from __future__ import annotations
 
 import ctypes
-import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from kernelagent.dsl.targets import cpu
-from measure import Subject, interleave, save, threads
+from measure import Subject, aligned, interleave, save, threads
 
 from kernelagent import dsl
 
@@ -46,13 +45,9 @@ class Case:
 
 
 def normal(*shape: int) -> np.ndarray[Any, Any]:
-    """Normal values from an address that is a multiple of 64, as torch's own tensors have."""
-    size = math.prod(shape)
-    raw = np.empty(size + 16, np.float32)
-    start = -raw.ctypes.data % 64 // 4
-    array = raw[start : start + size].reshape(shape)
-    array[...] = np.random.default_rng(len(shape) * 7919 + shape[-1]).standard_normal(shape, dtype=np.float32)
-    return array
+    values = np.random.default_rng(len(shape) * 7919 + shape[-1]).standard_normal(shape, dtype=np.float32)
+    place: np.ndarray[Any, Any] = aligned(values)
+    return place
 
 
 def gelu(x: torch.Tensor) -> torch.Tensor:

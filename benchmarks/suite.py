@@ -9,10 +9,12 @@ as any run does); then seed, winner and rivals are timed in turns in this proces
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from kernelagent.dsl.targets import cpu
 from kernelagent.harness.subjects import Binding
 from kernelagent.harness.torch_subjects import compiled, eager
 from kernelagent.problems.problem import Problem, Workload
-from measure import RESULTS, Subject, interleave, save, threads
+from measure import RESULTS, Subject, aligned, interleave, save, threads
 
 import kernelagent
 from kernelagent import dsl, problems
@@ -34,17 +36,31 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("problems", nargs="*")
     arguments.add_argument("--trials", type=int, default=30)
+    arguments.add_argument("--again", action="store_true", help="time the kernels of the last result once more")
     chosen = arguments.parse_args()
     torch.set_num_threads(threads())
-    names = chosen.problems or problems.names()
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["KERNELAGENT_HOME"] = home
-        rows = [row(problems.load(name), chosen.trials) for name in names]
+    rows = timed_again() if chosen.again else searched(chosen.problems or problems.names(), chosen.trials)
     gain = math.exp(sum(math.log(r["times_ms"]["seed"] / r["times_ms"]["best"]) for r in rows) / len(rows))
     print(f"\n{table(rows)}\nseed / best, geometric mean: {gain:.2f}")
     if not chosen.problems:
         save("suite-cpu", {"trials": chosen.trials, "geometric_mean_gain": gain, "rows": rows})
         (RESULTS / "suite-cpu.md").write_text(table(rows) + f"\nseed / best, geometric mean: {gain:.2f}\n")
+
+
+def searched(names: Sequence[str], trials: int) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["KERNELAGENT_HOME"] = home
+        return [row(problems.load(name), trials) for name in names]
+
+
+def timed_again() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((RESULTS / "suite-cpu.json").read_text(encoding="utf-8"))["rows"]
+    for record in rows:
+        problem = problems.load(record["problem"])
+        record["times_ms"] = measure(problem, problem.workload(record["workload"]), record["kernel"])
+        record["advice"] = advice(record["times_ms"])
+        print(line(record), flush=True)
+    return rows
 
 
 def row(problem: Problem, trials: int) -> dict[str, Any]:
@@ -70,12 +86,14 @@ def row(problem: Problem, trials: int) -> dict[str, Any]:
 
 
 def measure(problem: Problem, workload: Workload, best: str) -> dict[str, float]:
-    inputs = problems.make_inputs(problem, workload, seed=1)
+    inputs = {name: aligned(a) for name, a in problems.make_inputs(problem, workload, seed=1).items()}
     scalars = problems.scalars(problem, workload)
 
     def binding() -> Binding:
-        return Binding(inputs, problems.make_outputs(problem, workload, 0.0), scalars, threads())
+        outputs = {name: aligned(a) for name, a in problems.make_outputs(problem, workload, 0.0).items()}
+        return Binding(inputs, outputs, scalars, threads())
 
+    torch._dynamo.reset()  # else a limit on recompilations would quietly turn later problems into eager ones
     subjects: dict[str, Subject] = {
         "seed": kernel(problem.seed_kernel, binding()),
         "best": kernel(best, binding()),

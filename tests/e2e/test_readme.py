@@ -42,6 +42,41 @@ def test_programs_run_in_order(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+SLIPS = {
+    "position-scaled": (
+        "load(x, (i, j), (BR, BC))\n            m_new",
+        "load(x, (i * BR, j), (BR, BC))\n            m_new",
+    ),
+    "no-rescale": ("l = l * exp(m - m_new) + sum", "l = l + sum"),
+}
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_what_the_checker_says(slip: str, tmp_path: Path) -> None:
+    """The outputs shown are those of the command on the kernel shown, with one slip."""
+    shown = re.search(
+        rf"<!-- check: {slip} -->\n```text\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    assert shown is not None
+    right, wrong = SLIPS[slip]
+    assert right in KERNELS[0]
+    (tmp_path / "softmax.tile").write_text(KERNELS[0].replace(right, wrong, 1))
+    command = [sys.executable, "-c", "from kernelagent.cli import main; main()"]
+    arguments = ["check", "softmax.tile", "--quick", "--problem", "softmax"]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert shown.group(1).strip() in done.stdout
+
+
+def test_the_table_is_the_committed_result() -> None:
+    results = README.parent / "benchmarks" / "results" / "suite-cpu.md"
+    shown = re.search(
+        r"<!-- suite -->\n(.*?)<!-- end of suite -->", README.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    assert shown is not None
+    assert shown.group(1).strip() == results.read_text(encoding="utf-8").strip()
+
+
 def test_every_command_is_in_the_readme() -> None:
     from kernelagent.cli import COMMANDS
 
