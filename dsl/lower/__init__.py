@@ -19,7 +19,7 @@ from kernelagent.dsl.lower.share_panels import share_panels
 from kernelagent.dsl.lower.simplify import simplify
 from kernelagent.dsl.lower.split_pairs import split_pairs
 
-PASSES_VERSION = 1
+PASSES_VERSION = 2
 """Part of every cache key; raise it when a pass changes what is emitted."""
 
 
