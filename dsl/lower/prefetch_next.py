@@ -1,8 +1,9 @@
 """Ask for rows before they are needed, into L2.
 
 The first pass over a tile waits for memory and the later ones compute; asking for the next tile's lines from a later
-pass overlaps the two. A tile of one pass asks for lines some way ahead in its own rows, past the page where the
-machine's prefetcher stops. Only straight-line tiles whose arrays are read in long rows take part.
+pass overlaps the two. A pass that only stores has little to overlap with, so the first pass then also asks for its own
+lines, as that of a tile of one pass does: some way ahead, past the page where the machine's prefetcher stops. Only
+straight-line tiles whose arrays are read in long rows take part.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from kernelagent.dsl.lower.rewrite import output_expressions
 LEAST_ROW = 256
 """Elements of a row worth asking for; the machine's own prefetcher needs a few lines to notice a stream."""
 AHEAD = 1024
-"""Elements between a single pass and its prefetches: one page."""
+"""Elements between a pass and the prefetches of its own lines: one page."""
 LARGEST_TILE = 1 << 17
 """Elements of an array's tile that may be asked for ahead: half of L2."""
 
@@ -44,6 +45,8 @@ def prefetch_next(
             _within_rows(changed, first, fetch, loop, (stages - 1) * AHEAD, choices)
         else:
             _next_tile(changed, first, carrier, fetch, loop, stages - 1, choices)
+            if not same_space(nests[carrier], nests[first]):
+                _within_rows(changed, first, fetch, loop, (stages - 1) * AHEAD, choices)
     return (replace(loop, body=tuple(changed)),)
 
 
@@ -57,7 +60,7 @@ def _within_rows(
     row = nests[first].axes[-1].symbol
     step = {row.name: index(row) + ahead}
     _add(nests, first, _prefetch(fetch, nests[first], nests[first], step))
-    reason = f"{ahead} elements ahead of the only pass"
+    reason = f"{ahead} elements ahead of the pass"
     choices.append(sch.Choice(f"rows of {fetch.array}", "prefetched", reason, nests[first].origin))
 
 
@@ -117,9 +120,18 @@ def _moving(loop: sch.Loop, fetch: sch.Fetch) -> list[tuple[Symbol, Index]]:
 
 
 def _carrier(nests: Sequence[sch.Nest], first: int) -> int | None:
-    """The later nest over the same space that computes most."""
-    later = [k for k in range(first + 1, len(nests)) if same_space(nests[k], nests[first])]
-    return max(later, key=lambda k: _work(nests[k]), default=None)
+    """The later nest over the same space that computes most, else one over the same rows that stores them."""
+    later = range(first + 1, len(nests))
+    found = [k for k in later if same_space(nests[k], nests[first])]
+    found = found or [k for k in later if _same_rows(nests[k], nests[first])]
+    return max(found, key=lambda k: _work(nests[k]), default=None)
+
+
+def _same_rows(a: sch.Nest, b: sch.Nest) -> bool:
+    """Equal tiles whose last axes run equally far; one may leave out rows beyond the array's end."""
+    if [x.extent for x in a.axes] != [x.extent for x in b.axes]:
+        return False
+    return same_space(replace(a, axes=a.axes[-1:]), replace(b, axes=b.axes[-1:]))
 
 
 def _work(nest: sch.Nest) -> int:

@@ -8,6 +8,7 @@ import pytest
 from kernelagent.dsl import parse
 from kernelagent.dsl import schedule as sch
 from kernelagent.dsl.report import report, schedule_text
+from kernelagent.dsl.targets.cpu.place_arena import arena_shift
 from kernelagent.dsl.targets.cpu.units import Choices, concrete_calls, lowered
 
 KERNELS = Path(__file__).parents[2] / "benchmarks" / "kernels"
@@ -79,6 +80,24 @@ def test_policy_via_and_stages() -> None:
     assert all(n.unroll == 3 for n in nests(schedule("softmax", policy="unroll=3")))
     plain = schedule("softmax", policy="stages=1")
     assert not any(isinstance(o, sch.Prefetch) for n in nests(plain) for o in n.outputs)
+
+
+def test_a_pass_that_only_stores_asks_for_the_next_row() -> None:
+    passes = nests(schedule("rmsnorm"))
+    asked = [[str(o.coordinates[0]) for o in n.outputs if isinstance(o, sch.Prefetch)] for n in passes]
+    assert [len(a) for a in asked] == [1, 1]
+    assert asked[0][0] != asked[1][0]
+
+
+def test_buffers_lie_apart_from_the_rows_read_and_written() -> None:
+    grid = schedule("softmax").body[0]
+    assert isinstance(grid, sch.Loop)
+    (line,) = arena_shift(grid.body, True)
+    assert line.startswith("arena += ka_apart(a_x + ")
+    assert ", a_y + " in line
+    unbuffered = schedule("rmsnorm").body[0]
+    assert isinstance(unbuffered, sch.Loop)
+    assert arena_shift(unbuffered.body, True) == []
 
 
 def test_transpose_goes_through_registers_from_array_to_array() -> None:

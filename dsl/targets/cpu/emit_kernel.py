@@ -14,6 +14,7 @@ from kernelagent.dsl.targets.cpu.ctypes_of import BYTES, COMPUTED, STORED, liter
 from kernelagent.dsl.targets.cpu.emit_element import Chunk, Elements, Lines, dim_name, store_scalar
 from kernelagent.dsl.targets.cpu.emit_index import array_name, condition_text, index_text, stride_name, symbol_name
 from kernelagent.dsl.targets.cpu.emit_nest import emit_nest, streams_name
+from kernelagent.dsl.targets.cpu.place_arena import PAGE, arena_shift
 from kernelagent.dsl.targets.cpu.words import COMBINE, identity, scalar_word
 
 STREAM_BYTES = 4 << 20
@@ -88,7 +89,12 @@ def emit_unit(unit: Unit) -> list[str]:
     """The functions of one kernel: the tile, the task over a range of tiles, and the call."""
     outer, grid = _grid(unit.schedule.body)
     panels = [line for shared in unit.schedule.shared for line in panels_function(unit, shared)]
-    return [*panels, *_tile_function(unit, outer, grid), *_task_function(unit), *_call_function(unit, outer, grid)]
+    return [
+        *panels,
+        *_tile_function(unit, outer, grid),
+        *_task_function(unit, grid),
+        *_call_function(unit, outer, grid),
+    ]
 
 
 def _grid(body: Sequence[sch.Node]) -> tuple[list[sch.Loop], sch.Loop]:
@@ -151,6 +157,7 @@ def _tile_function(unit: Unit, outer: list[sch.Loop], grid: sch.Loop) -> list[st
         *_parameters(unit),
         *_outer_variables(outer),
         *_grid_variables(grid, unit.raster),
+        *arena_shift(grid.body, unit.unit_stride),
         *_buffers(unit),
         *body,
         "}",
@@ -191,11 +198,12 @@ def _bytes(buffer: sch.Buffer) -> int:
     return (buffer.elements * BYTES[buffer.dtype] + 63) // 64 * 64 + 64
 
 
-def _task_function(unit: Unit) -> list[str]:
+def _task_function(unit: Unit, grid: sch.Loop) -> list[str]:
+    spare = PAGE if arena_shift(grid.body, unit.unit_stride) else 64
     return [
         f"static void {unit.name}_task(void *ctx, long begin, long end, int worker) {{",
         "const struct ka_frame *frame = ctx;",
-        f"char *arena = frame->rt->arena(worker, {unit.arena_bytes + 64});",
+        f"char *arena = frame->rt->arena(worker, {unit.arena_bytes + spare});",
         "if (!arena) { __atomic_store_n(frame->failed, 1, __ATOMIC_RELAXED); return; }",
         f"for (long item = begin; item < end; ++item) {unit.name}_tile(frame, item, arena);",
         "ka_fence();",

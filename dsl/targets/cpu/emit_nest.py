@@ -267,6 +267,7 @@ class Emission:
             return [*text, *body, f"if ({x} < {hi}) {{ const long n = {hi} - {x};", *tail, "}"]
         return [
             *text,
+            f"if (stream) ka_own_end({self._streamed(axis.hi)});",
             f"for (int part = 0; part < 2; ++part) {{ long n = ka_min({lead}, {hi} - {x});",
             "if (part) { {", *body, f"}} n = {hi} - {x}; }}",
             "if (n > 0) {", *tail, "}",
@@ -275,13 +276,17 @@ class Emission:
 
     def _lead(self) -> str:
         """Lanes before the first whole vector of a streamed row."""
+        return f"(stream ? ka_lead({self._streamed(self.axes[-1].lo)}) : 0)"
+
+    def _streamed(self, position: Index) -> str:
+        """The address of a position in a streamed row."""
         assert self.vector is not None
         for output in self.nest.outputs:
             if isinstance(output, sch.WriteArray) and output.via == "stream":
                 plain = [c for c in output.coordinates if isinstance(c, Index)]
                 start = array_offset(self.unit_stride, output.array, plain)
-                start = start.substitute({self.vector.name: self.axes[-1].lo})
-                return f"(stream ? ka_lead({array_name(output.array)} + {index_text(start)}) : 0)"
+                start = start.substitute({self.vector.name: position})
+                return f"{array_name(output.array)} + {index_text(start)}"
         raise AssertionError
 
     def _wrapped(self, inner: list[str], copies: int) -> list[str]:

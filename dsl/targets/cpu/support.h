@@ -13,6 +13,18 @@ KA_FN long ka_count(long lo, long hi, long step) { return hi > lo ? (hi - lo + s
 /* Lanes from p to the next multiple of KA_BYTES. */
 KA_FN long ka_lead(const float *p) { return (long)((-(uintptr_t)p & (KA_BYTES - 1)) / 4); }
 
+/* Bytes, a multiple of 64 below 4096, by which to move `at` so that its place in a page is a quarter or more of a page
+ * away from those of p and q. */
+KA_FN long ka_apart(const void *p, const void *q, const char *at) {
+    uintptr_t between = ((uintptr_t)q - (uintptr_t)p) & 4095, away = between < 2048 ? 3072 : 1024;
+    return (long)(((uintptr_t)p + away - (uintptr_t)at) & 4032);
+}
+/* The line that a streamed row shares with what follows it is written through the caches: ask for it before the row is,
+ * or the streamed stores behind it wait. */
+KA_FN void ka_own_end(const float *end) {
+    if ((uintptr_t)end & 63) __builtin_prefetch(end - 1, 1, 3);
+}
+
 /* Every second element from p on: p[0], p[2], ...; nothing behind p[2 * KA_LANES - 2] is touched. */
 KA_FN vf vf_load_step2(const float *p) {
 #if defined(KA_AVX512)
