@@ -267,7 +267,7 @@ class Emission:
             return [*text, *body, f"if ({x} < {hi}) {{ const long n = {hi} - {x};", *tail, "}"]
         return [
             *text,
-            f"if (stream) ka_own_end({self._streamed(axis.hi)});",
+            *self._own_end(),
             f"for (int part = 0; part < 2; ++part) {{ long n = ka_min({lead}, {hi} - {x});",
             "if (part) { {", *body, f"}} n = {hi} - {x}; }}",
             "if (n > 0) {", *tail, "}",
@@ -277,6 +277,15 @@ class Emission:
     def _lead(self) -> str:
         """Lanes before the first whole vector of a streamed row."""
         return f"(stream ? ka_lead({self._streamed(self.axes[-1].lo)}) : 0)"
+
+    def _own_end(self) -> list[str]:
+        """Asks for the last line of a whole row; most pieces of rows end with a line of their own."""
+        assert self.vector is not None
+        stores = [o for o in self.nest.outputs if isinstance(o, sch.WriteArray) and o.via == "stream"]
+        last = stores[0].coordinates[-1]
+        if not isinstance(last, Index) or {s.name for s in last.symbols()} != {self.vector.name}:
+            return []
+        return [f"if (stream) ka_own_end({self._streamed(self.axes[-1].hi)});"]
 
     def _streamed(self, position: Index) -> str:
         """The address of a position in a streamed row."""
