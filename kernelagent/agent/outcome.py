@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from kernelagent.harness.score import score
 from kernelagent.knowledge_base.records import Trial
 
 from .events import Event
@@ -120,7 +121,7 @@ def _score(state: RunState, time_ms: float | None, measured: Mapping[str, Any]) 
     bound_ms = state.ceiling_ms
     if not time_ms or not best_base or not bound_ms or best_base <= bound_ms or state.comparison is None:
         return measured.get("score")
-    return max(0.0, min(1.0, 1.0 / (1.0 + max(0.0, time_ms - bound_ms) / (best_base - bound_ms))))
+    return score(time_ms, bound_ms, best_base)[0]
 
 
 def _speedups(state: RunState, time_ms: float | None) -> dict[str, float]:
