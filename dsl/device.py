@@ -1,0 +1,419 @@
+"""Schedule IR of GPU targets: what one block of threads does, with every space, copy, wait and barrier in the open.
+
+Values are register fragments in SSA form, each with a distribution over the block's threads. There is no void at
+this level: loads and copies name their fill, reductions are over whole tiles. Shared memory is named buffers with
+stages and swizzles; asynchronous copies complete by commit groups. The records print as level-two text and are
+parsed from it (`level2`), and `targets/cuda` emits them lane by lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from kernelagent.dsl.index import Condition, Index, Symbol
+from kernelagent.dsl.ir import Array, DType, Origin, Scalar, View
+from kernelagent.dsl.lanes import Distribution
+from kernelagent.dsl.schedule import Choice, ShapeClass
+
+# Values -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A tile in registers. `layout` None: rank 0, the same in every thread. Numbers are unique in a kernel."""
+
+    number: int
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    layout: Distribution | None
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Swizzle:
+    """On element offsets of a stage, row major and padded: x ^ ((x >> shift) & ((2^bits - 1) << base)).
+
+    `base` and `shift` count in elements; the same on every access of the buffer.
+    """
+
+    bits: int
+    base: int
+    shift: int
+
+
+@dataclass(frozen=True)
+class SharedBuffer:
+    """`stages` tiles of `shape` in shared memory at byte `offset`, rows `pad` elements longer than the last extent.
+
+    Buffers may overlap in bytes when their lifetimes do not: a barrier lies between.
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    stages: int = 1
+    swizzle: Swizzle | None = None
+    pad: int = 0
+    offset: int = 0
+    origin: Origin | None = None
+
+
+@dataclass(frozen=True)
+class Shared:
+    """One stage of a buffer; `axes` permutes it (`.T` is (1, 0)): axis j of the reference is axis axes[j]."""
+
+    buffer: str
+    stage: Index
+    axes: tuple[int, ...]
+
+
+# Operations that make a fragment --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Constant:
+    """All elements equal."""
+
+    value: float | int | bool
+
+
+@dataclass(frozen=True)
+class FromIndex:
+    """Rank 0, from an index integer."""
+
+    index: Index
+
+
+@dataclass(frozen=True)
+class FromCondition:
+    """Rank-0 bool."""
+
+    condition: Condition
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A runtime scalar, rank 0."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Positions:
+    """start + own position along the only axis, i32."""
+
+    start: Index
+
+
+@dataclass(frozen=True)
+class Load:
+    """Global -> registers, `vector` elements an access; outside the view the constant `fill`."""
+
+    view: View
+    start: tuple[Index, ...]
+    fill: float | int
+    vector: int = 1
+
+
+@dataclass(frozen=True)
+class Gather:
+    """As Load, but position `axis` comes from `indices` (rank 1, distributed as the result's axis)."""
+
+    view: View
+    start: tuple[Index, ...]
+    axis: int
+    indices: Fragment
+    fill: float | int
+    vector: int = 1
+
+
+@dataclass(frozen=True)
+class LoadShared:
+    """Shared -> registers, `vector` elements an access along the buffer's own last axis."""
+
+    source: Shared
+    vector: int = 1
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """A unary or binary word of the tile IR, "where" or "cast"; arguments have the result's layout or rank 0."""
+
+    word: str
+    arguments: tuple[Fragment, ...]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Broadcast: extent-1 axes (and rank 0) to the result's shape; a renaming of registers."""
+
+    x: Fragment
+
+
+@dataclass(frozen=True)
+class Reindex:
+    """expand(axes) | permute(axes) | reshape | stack | take(position): registers renamed, nothing moves between
+    threads. `reshape` drops or adds unit axes only or keeps each thread's registers in order."""
+
+    kind: Literal["expand", "permute", "reshape", "stack", "take"]
+    parts: tuple[Fragment, ...]
+    arguments: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """Over `axis`, in registers and by shuffles: the lane modes along it lie within one warp."""
+
+    word: Literal["sum", "max", "min", "prod", "any", "all"]
+    x: Fragment
+    axis: int
+
+
+@dataclass(frozen=True)
+class ArgReduce:
+    """Lowest position of the extremum along `axis`, i32; the first NaN wins. Same rule on lane modes as Reduce."""
+
+    word: Literal["argmax", "argmin"]
+    x: Fragment
+    axis: int
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Inclusive prefix along `axis`: within a thread's registers, then by shuffles over one warp."""
+
+    word: Literal["sum", "max", "min", "prod"]
+    x: Fragment
+    axis: int
+
+
+@dataclass(frozen=True)
+class Mma:
+    """acc + a (m, k) @ b (k, n), accumulated in registers; operands in shared memory are fetched fragment by
+    fragment, operands in registers are already in the atom's layout."""
+
+    atom: str
+    a: Fragment | Shared
+    b: Fragment | Shared
+    acc: Fragment
+
+
+Operation: TypeAlias = (
+    Constant | FromIndex | FromCondition | Parameter | Positions | Load | Gather | LoadShared | Pointwise | Stretch
+    | Reindex | Reduce | ArgReduce | Scan | Mma
+)  # fmt: skip
+
+
+# Statements -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Let:
+    fragment: Fragment
+    operation: Operation
+
+
+@dataclass(frozen=True)
+class Store:
+    """Registers -> global, elements inside the view; of copies one thread writes. `atomic` adds."""
+
+    view: View
+    start: tuple[Index, ...]
+    value: Fragment
+    origin: Origin
+    vector: int = 1
+    atomic: bool = False
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """As Store, position `axis` from `indices` (rank 1, distributed as the value's axis)."""
+
+    view: View
+    start: tuple[Index, ...]
+    axis: int
+    indices: Fragment
+    value: Fragment
+    origin: Origin
+    atomic: bool = False
+
+
+@dataclass(frozen=True)
+class StoreShared:
+    target: Shared
+    value: Fragment
+    origin: Origin
+    vector: int = 1
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Global -> shared, `vector` elements a thread and step, in the order of `layout` (threads and steps over the
+    tile). Asynchronous copies belong to the next commit group; outside the view, zero."""
+
+    target: Shared
+    view: View
+    start: tuple[Index, ...]
+    layout: Distribution
+    vector: int
+    asynchronous: bool
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Close a group of asynchronous copies (each thread's own)."""
+
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class WaitGroup:
+    """At most `pending` of this thread's newest groups are still in flight afterwards."""
+
+    pending: int
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class BlockBarrier:
+    """All threads of the block; orders their shared-memory accesses."""
+
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Carried:
+    """`inside` at the top of the body is `initial`, then `end` of the iteration before; `result` after the loop."""
+
+    initial: Fragment
+    inside: Fragment
+    end: Fragment
+    result: Fragment
+
+
+@dataclass(frozen=True)
+class For:
+    """Nested counted loops, the last variable fastest; uniform over the block. `unroll` 1: not at all."""
+
+    variables: tuple[Symbol, ...]
+    lo: tuple[Index, ...]
+    hi: tuple[Index, ...]
+    step: tuple[Index, ...]
+    carried: tuple[Carried, ...]
+    body: tuple[Statement, ...]
+    origin: Origin
+    unroll: int = 1
+
+
+@dataclass(frozen=True)
+class Merged:
+    then: Fragment
+    otherwise: Fragment
+    result: Fragment
+
+
+@dataclass(frozen=True)
+class If:
+    """Uniform over the block: a condition on index integers or a rank-0 bool fragment."""
+
+    condition: Condition | Fragment
+    then: tuple[Statement, ...]
+    otherwise: tuple[Statement, ...]
+    merged: tuple[Merged, ...]
+    origin: Origin
+
+
+Statement: TypeAlias = (
+    Let | Store | Scatter | StoreShared | Copy | Commit | WaitGroup | BlockBarrier | For | If
+)  # fmt: skip
+
+
+# Grids and schedules ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One `tiles` loop. `inner` (with scalar `before` it) makes a ragged nest: the extents of the inner grid depend
+    on the outer variables or on data, and blocks walk all its tiles in turn (always persistent).
+
+    `raster` ("row", "column", or "grouped" by `group` rows of tiles) orders one plain grid's tiles; `persistent`
+    blocks stride over the tiles instead of taking one each.
+    """
+
+    variables: tuple[Symbol, ...]
+    lo: tuple[Index, ...]
+    hi: tuple[Index, ...]
+    step: tuple[Index, ...]
+    body: tuple[Statement, ...]
+    origin: Origin
+    raster: Literal["row", "column", "grouped"] = "row"
+    group: int = 8
+    persistent: bool = False
+    inner: Grid | None = None
+
+
+@dataclass(frozen=True)
+class DeviceKernel:
+    """A kernel scheduled for one target and one shape class. `text_level` is 2 when it was written by hand."""
+
+    name: str
+    target: str
+    shape_class: ShapeClass
+    threads: int
+    arrays: tuple[Array, ...]
+    scalars: tuple[Scalar, ...]
+    dims: tuple[str, ...]
+    buffers: tuple[SharedBuffer, ...]
+    grid: Grid
+    choices: tuple[Choice, ...] = ()
+    min_blocks: int = 1  # resident blocks per SM that the register allocator must allow
+
+    def buffer(self, name: str) -> SharedBuffer:
+        return next(b for b in self.buffers if b.name == name)
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of shared memory of a block."""
+        return max((b.offset + stage_bytes(b) * b.stages for b in self.buffers), default=0)
+
+
+def stage_elements(buffer: SharedBuffer) -> int:
+    """Elements of one stage, rows padded."""
+    *outer, last = buffer.shape
+    count = last + buffer.pad
+    for extent in outer:
+        count *= extent
+    return count
+
+
+def stage_bytes(buffer: SharedBuffer) -> int:
+    """Bytes of one stage, rounded up to 128 so that every stage starts on an aligned line."""
+    from kernelagent.dsl.dtypes import DTYPES
+
+    return -(-stage_elements(buffer) * DTYPES[buffer.dtype].bits // 1024) * 128
+
+
+def walk(body: tuple[Statement, ...]) -> Iterator[Statement]:
+    """Every statement, outer before inner, in text order."""
+    for statement in body:
+        yield statement
+        match statement:
+            case For():
+                yield from walk(statement.body)
+            case If():
+                yield from walk(statement.then)
+                yield from walk(statement.otherwise)
+            case _:
+                pass
+
+
+def statements(kernel: DeviceKernel) -> Iterator[Statement]:
+    """Every statement of the kernel, those in front of inner grids first."""
+    grid: Grid | None = kernel.grid
+    while grid is not None:
+        yield from walk(grid.body)
+        grid = grid.inner
