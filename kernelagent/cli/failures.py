@@ -23,6 +23,7 @@ EXIT_CODES = {
     "TechniqueError": EXIT_WRONG_CANDIDATE,
     "TraceError": EXIT_WRONG_CANDIDATE,
     "NoCompiler": EXIT_ENVIRONMENT,
+    "MissingTool": EXIT_ENVIRONMENT,
     "ModelError": EXIT_ENVIRONMENT,
 }
 

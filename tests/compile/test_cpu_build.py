@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from kernelagent.dsl import KernelError, parse
-from kernelagent.dsl.targets import cpu
-from kernelagent.dsl.targets.cpu import build, cache, compiler, features
+from kernelagent.dsl.targets import cache, cpu
+from kernelagent.dsl.targets.cpu import build, compiler, features
 
 SCALE = """edition(1)
 
@@ -119,8 +119,8 @@ def test_the_entry_appears_whole(tmp_path: Path) -> None:
 
 def test_the_home_variable_moves_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KERNELAGENT_HOME", str(tmp_path))
-    assert cache.cache_root() == tmp_path / "cache" / "cpu"
-    assert cache.cache_root(Path("/elsewhere")) == Path("/elsewhere")
+    assert cache.cache_root("cpu") == tmp_path / "cache" / "cpu"
+    assert cache.cache_root("cpu", Path("/elsewhere")) == Path("/elsewhere")
 
 
 def test_artifacts_survive_json(tmp_path: Path) -> None:

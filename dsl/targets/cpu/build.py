@@ -13,7 +13,8 @@ from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.lower import PASSES_VERSION
 from kernelagent.dsl.lower.unsupported import Unsupported
-from kernelagent.dsl.targets.cpu import atoms, cache, features
+from kernelagent.dsl.targets import cache
+from kernelagent.dsl.targets.cpu import atoms, features
 from kernelagent.dsl.targets.cpu.artifact import CpuArtifact, CpuOptions
 from kernelagent.dsl.targets.cpu.compiler import Compiler, find_compiler
 from kernelagent.dsl.targets.cpu.emit_kernel import Unit, emit_source
@@ -75,7 +76,7 @@ def compile(
     toolchain = Toolchain(find_compiler(options.compiler), level)
     fixed = fixed_dims(module, chosen.dims)
     key = cache.key_of(_key_facts(module, chosen, fixed, options, toolchain, source))
-    root = cache.cache_root(options.cache_dir)
+    root = cache.cache_root("cpu", options.cache_dir)
     folder = cache.entry(root, key, lambda made: _build(made, source, units, toolchain))
     runtime = runtime_library(root, toolchain)
     return CpuArtifact(

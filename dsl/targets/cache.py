@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 
-def cache_root(asked: Path | None = None) -> Path:
-    """Where entries lie: the given folder, else cache/cpu below $KERNELAGENT_HOME or the user's data folder."""
+def cache_root(target: str, asked: Path | None = None) -> Path:
+    """Where a target's entries lie: the given folder, else cache/TARGET below $KERNELAGENT_HOME or the data folder."""
     if asked is not None:
         return Path(asked)
     home = os.environ.get("KERNELAGENT_HOME")
     if home:
-        return Path(home) / "cache" / "cpu"
+        return Path(home) / "cache" / target
     from platformdirs import user_data_dir
 
-    return Path(user_data_dir("kernelagent")) / "cache" / "cpu"
+    return Path(user_data_dir("kernelagent")) / "cache" / target
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
