@@ -13,31 +13,13 @@ from typing import Literal, TypeAlias
 
 from kernelagent.dsl.index import Condition, Index, Symbol
 from kernelagent.dsl.ir import DType, Origin
+from kernelagent.dsl.layout import Layout as Layout
+from kernelagent.dsl.layout import row_major as row_major
 
 Space: TypeAlias = str
 """An open set: global, l1 (thread-local arena), register, panel (packed operands), shared, tmem, ..."""
 
-Nested: TypeAlias = "int | tuple[Nested, ...]"
-
-
 # Storage ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Congruent (nested) shape and stride, strides in elements: coordinate -> offset."""
-
-    shape: tuple[Nested, ...]
-    stride: tuple[Nested, ...]
-
-    @property
-    def cosize(self) -> int:
-        """Largest offset plus one; 0 for an empty layout."""
-        reach = _reach(self.shape, self.stride)
-        return 0 if reach is None else reach + 1
-
-    def __str__(self) -> str:
-        return f"{_nested_text(self.shape)}:{_nested_text(self.stride)}"
 
 
 @dataclass(frozen=True)
@@ -442,17 +424,6 @@ class Schedule:
     roles: tuple[Role, ...] = ()
 
 
-def row_major(shape: tuple[int, ...], pad_last_to: int = 1) -> Layout:
-    """Dense row-major layout; the last axis is padded to a multiple of `pad_last_to`."""
-    strides: list[int] = []
-    step = 1
-    for axis in range(len(shape) - 1, -1, -1):
-        strides.append(step)
-        extent = -(-shape[axis] // pad_last_to) * pad_last_to if axis == len(shape) - 1 else shape[axis]
-        step *= extent
-    return Layout(tuple(shape), tuple(reversed(strides)))
-
-
 def walk(nodes: tuple[Node, ...]) -> Iterator[Node]:
     """Every node, outer before inner, in text order."""
     for node in nodes:
@@ -467,16 +438,3 @@ def walk(nodes: tuple[Node, ...]) -> Iterator[Node]:
                 yield from node.nests
             case _:
                 pass
-
-
-def _reach(shape: Nested, stride: Nested) -> int | None:
-    if isinstance(shape, int):
-        assert isinstance(stride, int)
-        return None if shape == 0 else (shape - 1) * abs(stride)
-    assert isinstance(stride, tuple)
-    parts = [_reach(a, b) for a, b in zip(shape, stride, strict=True)]
-    return None if None in parts else sum(p for p in parts if p is not None)
-
-
-def _nested_text(nested: Nested) -> str:
-    return str(nested) if isinstance(nested, int) else f"({','.join(map(_nested_text, nested))})"
