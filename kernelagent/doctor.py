@@ -95,6 +95,26 @@ def _module(module: str, purpose: str, hint: str) -> Callable[[], Finding]:
     return check
 
 
+def _cuda_compiler() -> Finding:
+    from .dsl.targets.cuda import compiler, tools
+
+    try:
+        found = compiler.find_toolchain()
+    except tools.MissingTool as lack:
+        return Finding("CUDA compiler", False, False, str(lack), lack.hint)
+    return Finding("CUDA compiler", True, False, found.identity)
+
+
+def _cuda_binary_tools() -> Finding:
+    from .dsl.targets.cuda import tools
+
+    found = {name: tools.find_program(name) for name in ("nvdisasm", "cuobjdump")}
+    lacks = [name for name, place in found.items() if place is None]
+    detail = f"not found: {', '.join(lacks)}" if lacks else ", ".join(str(place) for place in found.values())
+    hint = f"pip install {' '.join(f'nvidia-cuda-{name}' for name in lacks)}; only machine code cannot be read without"
+    return Finding("SASS tools", not lacks, False, detail, hint)
+
+
 def _home() -> Finding:
     from .settings import load_settings
 
@@ -116,6 +136,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _device,
     _key,
     _module("torch", "torch baselines", "pip install torch"),
-    _module("cupy", "GPU launches", "pip install 'kernelagent[gpu]'"),
-    _module("cuda", "CUDA compilation in process", "pip install 'kernelagent[gpu]'"),
+    _module("cupy", "GPU launches", "pip install cupy-cuda13x"),
+    _cuda_compiler,
+    _cuda_binary_tools,
 )
