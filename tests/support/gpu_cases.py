@@ -1,0 +1,12 @@
+"""The table of GPU kernels, from the folder of benchmarks (whose modules import each other by plain names)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "gpu"))
+
+from cases import CASES, KERNELS, Case, Shape, has_opcode  # noqa: E402
+
+__all__ = ["CASES", "KERNELS", "Case", "Shape", "has_opcode"]
