@@ -20,7 +20,7 @@ from kernelagent.dsl.lower.simplify import simplify
 from kernelagent.dsl.lower.split_pairs import split_pairs
 from kernelagent.dsl.lower.turn_directly import turn_directly
 
-PASSES_VERSION = 3
+PASSES_VERSION = 4
 """Part of every cache key; raise it when a pass changes what is emitted."""
 
 

@@ -3,7 +3,8 @@
 The first pass over a tile waits for memory and the later ones compute; asking for the next tile's lines from a later
 pass overlaps the two. A pass that only stores has little to overlap with, so the first pass then also asks for its own
 lines, as that of a tile of one pass does: some way ahead, past the page where the machine's prefetcher stops. Only
-straight-line tiles whose arrays are read in long rows take part.
+straight-line tiles whose arrays are read in long rows take part; where a tile chooses between two forms (a fast path
+for rows that fit, say) each arm is such a tile or not, and the next tile is taken to choose as this one did.
 """
 
 from __future__ import annotations
@@ -34,9 +35,21 @@ def prefetch_next(
     if not loop.parallel:
         inner = prefetch_next(loop.body, policy, choices)
         return (replace(loop, body=inner),)
-    nests = [n for n in loop.body if isinstance(n, sch.Nest)]
     stages = policy.get("stages", 2)
-    if not isinstance(stages, int) or stages <= 1 or len(nests) != len(loop.body) or not loop.variables:
+    if not isinstance(stages, int) or stages <= 1 or not loop.variables:
+        return body
+    return (replace(loop, body=_in_tile(loop.body, loop, stages, choices)),)
+
+
+def _in_tile(
+    body: tuple[sch.Node, ...], loop: sch.Loop, stages: int, choices: list[sch.Choice]
+) -> tuple[sch.Node, ...]:
+    match body:
+        case (sch.Branch(then=then, otherwise=otherwise) as branch,):
+            arms = [_in_tile(arm, loop, stages, choices) for arm in (then, otherwise)]
+            return (replace(branch, then=arms[0], otherwise=arms[1]),)
+    nests = [n for n in body if isinstance(n, sch.Nest)]
+    if len(nests) != len(body):
         return body
     changed = list(nests)
     for first, fetch in _first_fetches(nests).values():
@@ -47,7 +60,7 @@ def prefetch_next(
             _next_tile(changed, first, carrier, fetch, loop, stages - 1, choices)
             if not same_space(nests[carrier], nests[first]):
                 _within_rows(changed, first, fetch, loop, (stages - 1) * AHEAD, choices)
-    return (replace(loop, body=tuple(changed)),)
+    return tuple(changed)
 
 
 def _within_rows(

@@ -37,6 +37,23 @@ def test_softmax_is_three_passes_with_one_row_buffer() -> None:
     assert kinds == ["WriteBuffer", "ReduceBuffer", "Prefetch"]
 
 
+def test_a_fast_path_for_short_rows_is_prefetched_and_placed_as_the_row_alone() -> None:
+    text = (KERNELS / "softmax.tile").read_text().replace("    assume(N <= BN)\n", "")
+    head, body = text.split("for i in tiles((M,), (1,)):\n")
+    fast = "".join(f"    {line}\n" for line in body.splitlines())
+    slow = "            for j in pipeline(0, N, BN):\n                store(y, (i, j), load(x, (i, j), (1, BN)))\n"
+    branched = f"{head}for i in tiles((M,), (1,)):\n        if N <= BN:\n{fast}        else:\n{slow}"
+    made = lowered(concrete_calls(parse(branched), Choices({"T": "f32"}, {}, {}, {})), "avx512", True)[0].schedule
+    grid = made.body[0]
+    assert isinstance(grid, sch.Loop)
+    branch = grid.body[0]
+    assert isinstance(branch, sch.Branch)
+    alone = schedule("softmax")
+    kinds = [[type(o).__name__ for o in n.outputs] for n in branch.then if isinstance(n, sch.Nest)]
+    assert kinds == [[type(o).__name__ for o in n.outputs] for n in nests(alone)]
+    assert arena_shift(grid.body, True) == arena_shift(branch.then, True) != []
+
+
 def test_elementwise_chains_need_no_buffer() -> None:
     made = schedule("bias_gelu_residual")
     assert made.buffers == ()

@@ -22,7 +22,13 @@ LEAST_ROW = 256
 
 
 def arena_shift(body: Sequence[sch.Node], unit_stride: bool) -> list[str]:
-    """The statement that moves the arena away from the first row read and the last row written, or nothing."""
+    """The statement that moves the arena away from the first row read and the last row written, or nothing.
+
+    Of a tile that chooses between two forms the first arm that has such rows counts.
+    """
+    match body:
+        case (sch.Branch(then=then, otherwise=otherwise),):
+            return arena_shift(then, unit_stride) or arena_shift(otherwise, unit_stride)
     nests = [n for n in body if isinstance(n, sch.Nest) and n.axes and n.axes[-1].extent >= LEAST_ROW]
     filled = [n for n in nests if any(isinstance(o, sch.WriteBuffer) and o.coordinates for o in n.outputs)]
     read = [t for n in filled for o in n.outputs for e in output_expressions(o) if (t := _row(e, n, unit_stride))]
