@@ -25,25 +25,27 @@ from kernelagent.dsl.moves.source import (
     same,
     target_names,
 )  # fmt: skip
-from kernelagent.dsl.moves.tunables import set_tunable
+from kernelagent.dsl.moves.tunables import row_tunables, set_tunable
 from kernelagent.dsl.moves.values import array_of
 
 
 def _propose(source: Source) -> Iterator[Arguments]:
     for function in functions(source, "kernel"):
-        yield from ({"size": size, "kernel": function.name} for size in (1024, 2048, 4096, 8192))
+        for size in (1024, 2048, 4096, 8192, 16384, 32768):
+            yield from ({"size": size, **rows, "kernel": function.name} for rows in ({"rows": 1}, {}))
 
 
 @move(_propose)
-def whole_row(text: str, size: int, kernel: str | None = None) -> str:
+def whole_row(text: str, size: int, rows: int | None = None, kernel: str | None = None) -> str:
     """Hold a whole row in one tile where it fits, and load it once; longer rows keep the loops.
 
-    The tile of the row loops becomes `size` wide. Under `if C <= BC:` each loop has exactly one iteration, at 0, so its
-    body stands there once with 0 for the variable, and equal loads are named once; the other arm is the text as it was.
-    Sound because this holds for every C: a tail inside the tile is void, and zero columns store nothing in either arm.
+    The tile of the row loops becomes `size` wide, and `rows` high if given: a wide tile of many rows leaves the caches.
+    Under `if C <= BC:` each loop has exactly one iteration, at 0, so its body stands there once with 0 for the
+    variable, and equal loads are named once; the other arm is the text as it was. Sound because this holds for every
+    C: a tail inside the tile is void, and zero columns store nothing in either arm.
     """
     step = _row_loops(read(text), kernel)[2]
-    widened = set_tunable(text, step, size, kernel)
+    widened = set_tunable(text if rows is None else _rows_high(text, rows, kernel), step, size, kernel)
     source = read(widened)
     block, serial, step = _row_loops(source, kernel)
     end = source.segment(arguments_of(serial[0])[1])
@@ -52,6 +54,16 @@ def whole_row(text: str, size: int, kernel: str | None = None) -> str:
     once = textwrap.indent(_flat(source, block, serial), indent + "    ")
     new = f"{indent}if {end} <= {step}:\n{once}{indent}else:\n{loops_text}"
     return edited(widened, [Edit(source.line_start(block[0]), source.line_end(block[-1]), new)])
+
+
+def _rows_high(text: str, rows: int, kernel: str | None) -> str:
+    """The text with every row tile of the kernel `rows` high."""
+    names = {n for f in named(read(text), kernel) for n in row_tunables(f)}
+    if not names:
+        raise MoveError("no tunable says how many rows a tile has")
+    for name in sorted(names):
+        text = set_tunable(text, name, rows, kernel)
+    return text
 
 
 def _row_loops(source: Source, kernel: str | None) -> tuple[list[ast.stmt], list[ast.For], str]:

@@ -207,6 +207,9 @@ def test_whole_row_keeps_the_loops_for_longer_rows() -> None:
     assert "if C <= BC:" in new
     assert "x_row = load(x, (i, 0), (BR, BC))" in new
     assert new.count("pipeline") == SEEDS["softmax"].count("pipeline")
+    low = moves.apply("whole_row", SEEDS["softmax"], size=2048, rows=1)
+    assert "BR=choices(1, 32, 16, 64)" in low
+    assert low.replace("choices(1, 32,", "choices(32,") == new
     with pytest.raises(moves.MoveError):
         moves.apply("whole_row", new, size=4096)
     with pytest.raises(moves.MoveError):
