@@ -17,7 +17,7 @@ def causal_end(i, BM, M, N):
 
 @kernel
 def attention_causal(q: In[T, B, H, M, D], k: In[T, B, G, N, D], v: In[T, B, G, N, D], o: Out[T, B, H, M, D],
-                     scale: f32, BM=choices(16, 32, 64), BN=choices(16, 32, 64, 128)):
+                     scale: f32, BM=choices(32, 16, 64), BN=choices(32, 16, 64)):
     assume(D in (16, 32, 64, 128), H % G == 0, N >= M)
     for b, h, i in tiles((B, H, M), (1, 1, BM)):
         g = h // (H // G)

@@ -12,7 +12,7 @@ edition(1)
 
 @kernel
 def bias_gelu_residual(x: In[T, R, C], b: In[T, C], r: In[T, R, C], y: Out[T, R, C],
-                       BR=choices(4, 1, 8, 16), BC=choices(64, 256, 1024)):
+                       BR=choices(32, 16, 64), BC=choices(32, 16, 64)):
     for i, j in tiles((R, C), (BR, BC)):
         h = load(x, (i, j), (BR, BC)) + load(b, (j,), (BC,))[None, :]
         g = 0.5 * h * (1.0 + erf(h * 0.7071067811865476))

@@ -11,7 +11,7 @@ SEED = """\
 edition(1)
 
 @kernel
-def cross_entropy(x: In[T, R, C], labels: In[i32, R], loss: Out[T, R], BR=choices(4, 1, 8), BC=choices(64, 256, 1024)):
+def cross_entropy(x: In[T, R, C], labels: In[i32, R], loss: Out[T, R], BR=choices(32, 16, 64), BC=choices(32, 16, 64)):
     for i in tiles((R,), (BR,)):
         wanted = load(labels, (i,), (BR,))
         m = full((BR,), -inf, f32)

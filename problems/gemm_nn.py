@@ -11,7 +11,7 @@ edition(1)
 
 @kernel
 def gemm_nn(a: In[T, M, K], b: In[T, K, N], c: Out[T, M, N],
-            BM=choices(32, 64, 128), BN=choices(32, 64, 128), BK=choices(32, 64, 128)):
+            BM=choices(32, 16, 64), BN=choices(32, 16, 64), BK=choices(32, 16, 64)):
     for i, j in tiles((M, N), (BM, BN)):
         acc = zeros((BM, BN), f32)
         for k in pipeline(0, K, BK):

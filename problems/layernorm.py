@@ -12,7 +12,7 @@ edition(1)
 
 @kernel
 def layernorm(x: In[T, R, C], w: In[T, C], b: In[T, C], y: Out[T, R, C], eps: f32,
-              BR=choices(4, 1, 8), BC=choices(64, 256, 1024)):
+              BR=choices(32, 16, 64), BC=choices(32, 16, 64)):
     for i in tiles((R,), (BR,)):
         total = zeros((BR,), f32)
         for j in pipeline(0, C, BC):

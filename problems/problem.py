@@ -68,6 +68,9 @@ Only functions of the array API standard, plus those of `problems.extra` (erf, r
 class Problem:
     """A computation, how to draw its inputs, and how to tell a right answer from a wrong one.
 
+    `seed_kernel` is what a search starts from and is measured against: plain, with the same tile size (32) everywhere
+    and no policy, so that it is tuned for no machine.
+
     The first workload is the headline: the one that a run optimises unless told otherwise. `variants` names the
     further distributions (`problems.distributions.VARIANTS`) that correctness draws floating inputs from.
 

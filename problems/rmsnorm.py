@@ -11,7 +11,7 @@ SEED = """\
 edition(1)
 
 @kernel
-def rmsnorm(x: In[T, R, C], w: In[T, C], y: Out[T, R, C], eps: f32, BR=choices(4, 1, 8), BC=choices(64, 256, 1024)):
+def rmsnorm(x: In[T, R, C], w: In[T, C], y: Out[T, R, C], eps: f32, BR=choices(32, 16, 64), BC=choices(32, 16, 64)):
     for i in tiles((R,), (BR,)):
         squares = zeros((BR,), f32)
         for j in pipeline(0, C, BC):

@@ -11,7 +11,7 @@ edition(1)
 
 @kernel
 def rope(x: In[T, B, H, S, 2 * P], c: In[T, S, P], s: In[T, S, P], y: Out[T, B, H, S, 2 * P],
-         BS=choices(4, 8, 16), BP=choices(16, 32, 64)):
+         BS=choices(32, 16, 64), BP=choices(32, 16, 64)):
     for b, h, i, j in tiles((B, H, S, P), (1, 1, BS, BP)):
         pair = reshape(load(x[b, h], (i, 2 * j), (BS, 2 * BP), fill=0), (BS, BP, 2))
         ci, si = load(c, (i, j), (BS, BP), fill=0), load(s, (i, j), (BS, BP), fill=0)

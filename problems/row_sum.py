@@ -10,7 +10,7 @@ SEED = """\
 edition(1)
 
 @kernel
-def row_sum(x: In[T, R, C], y: Out[T, R], BR=choices(4, 1, 8), BC=choices(64, 256, 1024)):
+def row_sum(x: In[T, R, C], y: Out[T, R], BR=choices(32, 16, 64), BC=choices(32, 16, 64)):
     for i in tiles((R,), (BR,)):
         total = zeros((BR,), f32)
         for j in pipeline(0, C, BC):

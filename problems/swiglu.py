@@ -12,7 +12,7 @@ edition(1)
 
 @kernel
 def swiglu(x: In[T, M, K], w: In[T, N, K], v: In[T, N, K], y: Out[T, M, N],
-           BM=choices(32, 64, 128), BN=choices(32, 64, 128), BK=choices(32, 64, 128)):
+           BM=choices(32, 16, 64), BN=choices(32, 16, 64), BK=choices(32, 16, 64)):
     for i, j in tiles((M, N), (BM, BN)):
         gate = zeros((BM, BN), f32)
         up = zeros((BM, BN), f32)

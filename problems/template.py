@@ -14,7 +14,7 @@ SEED = """\\
 edition(1)
 
 @kernel
-def {name}(x: In[T, R, C], w: In[T, C], y: Out[T, R, C], BR=4, BC=choices(64, 256, 1024)):
+def {name}(x: In[T, R, C], w: In[T, C], y: Out[T, R, C], BR=choices(32, 16, 64), BC=choices(32, 16, 64)):
     for i, j in tiles((R, C), (BR, BC)):
         v = load(x, (i, j), (BR, BC)) * load(w, (j,), (BC,))[None, :]
         store(y, (i, j), cast(maximum(v, 0.0), T))

@@ -10,7 +10,7 @@ SEED = """\
 edition(1)
 
 @kernel
-def transpose(x: In[T, R, C], y: Out[T, C, R], BR=choices(16, 32, 64), BC=choices(16, 32, 64)):
+def transpose(x: In[T, R, C], y: Out[T, C, R], BR=choices(32, 16, 64), BC=choices(32, 16, 64)):
     for i, j in tiles((R, C), (BR, BC)):
         store(y, (j, i), load(x, (i, j), (BR, BC)).T)
 """

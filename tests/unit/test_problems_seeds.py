@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.interpret.run import interpret
 
@@ -24,6 +25,15 @@ def test_seed_is_accepted_without_a_word(name: str) -> None:
     assert module.warnings == ()
     assert module.entry.name == name
     assert problems.validate(problems.load(name), check_kernel=front_end) == []
+
+
+@pytest.mark.parametrize("name", problems.names())
+def test_seed_is_not_tuned(name: str) -> None:
+    """The first thing that a person would write: the same tile sizes everywhere, no policy for any machine."""
+    entry = dsl.parse(problems.load(name).seed_kernel).entry
+    assert isinstance(entry, ir.Kernel)
+    assert {t.choices for t in entry.tunables} == {(32, 16, 64)}
+    assert not entry.policies
 
 
 @pytest.mark.parametrize("workload", ["ragged", "small"])
