@@ -24,7 +24,7 @@ from kernelagent.dsl.targets import cpu
 from kernelagent.harness.subjects import Binding
 from kernelagent.harness.torch_subjects import compiled, eager
 from kernelagent.problems.problem import Problem, Workload
-from measure import RESULTS, Subject, aligned, interleave, save, threads
+from measure import RESULTS, Subject, aligned, emptied_caches, interleave, save, threads
 
 import kernelagent
 from kernelagent import dsl, problems
@@ -86,22 +86,20 @@ def row(problem: Problem, trials: int) -> dict[str, Any]:
 
 
 def measure(problem: Problem, workload: Workload, best: str) -> dict[str, float]:
+    """Median ms of each subject, all on the same arrays: the pages that an array happens to get (huge ones or small)
+    make up to a third of a difference, to a transposition."""
     inputs = {name: aligned(a) for name, a in problems.make_inputs(problem, workload, seed=1).items()}
-    scalars = problems.scalars(problem, workload)
-
-    def binding() -> Binding:
-        outputs = {name: aligned(a) for name, a in problems.make_outputs(problem, workload, 0.0).items()}
-        return Binding(inputs, outputs, scalars, threads())
-
+    outputs = {name: aligned(a) for name, a in problems.make_outputs(problem, workload, 0.0).items()}
+    binding = Binding(inputs, outputs, problems.scalars(problem, workload), threads())
     torch._dynamo.reset()  # else a limit on recompilations would quietly turn later problems into eager ones
     subjects: dict[str, Subject] = {
-        "seed": kernel(problem.seed_kernel, binding()),
-        "best": kernel(best, binding()),
-        "numpy": numpy_form(problem, binding()),
-        "torch_eager": eager(problem)(binding()),
-        "torch_compile": compiled(problem)(binding()),
+        "seed": kernel(problem.seed_kernel, binding),
+        "best": kernel(best, binding),
+        "numpy": numpy_form(problem, binding),
+        "torch_eager": eager(problem)(binding),
+        "torch_compile": compiled(problem)(binding),
     }
-    return interleave(subjects, rounds=11, warmups=2, between=flush, pause_s=0.15)
+    return interleave(subjects, rounds=11, warmups=2, between=emptied_caches(), pause_s=0.15)
 
 
 def kernel(text: str, binding: Binding) -> Subject:
@@ -119,13 +117,6 @@ def numpy_form(problem: Problem, binding: Binding) -> Subject:
     out = outputs if len(outputs) > 1 else outputs[0]
     reference = problem.numpy_reference
     return lambda: reference(np, out=out, **binding.inputs, **binding.scalars)
-
-
-SCRATCH = np.zeros(16 << 20, np.float32)  # 64 MB: more than the last-level cache of the machines we know
-
-
-def flush() -> None:
-    SCRATCH.__iadd__(1.0)
 
 
 def advice(times: dict[str, float]) -> str:
