@@ -52,11 +52,16 @@ Oracle: TypeAlias = Callable[[Arrays, Scalars], dict[str, Answer]]
 
 
 def _steps(terms: int) -> float:
-    """Roundings that a sum of so many terms may suffer, in units of F32 times the sum of magnitudes.
+    """Roundings that a product's sum of so many terms may suffer, in units of F32 times the sum of magnitudes.
 
     Matrix instructions truncate rather than round, 8 or 16 terms at a time, so errors need not cancel.
     """
     return min(terms, 8 + terms / 8)
+
+
+def _roundings(terms: int) -> float:
+    """The same for sums that round to nearest: errors of random signs grow with the root (Higham, section 2.8)."""
+    return min(terms, 4 * math.sqrt(terms))
 
 
 def product(a: Array, b: Array, unit: float = 0.0) -> Answer:
@@ -142,7 +147,7 @@ def attention(dtype: str) -> Oracle:
         total = p.sum(axis=-1, keepdims=True)
         bend = 2 * scores.error * scale + F32 * (4 * np.abs(scores.value * scale) + 4 * np.abs(top) + 16)
         worst = np.where(seen, bend, 0.0).max(axis=-1, keepdims=True)  # relative error of p and of its sum
-        relative = ROUNDOFF[dtype] + 2 * worst + 2 * _steps(n) * F32
+        relative = ROUNDOFF[dtype] + 2 * worst + 2 * (_roundings(n) + _steps(n)) * F32
         error = relative * ((p / total) @ np.abs(v)) + SMALLEST[dtype] * (seen / total) @ np.abs(v)
         return {"o": Answer((p / total) @ v, error)}
 
@@ -153,7 +158,7 @@ def _exponentials(x: Array) -> tuple[Array, Array, Array, Array]:
     """Row maximum, exp(x - maximum), its sum, and the relative error of each exponential and of the sum."""
     top = x.max(axis=1, keepdims=True)
     e = np.exp(x - top)
-    error = F32 * (2 * (top - x) + 8 + _steps(x.shape[1]))
+    error = F32 * (2 * (top - x) + 8 + _roundings(x.shape[1]))
     return top, e, e.sum(axis=1, keepdims=True), error
 
 
@@ -177,8 +182,8 @@ def layernorm(x: Arrays, scalars: Scalars) -> dict[str, Answer]:
     d = rows - mean
     r = 1 / np.sqrt((d * d).mean(axis=1, keepdims=True) + float(scalars["eps"]))
     value = d * r * x["w"] + x["b"]
-    shift = F32 * (_steps(n) * np.abs(rows).mean(axis=1, keepdims=True) + np.abs(rows))
-    error = np.abs(r * x["w"]) * shift * 2 + F32 * (_steps(n) + 8) * np.abs(d * r * x["w"]) + F32 * np.abs(value)
+    shift = F32 * (_roundings(n) * np.abs(rows).mean(axis=1, keepdims=True) + np.abs(rows))
+    error = np.abs(r * x["w"]) * shift * 2 + F32 * (_roundings(n) + 8) * np.abs(d * r * x["w"]) + F32 * np.abs(value)
     return {"y": Answer(value, error)}
 
 
@@ -186,7 +191,7 @@ def rmsnorm_residual(x: Arrays, scalars: Scalars) -> dict[str, Answer]:
     h, n = x["x"] + x["res"], x["x"].shape[1]
     r = 1 / np.sqrt((h * h).mean(axis=1, keepdims=True) + float(scalars["eps"]))
     value = h * r * x["w"]
-    return {"h": Answer(h, F32 * np.abs(h)), "y": Answer(value, F32 * (_steps(n) + 8) * np.abs(value))}
+    return {"h": Answer(h, F32 * np.abs(h)), "y": Answer(value, F32 * (_roundings(n) + 8) * np.abs(value))}
 
 
 def transpose(x: Arrays, scalars: Scalars) -> dict[str, Answer]:
@@ -201,9 +206,9 @@ def rope(x: Arrays, scalars: Scalars) -> dict[str, Answer]:
 
 
 def column_sums(x: Arrays, scalars: Scalars) -> dict[str, Answer]:
-    return {"y": Answer(x["x"].sum(axis=0), _steps(len(x["x"])) * F32 * np.abs(x["x"]).sum(axis=0))}
+    return {"y": Answer(x["x"].sum(axis=0), _roundings(len(x["x"])) * F32 * np.abs(x["x"]).sum(axis=0))}
 
 
 def cumsum(x: Arrays, scalars: Scalars) -> dict[str, Answer]:
-    error = _steps(x["x"].shape[1]) * F32 * np.cumsum(np.abs(x["x"]), axis=1)
+    error = _roundings(x["x"].shape[1]) * F32 * np.cumsum(np.abs(x["x"]), axis=1)
     return {"y": Answer(np.cumsum(x["x"], axis=1), error)}

@@ -7,6 +7,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "gpu"))
 
-from cases import CASES, KERNELS, Case, Shape, has_opcode  # noqa: E402
+from cases import CASES, KERNELS, Case, Shape, has_opcode
 
 __all__ = ["CASES", "KERNELS", "Case", "Shape", "has_opcode"]
