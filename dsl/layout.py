@@ -154,7 +154,7 @@ def cosize(a: Layout) -> int:
     """Largest offset plus one; 0 for an empty layout. For negative strides: the extent that the offsets span."""
     if size(a) == 0:
         return 0
-    return 1 + sum((extent - 1) * abs(_integer(stride)) for extent, stride in leaves(a))
+    return 1 + sum((extent - 1) * abs(integer(stride)) for extent, stride in leaves(a))
 
 
 def leaves(a: Layout) -> Iterator[Leaf]:
@@ -193,7 +193,7 @@ def by_mode(a: Layout, tiler: tuple[Tiler, ...]) -> Iterator[tuple[Layout, Tiler
 # Law: flatten(A)(i) = A(i).
 def flatten(a: Layout) -> Layout:
     """Depth 1 without merging modes."""
-    return _from_leaves(list(leaves(a)), keep_rank=True)
+    return from_leaves(list(leaves(a)), keep_rank=True)
 
 
 # Law: coalesce(A)(i) = A(i) on [0, size A), depth at most 1, idempotent; equal functions have equal results.
@@ -211,7 +211,7 @@ def coalesce(a: Layout, profile: Nested | None = None) -> Layout:
             merged[-1] = (merged[-1][0] * extent, merged[-1][1])
         else:
             merged.append((extent, stride))
-    return _from_leaves(merged)
+    return from_leaves(merged)
 
 
 # Law: same image, and the strides of modes that hold more than one element are not zero.
@@ -232,9 +232,9 @@ def filter_modes(a: Layout) -> Layout:
 def composition(a: Layout, b: Tiler) -> Layout:
     """A o B; a tuple composes mode by mode. B's offsets must be coordinates of A.
 
-    Raises LayoutError where A o B is no layout of B's shape: a stride of B neither divides nor is a multiple of an
-    extent of (coalesced) A that it meets, an extent of B is no multiple of what is left of it, or B leaves A or
-    its modes carry into each other.
+    Defined exactly where the coordinates in (coalesced) A of B's modes add up without a carry. Raises LayoutError
+    otherwise: an extent of B is no multiple of the steps that fit in a mode of A, its stride makes it run past the
+    end of one, or its modes do together.
     """
     if b is None:
         return a
@@ -243,51 +243,51 @@ def composition(a: Layout, b: Tiler) -> Layout:
     if isinstance(b, tuple):
         return concatenate(*(composition(m, t) for m, t in by_mode(a, b)), *modes(a)[len(b) :])
     simple = coalesce(a)
-    flat = list(leaves(simple))
-    reach = [0] * len(flat)
+    rooms = [extent for extent, _ in leaves(simple)]
+    reach = [0] * len(rooms)
 
     def compose(extent: int, stride: Module) -> Layout:
-        digits = _digits(simple, extent, _natural(stride))
-        for mode, count, step in digits:
-            reach[mode] += (count - 1) * step
-        found = [(count, flat[mode][1] * step) for mode, count, step in digits]
-        return _from_leaves(found) if found else Layout(extent, 0)
+        found: list[Leaf] = []
+        for count, step, digits in _runs(simple, extent, _natural(stride)):
+            found.append((count, simple(step)))
+            reach[:] = [r + (count - 1) * digit for r, digit in zip(reach, digits, strict=True)]
+        return from_leaves(found) if found else Layout(extent, 0)
 
     result = _map_leaves(b, compose)
-    for mode, (extent, _) in enumerate(flat):
-        if reach[mode] >= extent:
-            reason = f"composition: {b} reaches coordinate {reach[mode]} of mode {mode} (extent {extent}) of {simple}"
-            raise LayoutError(reason, mode, (reach[mode], extent))
+    for mode, (room, reached) in enumerate(zip(rooms, reach, strict=True)):
+        if reached >= room:
+            reason = f"composition: {b} reaches coordinate {reached} of mode {mode} (extent {room}) of {simple}"
+            raise LayoutError(reason, mode, (reached, room))
     return result
 
 
-def _digits(a: Layout, extent: int, stride: int) -> list[tuple[int, int, int]]:
-    """The coordinates 0, stride, ..., (extent - 1) * stride of `a` as (mode of a, count, step) per mode reached."""
-    found: list[tuple[int, int, int]] = []
-    if extent == 1 or stride == 0:
-        return found
-    count, step = extent, stride
-    flat = list(leaves(a))
-    for mode, (room, _) in enumerate(flat):
-        if (count - 1) * step < room or mode == len(flat) - 1:
-            return [*found, (mode, count, step)]
-        if step % room == 0:
-            step //= room
-            continue
-        if room % step:
-            reason = f"composition: stride {step} does not divide extent {room} of mode {mode} of {a}"
-            raise LayoutError(f"{reason}, nor is it a multiple of it", mode, (step, room))
-        fits = room // step
+def _runs(a: Layout, count: int, step: int) -> Iterator[tuple[int, int, list[int]]]:
+    """0, step, ..., (count - 1) * step as modes (count, step, digits of step in A) whose multiples do not carry."""
+    rooms = [extent for extent, _ in leaves(a)]
+    while count > 1 and step > 0:
+        digits = _digits(rooms, step)
+        fits, tight = min(
+            ((room - 1) // d + 1, mode) for mode, (room, d) in enumerate(zip(rooms, digits, strict=True)) if d
+        )
+        if fits >= count or tight == len(rooms) - 1:
+            yield count, step, digits
+            return
         if count % fits:
             reason = (
-                f"composition: extent {count} is not a multiple of the {fits} steps of {step} in mode {mode} of {a}"
+                f"composition: extent {count} is not a multiple of the {fits} steps of {step} in mode {tight} of {a}"
             )
-            raise LayoutError(reason, mode, (count, fits))
-        found.append((mode, fits, step))
-        count, step = count // fits, 1
-        if count == 1:
-            return found
-    return found
+            raise LayoutError(reason, tight, (count, fits))
+        yield fits, step, digits
+        count, step = count // fits, step * fits
+
+
+def _digits(rooms: list[int], number: int) -> list[int]:
+    """The coordinate of a number in a flat shape; the last digit has no bound."""
+    digits = []
+    for room in rooms[:-1]:
+        digits.append(number % room)
+        number //= room
+    return [*digits, number]
 
 
 # Law: R = complement(A, M) has increasing positive strides, image(A) and image(R) meet only in 0, (A, R) is injective
@@ -296,9 +296,7 @@ def complement(a: Layout, cotarget: int | None = None) -> Layout:
     """The offsets that A leaves free, up to `cotarget` (default: A's cosize): (A, complement A) has no holes."""
     free: list[Leaf] = []
     covered = 1
-    found = [
-        (extent, _integer(d), mode) for mode, (extent, d) in enumerate(leaves(a)) if extent != 1 and not is_zero(d)
-    ]
+    found = [(extent, integer(d), mode) for mode, (extent, d) in enumerate(leaves(a)) if extent != 1 and not is_zero(d)]
     for extent, stride, mode in sorted(found, key=lambda leaf: leaf[1]):
         if stride < covered or stride % covered:
             reason = f"complement: stride {stride} of mode {mode} of {a} is not a multiple of the {covered} covered"
@@ -306,61 +304,7 @@ def complement(a: Layout, cotarget: int | None = None) -> Layout:
         free.append((stride // covered, covered))
         covered = stride * extent
     target = cosize(a) if cotarget is None else cotarget
-    return coalesce(_from_leaves([*free, (-(-target // covered), covered)]))
-
-
-# Inverses -----------------------------------------------------------------------------------------
-
-
-# Law: A(right_inverse(A)(i)) = i on its whole domain, which is all of [0, size A) if A is a bijection.
-def right_inverse(a: Layout) -> Layout:
-    """The offset's coordinate, for the offsets 0, 1, ... that A reaches without a gap."""
-    chain: list[Leaf] = []
-    reached = 1
-    for stride, extent, step, _ in sorted(_steps(a)):
-        if stride == reached:
-            chain.append((extent, step))
-            reached *= extent
-    return coalesce(_from_leaves(chain))
-
-
-# Law: left_inverse(A)(A(i)) = i.
-def left_inverse(a: Layout) -> Layout:
-    """The coordinate of each offset of an injective layout, padded ones included; offsets in holes mean nothing.
-
-    Raises LayoutError unless each stride is a multiple of the next smaller one and clears what that one covers.
-    """
-    found = sorted(_steps(a))
-    if found and found[0][0] < 1:
-        stride, extent, _, mode = found[0]
-        reason = f"left_inverse: mode {mode} of {a} has extent {extent} and stride {stride}"
-        raise LayoutError(reason, mode, (extent, stride))
-    chain: list[Leaf] = [(found[0][0], 0)] if found else []
-    for (stride, extent, step, mode), (wider, _, _, other) in zip(found, found[1:], strict=False):
-        if wider < stride * extent:
-            reason = f"left_inverse: modes {mode} and {other} of {a} overlap: stride {wider}, {stride * extent} covered"
-            raise LayoutError(reason, other, (wider, stride * extent))
-        if wider % stride:
-            reason = f"left_inverse: stride {wider} of mode {other} of {a} is not a multiple of {stride}"
-            raise LayoutError(reason, other, (wider, stride))
-        chain.append((wider // stride, step))
-    return coalesce(_from_leaves([*chain, *((extent, step) for _, extent, step, _ in found[-1:])]))
-
-
-def _steps(a: Layout) -> Iterator[tuple[int, int, int, int]]:
-    """(stride, extent, the coordinate's own stride, mode) of each flat mode with more than one element."""
-    before = 1
-    for mode, (extent, stride) in enumerate(leaves(a)):
-        if extent > 1:
-            yield _integer(stride), extent, before, mode
-        before *= extent
-
-
-# Law: A(R(i)) = B(R(i)) = i on [0, max_common_vector(A, B)), for R = right_inverse(B).
-def max_common_vector(a: Layout, b: Layout) -> int:
-    """How many elements from offset 0 on are contiguous in both, in the same order: the widest copy's length."""
-    vector = modes(coalesce(composition(a, right_inverse(b))))[0]
-    return size(vector) if vector.stride == 1 else 1
+    return coalesce(from_leaves([*free, (-(-target // covered), covered)]))
 
 
 # Parts and units ----------------------------------------------------------------------------------
@@ -393,7 +337,7 @@ def upcast(a: Layout, n: int) -> Layout:
     """The layout in units of `n` elements: the contiguous mode becomes n times shorter."""
     inside = 0
     for mode, (extent, d) in enumerate(leaves(a)):
-        stride = _integer(d)
+        stride = integer(d)
         if stride % n == 0:
             continue
         if not 0 < stride < n or n % stride:
@@ -442,16 +386,17 @@ def is_zero(element: Module) -> bool:
     return bool(element == element * 0)
 
 
-def _integer(stride: Module) -> int:
+def integer(stride: Module) -> int:
+    """A stride that must be a number; raises LayoutError."""
     if not isinstance(stride, int):
         raise LayoutError(f"stride {stride} is not a known integer")
     return stride
 
 
 def _natural(stride: Module) -> int:
-    if _integer(stride) < 0:
+    if integer(stride) < 0:
         raise LayoutError(f"stride {stride} is negative: not a coordinate", None, (stride, 0))
-    return _integer(stride)
+    return integer(stride)
 
 
 def _congruent(shape: Nested, stride: Module) -> bool:
@@ -481,7 +426,8 @@ def _quotient(coordinate: Module, divisor: int) -> Module:
     return coordinate // divisor if hasattr(coordinate, "__floordiv__") else coordinate / divisor
 
 
-def _from_leaves(found: list[Leaf], keep_rank: bool = False) -> Layout:
+def from_leaves(found: list[Leaf], keep_rank: bool = False) -> Layout:
+    """The flat layout of some modes; without `keep_rank` one mode is not a tuple, and none is 1:0."""
     if len(found) == 1 and not keep_rank:
         return Layout(*found[0])
     if not found and not keep_rank:
