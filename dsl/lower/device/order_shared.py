@@ -1,0 +1,146 @@
+"""Insert the waits and barriers that shared memory needs outside the rings, and no others.
+
+A barrier goes in front of a statement that touches bytes which another thread may have touched since the last
+barrier, unless both only read. Loop bodies (and the tiles of a persistent block) are walked twice, so that what the
+end of one iteration leaves open meets the start of the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kernelagent.dsl import device as dev
+from kernelagent.dsl.ir import Origin
+from kernelagent.dsl.lower.device.place_shared import shared_accesses
+
+
+@dataclass(frozen=True)
+class Open:
+    """What has happened since the last barrier. `flying`: buffers with asynchronous copies that nobody has waited
+    for, and how many groups were committed after theirs (-1: not committed yet)."""
+
+    reads: frozenset[str] = frozenset()
+    writes: frozenset[str] = frozenset()
+    flying: Mapping[str, int] = field(default_factory=dict)
+
+    def joined(self, other: Open) -> Open:
+        ages = dict(self.flying)
+        for name, age in other.flying.items():
+            ages[name] = min(age, ages.get(name, age))
+        return Open(self.reads | other.reads, self.writes | other.writes, ages)
+
+
+class Orderer:
+    """`ringed` buffers are filled and read under their ring's own wait and barrier."""
+
+    def __init__(self, buffers: tuple[dev.SharedBuffer, ...], ringed: frozenset[str]) -> None:
+        self.ringed = ringed
+        spans = {b.name: (b.offset, b.offset + dev.stage_bytes(b) * b.stages) for b in buffers}
+        self.meets = {
+            a: frozenset(b for b in spans if spans[a][0] < spans[b][1] and spans[b][0] < spans[a][1]) for a in spans
+        }
+
+    def body(
+        self, body: tuple[dev.Statement, ...], state: Open, in_ring: bool = False
+    ) -> tuple[tuple[dev.Statement, ...], Open]:
+        made: list[dev.Statement] = []
+        for statement in body:
+            needed, state = self.before(statement, state, in_ring)
+            made += needed
+            statement, state = self.inside(statement, state, in_ring)
+            made.append(statement)
+        return tuple(made), state
+
+    def repeated(
+        self, body: tuple[dev.Statement, ...], state: Open, in_ring: bool
+    ) -> tuple[tuple[dev.Statement, ...], Open]:
+        """A body that runs any number of times."""
+        _, once = self.body(body, state, in_ring)
+        made, after = self.body(body, state.joined(once), in_ring)
+        return made, state.joined(after)
+
+    def before(
+        self, statement: dev.Statement, state: Open, in_ring: bool
+    ) -> tuple[list[dev.Statement], Open]:
+        """The wait and barrier that must stand in front of a statement."""
+        needed: list[dev.Statement] = []
+        origin = _origin(statement)
+        for name, writes in shared_accesses(statement):
+            own_ring = name in self.ringed
+            others = self.meets[name] - {name}
+            meets = others if own_ring and (in_ring or not writes) else self.meets[name]
+            if not writes and name in state.flying and not own_ring:
+                needed.append(dev.WaitGroup(0, origin))
+                state = Open(state.reads, state.writes | frozenset(state.flying), {})
+            earlier = state.writes - {name} if own_ring else state.writes  # a ring's stages do not meet each other
+            conflict = meets & (earlier | state.reads if writes else earlier)
+            if conflict:
+                needed.append(dev.BlockBarrier(origin))
+                state = Open(flying=state.flying)
+        return needed, state
+
+    def inside(self, statement: dev.Statement, state: Open, in_ring: bool) -> tuple[dev.Statement, Open]:
+        """The statement with its bodies ordered, and what it leaves open."""
+        match statement:
+            case dev.BlockBarrier():
+                return statement, Open(flying=state.flying)
+            case dev.Commit():
+                return statement, Open(state.reads, state.writes, {n: a + 1 for n, a in state.flying.items()})
+            case dev.WaitGroup(pending):
+                landed = frozenset(n for n, age in state.flying.items() if age >= pending)
+                left = {n: a for n, a in state.flying.items() if n not in landed}
+                return statement, Open(state.reads, state.writes | landed, left)
+            case dev.For():
+                body, state = self.repeated(statement.body, state, in_ring or self.is_ring(statement))
+                return _with_body(statement, body), state
+            case dev.If():
+                then, a = self.body(statement.then, state, in_ring)
+                otherwise, b = self.body(statement.otherwise, state, in_ring)
+                made = dev.If(statement.condition, then, otherwise, statement.merged, statement.origin)
+                return made, a.joined(b)
+            case _:
+                return statement, self.touched(statement, state, in_ring)
+
+    def touched(self, statement: dev.Statement, state: Open, in_ring: bool) -> Open:
+        reads, writes, flying = set(state.reads), set(state.writes), dict(state.flying)
+        for name, written in shared_accesses(statement):
+            if written and name in self.ringed and in_ring:
+                continue
+            if isinstance(statement, dev.Copy) and statement.asynchronous:
+                if name not in self.ringed:
+                    flying[name] = -1
+                else:
+                    writes.add(name)
+            elif written:
+                writes.add(name)
+            else:
+                reads.add(name)
+        return Open(frozenset(reads), frozenset(writes), flying)
+
+    def is_ring(self, loop: dev.For) -> bool:
+        copies = (s for s in dev.walk(loop.body) if isinstance(s, dev.Copy))
+        return any(c.target.buffer in self.ringed for c in copies)
+
+
+def order_shared(
+    body: tuple[dev.Statement, ...],
+    buffers: tuple[dev.SharedBuffer, ...],
+    ringed: frozenset[str],
+    persistent: bool,
+) -> tuple[dev.Statement, ...]:
+    """The body with all barriers. `persistent`: it runs again for the block's next tile."""
+    orderer = Orderer(buffers, ringed)
+    if persistent:
+        return orderer.repeated(body, Open(), False)[0]
+    return orderer.body(body, Open())[0]
+
+
+def _with_body(loop: dev.For, body: tuple[dev.Statement, ...]) -> dev.For:
+    return dev.For(
+        loop.variables, loop.lo, loop.hi, loop.step, loop.carried, body, loop.origin, loop.unroll
+    )
+
+
+def _origin(statement: dev.Statement) -> Origin:
+    return statement.fragment.origin if isinstance(statement, dev.Let) else statement.origin
