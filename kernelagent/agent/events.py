@@ -22,7 +22,7 @@ VERSION = 1
 LOG_NAME = "events.jsonl"
 KINDS = frozenset({
     "run-started", "bound", "baseline", "proposal", "diagnostics", "evaluation", "trial-finished", "steering", "retry",
-    "warning", "comparison", "interrupted", "resumed", "run-finished",
+    "warning", "selection", "comparison", "interrupted", "resumed", "run-finished",
 })  # fmt: skip
 
 Event = dict[str, Any]

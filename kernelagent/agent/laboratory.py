@@ -99,7 +99,9 @@ class Recording:
         self._duels = {e["evaluation"]["text_sha"]: e["duel"] for e in found if e.get("duel")}
         self._full = {e["evaluation"]["text_sha"]: e["evaluation"] for e in found if e.get("full")}
         self._diagnostics = {e["text_sha"]: e["diagnostics"] for e in events if e["kind"] == "diagnostics"}
-        self._comparison = next((e for e in reversed(events) if e["kind"] == "comparison"), None)
+        compared = [e for e in events if e["kind"] in ("selection", "comparison")]
+        self._comparisons = {tuple(e["shas"]): e for e in compared}
+        self._comparison = compared[-1] if compared else None
 
     @property
     def chip(self) -> str:
@@ -160,10 +162,11 @@ class Recording:
         return _point("0", duel["time_ms"]), _point("1", duel["other_ms"])
 
     def compare(self, texts: Sequence[str], rivals: Sequence[str]) -> tuple[Timing, ...]:
-        """The recorded comparison, or, where there is none, the recorded times."""
+        """The recorded comparison of these texts, else the last one, or, where there is none, the recorded times."""
         from .texts import sha
 
-        recorded = self._comparison or {"shas": [], "timings": []}
+        shas = tuple(sha(t) for t in texts)
+        recorded = self._comparisons.get(shas) or self._comparison or {"shas": [], "timings": []}
         by_sha = dict(zip(recorded["shas"], recorded["timings"], strict=False))
         found = [by_sha.get(sha(t)) or _timed(self.evaluate(t), str(i)) for i, t in enumerate(texts)]
         own = [{**t, "name": str(i)} for i, t in enumerate(found)]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from typing import Any
 
 from kernelagent import __version__
 from kernelagent.errors import UserError
+from kernelagent.harness.records import Timing
 from kernelagent.knowledge_base import KnowledgeBase
 from kernelagent.knowledge_base.records import Trial
 from kernelagent.problems.problem import Problem, Workload
@@ -228,24 +230,37 @@ class Run:
         return found
 
     def _compare(self) -> None:
-        """Side by side, because times of different minutes do not compare. The winner is never slower than the seed."""
+        """Side by side, because times of different minutes do not compare. The winner is never slower than the seed.
+
+        First the finalists alone, so that a baseline of half a second a run takes no samples from them; then the
+        fastest once more, against seed and baselines: it was chosen for being low, so the second time counts.
+        """
         if not self.state.trials or self.state.trials[0].time_ms is None or self.state.comparison is not None:
             return
-        finalists = self._confirmed()
+        seed, finalists = self.state.trials[0], self._confirmed()
         if not finalists:
             return
-        for rivals in ([self.state.trials[0], *finalists[:count]] for count in range(len(finalists), -1, -1)):
+        if len(finalists) > 1:
+            timings = self._side_by_side("selection", seed, finalists, ())
+            times = {t.id: timing.time_ms for t, timing in zip(finalists, timings[1:], strict=False)}
+            finalists = sorted((t for t in finalists if t.id in times), key=lambda t: times[t.id])[:1]
+        self._side_by_side("comparison", seed, finalists, [b["name"] for b in self.state.baselines])
+
+    def _side_by_side(
+        self, kind: str, seed: Trial, finalists: Sequence[Trial], baselines: Sequence[str]
+    ) -> tuple[Timing, ...]:
+        """Times of seed, finalists and baselines, written down; with one finalist less each time that one breaks."""
+        for rivals in ([seed, *finalists[:count]] for count in range(len(finalists), -1, -1)):
             try:
-                timings = self.desk.laboratory.compare(
-                    [t.text for t in rivals], [b["name"] for b in self.state.baselines]
-                )
+                timings = self.desk.laboratory.compare([t.text for t in rivals], baselines)
             except CandidateFailed as failure:
                 self.desk.emit(
                     "warning", message=f"the final comparison was begun again with one kernel less: {failure}"
                 )
                 continue
-            self.desk.emit("comparison", shas=[t.text_sha for t in rivals], timings=[timing_record(t) for t in timings])
-            return
+            self.desk.emit(kind, shas=[t.text_sha for t in rivals], timings=[timing_record(t) for t in timings])
+            return timings
+        return ()
 
     def write_result(self) -> dict[str, Any]:
         record = result_record(self.desk.log.events)

@@ -19,6 +19,7 @@ QUICK_RIVALS = ("numpy", "torch_eager")
 SLOW_RIVALS = ("torch_compile",)
 TARGETS = ("cpu",)
 BASELINE_BUDGET_S = 0.6
+SELECTION_BUDGET_S = 1.5
 COMPARISON_BUDGET_S = 3.0
 DUEL_BUDGET_S = 0.4
 TRIAL_BUDGET_S = 0.2
@@ -112,7 +113,7 @@ class Workbench:
         return own, rival
 
     def compare(self, texts: Sequence[str], rivals: Sequence[str]) -> tuple[Timing, ...]:
-        return self._together(texts, rivals, COMPARISON_BUDGET_S)
+        return self._together(texts, rivals, COMPARISON_BUDGET_S if rivals else SELECTION_BUDGET_S)
 
     def _together(self, texts: Sequence[str], rivals: Sequence[str], budget_s: float) -> tuple[Timing, ...]:
         from kernelagent.harness.build import BuildFailure

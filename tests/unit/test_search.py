@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kernelagent.dsl.moves import applicable, apply
+from kernelagent.harness.records import Timing
 from kernelagent.knowledge_base import KnowledgeBase
 from support.runs import means, plan
 from support.synthetic_lab import SEED, SyntheticLab, small_problem, tunables, valley
@@ -121,6 +124,21 @@ def test_the_winner_is_never_slower_than_the_seed(tmp_path: Path) -> None:
     assert record["best"]["trial"] == 0
     assert record["best"]["speedup"]["seed"] == 1.0
     assert (run.folder / "best.tile").read_text() == SEED
+
+
+def test_the_fastest_finalist_is_timed_again(tmp_path: Path) -> None:
+    """Chosen for being low among several, it has to be faster than the seed a second time."""
+
+    class LuckyOnce(SyntheticLab):
+        def compare(self, texts: Sequence[str], rivals: Sequence[str]) -> tuple[Timing, ...]:
+            found = super().compare(texts, rivals)
+            return (found[0], *(replace(t, time_ms=9.0) for t in found[1:])) if len(texts) == 2 else found
+
+    with start(plan(trials=6), means(SearchProposer(), LuckyOnce()), tmp_path) as run:
+        record = complete(run)
+    kinds = [e["kind"] for e in read_events(run.folder)]
+    assert kinds.count("selection") == kinds.count("comparison") == 1
+    assert record["best"]["trial"] == 0
 
 
 def test_screened_texts_cost_no_trial(tmp_path: Path) -> None:
