@@ -63,8 +63,17 @@ def _steps(a: Layout) -> Iterator[tuple[int, int, int, int]]:
         before *= extent
 
 
-# Law: A(R(i)) = B(R(i)) = i on [0, max_common_vector(A, B)), for R = right_inverse(B).
+# Law: for R = right_inverse(B) and n the result, B(R(n k + r)) = n k + r and A(R(n k + r)) = A(R(n k)) + r on all of
+# R's domain, for r in [0, n), and A(R(r)) = r.
 def max_common_vector(a: Layout, b: Layout) -> int:
-    """How many elements from offset 0 on are contiguous in both, in the same order: the widest copy's length."""
-    vector = modes(coalesce(composition(a, right_inverse(b))))[0]
+    """How many elements are contiguous in both, in the same order: the longest vector of a copy from A to B.
+
+    Says nothing about alignment: the other strides must be multiples of it too. Raises LayoutError if sizes differ.
+    """
+    if size(a) != size(b):
+        raise LayoutError(f"max_common_vector: {a} has {size(a)} elements, {b} {size(b)}", None, (size(a), size(b)))
+    try:
+        vector = modes(coalesce(composition(a, right_inverse(b))))[0]
+    except LayoutError:
+        return 1  # A is not regular along B's order
     return size(vector) if vector.stride == 1 else 1
