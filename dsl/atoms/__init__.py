@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-from functools import cache
-
+from kernelagent.dsl.atoms.choose import Choice, Detour, mma_for
+from kernelagent.dsl.atoms.fetch import Fetch, fetch, held
 from kernelagent.dsl.atoms.record import Atom, Operand
+from kernelagent.dsl.atoms.support import Cell, support, support_markdown
+from kernelagent.dsl.atoms.tables import atom, atoms
 
-
-@cache
-def table() -> dict[str, Atom]:
-    """Every atom by name. CPU atoms are prefixed `cpu_`."""
-    from kernelagent.dsl.atoms import (
-        atomics,
-        barriers,
-        conversions,
-        copies,
-        elementary,
-        ldmatrix,
-        mma,
-        shuffles,
-    )
-
-    families = (mma, ldmatrix, copies, shuffles, barriers, atomics, conversions, elementary)
-    return {a.name: a for family in families for a in family.ATOMS}
-
-
-def atom(name: str) -> Atom:
-    """The atom of this name. Raises KeyError for others."""
-    return table()[name]
-
-
-def atoms(kind: str | None = None, arch: str | None = None) -> tuple[Atom, ...]:
-    """Atoms of a kind that an architecture has, in table order."""
-    found = (a for a in table().values() if kind in (None, a.kind))
-    return tuple(a for a in found if arch is None or a.runs_on(arch))
-
-
-__all__ = ["Atom", "Operand", "atom", "atoms", "table"]
+__all__ = [
+    "Atom",
+    "Cell",
+    "Choice",
+    "Detour",
+    "Fetch",
+    "Operand",
+    "atom",
+    "atoms",
+    "fetch",
+    "held",
+    "mma_for",
+    "support",
+    "support_markdown",
+]
