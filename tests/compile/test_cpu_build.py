@@ -70,11 +70,11 @@ def test_another_compiler_is_another_entry(tmp_path: Path, monkeypatch: pytest.M
 def test_no_compiler_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
-    compiler._identity.cache_clear()
+    compiler.identity_of.cache_clear()
     monkeypatch.setattr(compiler, "find_spec", lambda name: None)
     with pytest.raises(cpu.NoCompiler, match="install gcc or clang"):
         compiled(tmp_path)
-    compiler._identity.cache_clear()
+    compiler.identity_of.cache_clear()
 
 
 def test_cc_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

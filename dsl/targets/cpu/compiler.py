@@ -54,7 +54,7 @@ def find_compiler(asked: str = "auto") -> Compiler:
     """
     candidates = _candidates() if asked == "auto" else [tuple(asked.split())]
     for command in candidates:
-        identity = _identity(command)
+        identity = identity_of(command)
         if identity is not None:
             return Compiler(command, identity)
     raise NoCompiler([" ".join(c) for c in candidates])
@@ -70,7 +70,8 @@ def _candidates() -> list[tuple[str, ...]]:
 
 
 @lru_cache(maxsize=16)
-def _identity(command: tuple[str, ...]) -> str | None:
+def identity_of(command: tuple[str, ...]) -> str | None:
+    """First line of the compiler's version, None if it does not run."""
     if shutil.which(command[0]) is None:
         return None
     try:

@@ -1,0 +1,117 @@
+"""Arguments of an emulated launch, and the file in which their bytes lie between guard zones."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Role = Literal["in", "out", "inout"]
+
+GUARD = 4096
+"""Bytes between arrays."""
+ALIGNMENT = 256
+"""Of an array's first byte, as a device allocator gives."""
+
+
+@dataclass(frozen=True)
+class ArrayArgument:
+    """An array as the kernel gets it: any strides that are whole elements.
+
+    "in": the kernel must not store; "out": starts uninitialised (NaN bytes) and each element is stored once; "inout":
+    starts with `data`. Outputs are written back into `data`. `covered`: each element of the input is meant to be
+    read. `misalign` moves the first element that many bytes off a 256-byte boundary.
+    """
+
+    name: str
+    data: NDArray[Any]
+    role: Role = "in"
+    covered: bool = False
+    misalign: int = 0
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """In elements."""
+        size = self.data.dtype.itemsize
+        if any(s % size for s in self.data.strides):
+            raise ValueError(f"array {self.name}: strides of {self.data.strides} bytes are not whole elements")
+        return tuple(s // size for s in self.data.strides)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Lowest element offset from element (0, ..., 0), and how many elements the storage has."""
+        if 0 in self.data.shape:
+            return 0, 0
+        reach = [(n - 1) * s for n, s in zip(self.data.shape, self.strides, strict=True)]
+        lowest = sum(r for r in reach if r < 0)
+        return lowest, sum(r for r in reach if r > 0) - lowest + 1
+
+
+@dataclass(frozen=True)
+class ScalarArgument:
+    """A runtime scalar: dtype "f32" or "i32" (or their 64-bit kin)."""
+
+    value: float | int
+    dtype: str = "f32"
+
+    @property
+    def bits(self) -> int:
+        code = {"f32": "f", "f64": "d", "i32": "i", "i64": "q"}[self.dtype]
+        return int.from_bytes(struct.pack("<" + code, self.value), "little")
+
+
+class Storage:
+    """A temporary file with every array in it, mapped here and in the emulator's process."""
+
+    def __init__(self, arrays: Sequence[ArrayArgument]) -> None:
+        self.arrays = tuple(arrays)
+        self.offsets: list[int] = []  # of element (0, ..., 0)
+        end = GUARD
+        for a in self.arrays:
+            lowest, elements = a.span
+            size = a.data.dtype.itemsize
+            begin = -(-end // ALIGNMENT) * ALIGNMENT + a.misalign
+            self.offsets.append(begin - lowest * size)
+            end = begin + elements * size + GUARD
+        self.bytes = end
+        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        self.file.truncate(end)
+        self.memory = mmap.mmap(self.file.fileno(), end)
+
+    def view(self, number: int) -> NDArray[Any]:
+        """An array's place in the file."""
+        a = self.arrays[number]
+        return np.ndarray(a.data.shape, a.data.dtype, self.memory, self.offsets[number], a.data.strides)
+
+    def fill(self) -> None:
+        """Guard zones and outputs: all bits set; the rest from the caller's arrays."""
+        np.frombuffer(self.memory, np.uint8)[:] = 0xFF
+        for i, a in enumerate(self.arrays):
+            if a.role != "out" and a.data.size:
+                self.view(i)[...] = a.data
+
+    def copy_back(self) -> None:
+        """What the kernel stored, into the caller's arrays."""
+        for i, a in enumerate(self.arrays):
+            if a.role != "in" and a.data.size:
+                a.data[...] = self.view(i)
+
+    def close(self) -> None:
+        self.memory.close()
+        self.file.close()
+
+    def job_lines(self) -> list[str]:
+        """The storage and its arrays as the runner reads them."""
+        lines = [f"storage {self.file.fileno()} {self.bytes}"]
+        for offset, a in zip(self.offsets, self.arrays, strict=True):
+            lowest, elements = a.span
+            shape = [len(a.data.shape), *a.data.shape, *a.strides]
+            numbers = [int(a.covered), a.data.dtype.itemsize, offset, lowest, elements, *shape]
+            lines.append(f"array {a.role} " + " ".join(map(str, numbers)))
+        return lines
