@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from kernelagent.dsl import ir
 from kernelagent.dsl.index import FloorDiv, Index
+from kernelagent.dsl.targets.calls import Choices, concrete_calls
 from kernelagent.dsl.targets.cpu import CpuArtifact
-from kernelagent.dsl.targets.cpu.units import Choices, concrete_calls
 from kernelagent.problems.problem import Problem
 from kernelagent.problems.sizes import free_names
 

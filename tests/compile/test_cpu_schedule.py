@@ -8,8 +8,9 @@ import pytest
 from kernelagent.dsl import parse
 from kernelagent.dsl import schedule as sch
 from kernelagent.dsl.report import report, schedule_text
+from kernelagent.dsl.targets.calls import Choices, concrete_calls
 from kernelagent.dsl.targets.cpu.place_arena import arena_shift
-from kernelagent.dsl.targets.cpu.units import Choices, concrete_calls, lowered
+from kernelagent.dsl.targets.cpu.units import lowered
 
 KERNELS = Path(__file__).parents[2] / "benchmarks" / "kernels"
 

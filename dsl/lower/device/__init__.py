@@ -101,7 +101,9 @@ def _raster(
     if asked in ("row", "column", "grouped"):
         return cast(Literal["row", "column", "grouped"], asked), GROUP
     if products and len(loop.variables) >= 2:
-        choices.append(Choice("raster", f"grouped by {GROUP} rows", "operand tiles are read again from cache", loop.origin))
+        choices.append(
+            Choice("raster", f"grouped by {GROUP} rows", "operand tiles are read again from cache", loop.origin)
+        )
         return "grouped", GROUP
     return "row", GROUP
 
@@ -123,9 +125,7 @@ def _check_limits(made: dev.DeviceKernel, machine: Machine, kernel: ir.Kernel) -
         sizes = ", ".join(f"{b.name} {dev.stage_bytes(b) * b.stages}" for b in made.buffers)
         message = f"{made.shared_bytes} bytes of shared memory; a block of {machine.name} has {machine.shared_bytes}"
         hint = "use smaller tiles or fewer stages"
-        raise KernelError(
-            [Diagnostic("shared-limit", message, kernel.span, hint=hint, facts={"buffers": sizes})]
-        )
+        raise KernelError([Diagnostic("shared-limit", message, kernel.span, hint=hint, facts={"buffers": sizes})])
 
 
 __all__ = ["PASSES_VERSION", "Machine", "innermost", "lower_device"]

@@ -223,7 +223,9 @@ class Builder:
                 return self.let(dev.Reindex("stack", tuple(self.get(p, held) for p in parts)), value, layout)
             case ir.Take(x, position):
                 source = self.taken_from(x)
-                made = self.let(dev.Reindex("take", (source,), (position,)), value, drop(_layout(source), x.type.rank - 1))
+                made = self.let(
+                    dev.Reindex("take", (source,), (position,)), value, drop(_layout(source), x.type.rank - 1)
+                )
                 return self.adapt(made, layout)
         raise AssertionError(operation)
 
@@ -386,7 +388,9 @@ class Builder:
         reference = dev.Shared(name, index(0), axes)
         wide = 1 if turned else min(_power(_layout(fragment).contiguous()), ACCESS_BYTES * 8 // bits(fragment.dtype))
         self.emit(dev.StoreShared(reference, fragment, fragment.origin, wide))
-        self.note(f"operand {value.name}", f"through {name}", "it is computed, and not in the atom's layout", value.origin)
+        self.note(
+            f"operand {value.name}", f"through {name}", "it is computed, and not in the atom's layout", value.origin
+        )
         return reference
 
     def staged_operand(self, plan: Operand) -> dev.Shared:

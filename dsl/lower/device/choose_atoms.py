@@ -50,9 +50,7 @@ def _warps(policy: Mapping[str, object], products: list[ir.Let]) -> int:
     return 8 if largest > 128 * 128 else 4
 
 
-def _product(
-    let: ir.Let, mma: ir.Mma, arch: str, warps: int, along_rows: bool, choices: list[Choice]
-) -> Product:
+def _product(let: ir.Let, mma: ir.Mma, arch: str, warps: int, along_rows: bool, choices: list[Choice]) -> Product:
     m, n, k = _extent(mma.a, 0), _extent(mma.b, 1), _extent(mma.a, 1)
     acc = let.value.type.dtype
     answer = mma_for(mma.a.type.dtype, mma.b.type.dtype, acc, mma.precision, arch)

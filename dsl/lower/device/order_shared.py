@@ -60,9 +60,7 @@ class Orderer:
         made, after = self.body(body, state.joined(once), in_ring)
         return made, state.joined(after)
 
-    def before(
-        self, statement: dev.Statement, state: Open, in_ring: bool
-    ) -> tuple[list[dev.Statement], Open]:
+    def before(self, statement: dev.Statement, state: Open, in_ring: bool) -> tuple[list[dev.Statement], Open]:
         """The wait and barrier that must stand in front of a statement."""
         needed: list[dev.Statement] = []
         origin = _origin(statement)
@@ -137,9 +135,7 @@ def order_shared(
 
 
 def _with_body(loop: dev.For, body: tuple[dev.Statement, ...]) -> dev.For:
-    return dev.For(
-        loop.variables, loop.lo, loop.hi, loop.step, loop.carried, body, loop.origin, loop.unroll
-    )
+    return dev.For(loop.variables, loop.lo, loop.hi, loop.step, loop.carried, body, loop.origin, loop.unroll)
 
 
 def _origin(statement: dev.Statement) -> Origin:

@@ -21,9 +21,7 @@ class Access:
     loops: tuple[tuple[int, int], ...]
 
 
-def place_shared(
-    body: tuple[dev.Statement, ...], buffers: list[dev.SharedBuffer]
-) -> tuple[dev.SharedBuffer, ...]:
+def place_shared(body: tuple[dev.Statement, ...], buffers: list[dev.SharedBuffer]) -> tuple[dev.SharedBuffer, ...]:
     """Offsets by first fit, in the order of first use."""
     ranges = lifetimes(list(_accesses(body, [0], ())))
     placed: list[dev.SharedBuffer] = []

@@ -208,9 +208,7 @@ def _place_digit(mode: Mode, old: tuple[int, ...], new: tuple[int, ...]) -> list
 # Defaults --------------------------------------------------------------------------------------------
 
 
-def default_layout(
-    value: ir.Value, operation: ir.Operation | None, threads: int, kernel: ir.Kernel
-) -> Distribution:
+def default_layout(value: ir.Value, operation: ir.Operation | None, threads: int, kernel: ir.Kernel) -> Distribution:
     """The blocked layout: 16-byte pieces along the axis that is contiguous in memory, threads side by side.
 
     Tiles whose last axis is reduced keep a row within one warp when every warp gets rows and the registers suffice.

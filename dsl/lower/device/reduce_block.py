@@ -137,9 +137,7 @@ def totals_before(b: Builder, value: ir.Value, word: str, total: dev.Fragment, a
     return b.let(dev.Reduce(word, kept, axis + 1), value, drop(wide, axis + 1))  # type: ignore[arg-type]
 
 
-def arg_reduce(
-    b: Builder, value: ir.Value, operation: ir.ArgReduce, x: dev.Fragment, live: ir.Live
-) -> dev.Fragment:
+def arg_reduce(b: Builder, value: ir.Value, operation: ir.ArgReduce, x: dev.Fragment, live: ir.Live) -> dev.Fragment:
     """Position of the extremum; -1 where nothing is live."""
     layout = x.layout
     assert layout is not None
@@ -192,9 +190,7 @@ def _split(layout: Distribution) -> tuple[tuple[Mode, ...], tuple[Mode, ...]]:
     return tuple(m for m in inside if m.extent > 1), tuple(m for m in outside if m.extent > 1)
 
 
-def _moved(
-    modes: tuple[Mode, ...], axis: int, factors: list[int], place: dict[int, int]
-) -> list[Mode]:
+def _moved(modes: tuple[Mode, ...], axis: int, factors: list[int], place: dict[int, int]) -> list[Mode]:
     """Digits along `axis` as digits of its factors (outer, warps, inner); later axes shift."""
     shift = len(place) - 1
     moved: list[Mode] = []

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import prod
 
 from kernelagent.dsl import ir
-from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.device import Swizzle
+from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.lower.device.choose_atoms import FMA, Product
 from kernelagent.dsl.lower.device.place_values import extents, view_axis
 from kernelagent.dsl.lower.rewrite import operands, statement_values, walk_statements

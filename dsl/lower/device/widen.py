@@ -9,8 +9,8 @@ from math import gcd
 from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.elaborate.facts import Facts
-from kernelagent.dsl.index import Element, Extremum, FloorDiv, Index, Mod, Select, Symbol
 from kernelagent.dsl.index import Atom as IndexAtom
+from kernelagent.dsl.index import Element, Extremum, FloorDiv, Index, Mod, Select, Symbol
 from kernelagent.dsl.lanes import Distribution
 from kernelagent.dsl.schedule import Guard, ShapeClass
 

@@ -14,11 +14,12 @@ from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.lower import PASSES_VERSION
 from kernelagent.dsl.lower.unsupported import Unsupported
 from kernelagent.dsl.targets import cache
+from kernelagent.dsl.targets.calls import Choices, concrete_calls, needed_dims
 from kernelagent.dsl.targets.cpu import atoms, features
 from kernelagent.dsl.targets.cpu.artifact import CpuArtifact, CpuOptions
 from kernelagent.dsl.targets.cpu.compiler import Compiler, find_compiler
 from kernelagent.dsl.targets.cpu.emit_kernel import Unit, emit_source
-from kernelagent.dsl.targets.cpu.units import Choices, concrete_calls, lowered, needed_dims, product_rows
+from kernelagent.dsl.targets.cpu.units import lowered, product_rows
 
 EMITTER_VERSION = 3
 """Part of every cache key; raise it when the emitted code changes."""

@@ -14,10 +14,9 @@ from kernelagent.dsl.binding import Binding, bind
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.dtypes import from_numpy, numpy_dtype
 from kernelagent.dsl.elaborate import parse
-from kernelagent.dsl.index import Index
+from kernelagent.dsl.targets.calls import Choices, ConcreteCall, concrete_calls, placed_calls
 from kernelagent.dsl.targets.cpu.artifact import CpuArtifact
 from kernelagent.dsl.targets.cpu.emit_kernel import Slot, slots
-from kernelagent.dsl.targets.cpu.units import Choices, ConcreteCall, concrete_calls, program_environment
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -96,24 +95,12 @@ class LoadedKernel:
 
     def _blocks(self, entry: ir.Kernel | ir.Program, arrays: dict[str, Array], binding: Binding) -> list[Array]:
         """One parameter block per kernel call; temporaries are made here and kept in `arrays`."""
-        if isinstance(entry, ir.Kernel):
-            kernel = self.calls[0].kernel
-            return [parameter_block(kernel, arrays, binding.dims, binding.scalars)]
-        known = {**program_environment(entry, Choices({}, self.artifact.tunables, {}, {})), **binding.dims}
-        for temp in entry.temps:
-            dtype = numpy_dtype(binding.dtypes.get(temp.dtype, temp.dtype))
-            arrays[temp.name] = aligned_empty(tuple(d.evaluate(known) for d in temp.dims), dtype)
-        return [self._call_block(item, arrays, known, binding.scalars) for item in self.calls]
 
-    def _call_block(
-        self, item: ConcreteCall, arrays: Mapping[str, Array], known: Mapping[str, int], scalars: Scalars
-    ) -> Array:
-        assert item.call is not None
-        own = {parameter: arrays[name] for parameter, name in item.call.arrays}
-        dims = {name: size.evaluate(known) for name, size in item.call.dims}
-        values = {name: call_scalar(value, known, scalars) for name, value in item.call.scalars}
-        defaults = {s.name: s.default for s in item.kernel.scalars if s.default is not None}
-        return parameter_block(item.kernel, own, dims, {**defaults, **values})
+        def allocate(shape: tuple[int, ...], dtype: str) -> Array:
+            return aligned_empty(shape, numpy_dtype(dtype))
+
+        placed = placed_calls(entry, tuple(self.calls), arrays, binding, self.artifact.tunables, allocate)
+        return [parameter_block(p.item.kernel, p.arrays, p.dims, p.scalars) for p in placed]
 
 
 class BoundCall:
@@ -129,16 +116,6 @@ class BoundCall:
     def __call__(self) -> None:
         if self.function(*self.arguments):
             raise MemoryError("not enough memory for the kernel's working buffers")
-
-
-def call_scalar(
-    value: Index | str | float | int | bool, known: Mapping[str, int], scalars: Scalars
-) -> float | int | bool:
-    if isinstance(value, Index):
-        return value.evaluate(known)
-    if isinstance(value, str):
-        return scalars[value] if value in scalars else known[value]
-    return value
 
 
 def parameter_block(kernel: ir.Kernel, arrays: Mapping[str, Array], dims: Mapping[str, int], scalars: Scalars) -> Array:
