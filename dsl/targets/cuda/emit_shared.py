@@ -1,0 +1,203 @@
+"""Shared memory: byte addresses with stages, padding and swizzles; loads, stores and copies from global memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from kernelagent.dsl import device as dev
+from kernelagent.dsl.lanes import Distribution, Mode
+from kernelagent.dsl.targets.cuda.body import Body, registers
+from kernelagent.dsl.targets.cuda.emit_global import SCALAR, Access, readable, require_run
+from kernelagent.dsl.targets.cuda.emit_words import CTYPES, element_bits, literal
+from kernelagent.dsl.targets.cuda.registers import (
+    LayoutMismatch,
+    Loops,
+    Part,
+    Terms,
+    coordinate_terms,
+    identity,
+    merged,
+    plus,
+    sum_text,
+)
+
+
+@dataclass(frozen=True)
+class ByteSwizzle:
+    """x ^ ((x >> shift) & mask) on byte offsets of a stage; from `top` on bits neither move nor are looked at."""
+
+    shift: int
+    mask: int
+
+    @property
+    def top(self) -> int:
+        return self.mask.bit_length() + self.shift
+
+    @property
+    def looked_at(self) -> int:
+        return self.mask << self.shift
+
+    def text(self, x: str) -> str:
+        return f"({x} ^ ({x} >> {self.shift} & {self.mask}))"
+
+
+def byte_swizzle(buffer: dev.SharedBuffer) -> ByteSwizzle | None:
+    swizzle = buffer.swizzle
+    if swizzle is None or swizzle.bits == 0:
+        return None
+    size = element_bits(buffer.dtype) // 8
+    return ByteSwizzle(swizzle.shift, ((1 << swizzle.bits) - 1 << swizzle.base) * size)
+
+
+def pitches(buffer: dev.SharedBuffer, axes: tuple[int, ...]) -> dict[int, int]:
+    """Bytes that one step along each axis of a reference moves, swizzle aside."""
+    size = element_bits(buffer.dtype) // 8
+    steps: dict[int, int] = {}
+    step = size
+    for axis in reversed(range(len(buffer.shape))):
+        steps[axis] = step
+        step *= buffer.shape[axis] + (buffer.pad if axis == len(buffer.shape) - 1 else 0)
+    return {j: steps[axis] for j, axis in enumerate(axes)}
+
+
+class SharedAddress:
+    """Byte addresses of `shared` for threads that start at `lanes` of the tile and then move by parts.
+
+    Making it emits what does not depend on the parts. Swizzling is linear over bits: where digits of threads and of
+    parts touch different bits, the thread's address is swizzled once and the parts enter it by exclusive or; what
+    lies above all swizzled bits is added; otherwise the whole address is swizzled at each access.
+    """
+
+    def __init__(self, body: Body, shared: dev.Shared, lanes: Iterable[Mode], parts: Sequence[Part]) -> None:
+        buffer = body.kernel.buffer(shared.buffer)
+        self.swizzle = byte_swizzle(buffer)
+        self.weights = pitches(buffer, shared.axes)
+        lanes = tuple(lanes)
+        self.split = self.swizzle is None or self._splits(body, lanes, parts)
+        lane = body.lane_sum(lanes, self.weights) if lanes else "0"
+        if self.swizzle is not None and self.split:
+            lane = body.hoisted(self.swizzle.text(lane)) if lane != "0" else lane
+        self.base = self._base(body, buffer, shared)
+        self.lane = lane
+        if self.swizzle is None:
+            self.base, self.lane = body.const("ka_u32", "s", plus(self.base, lane)), "0"
+
+    def _base(self, body: Body, buffer: dev.SharedBuffer, shared: dev.Shared) -> str:
+        stage = shared.stage.constant
+        if stage is not None:
+            return str(buffer.offset + stage * dev.stage_bytes(buffer))
+        moved = f"{body.texts.text(shared.stage)} * {dev.stage_bytes(buffer)}"
+        return body.const("ka_u32", "s", plus(moved, str(buffer.offset)))
+
+    def _splits(self, body: Body, lanes: tuple[Mode, ...], parts: Sequence[Part]) -> bool:
+        """Whether all digits below the top touch bits of their own."""
+        assert self.swizzle is not None
+        digits = [(m.extent, m.stride * self.weights[m.axis]) for _, m in body.digits(lanes) if m.axis >= 0]
+        seen = 0
+        for extent, weight in [*digits, *((p.extent, p.weight) for p in parts)]:
+            if weight % (1 << self.swizzle.top) == 0:
+                continue
+            bits = (extent - 1) * weight
+            if extent & (extent - 1) or weight & (weight - 1) or seen & bits:
+                return False
+            seen |= bits
+        return True
+
+    def at(self, parts: Sequence[Part]) -> str:
+        """The byte address `parts` beyond the thread's first."""
+        if self.swizzle is None:
+            return plus(self.base, sum_text(parts))
+        if not self.split:
+            return plus(self.base, self.swizzle.text(f"({plus(self.lane, sum_text(parts))})"))
+        touched = self.swizzle.mask | self.swizzle.looked_at
+        turned = [p for p in parts if self._bits(p) & touched and p.weight % (1 << self.swizzle.top)]
+        added = [p for p in parts if p not in turned]
+        lane = " ^ ".join([*([] if self.lane == "0" else [self.lane]), *map(self._turned, turned)]) or "0"
+        lane = f"({lane})" if " " in lane else lane
+        return plus(plus(self.base, lane), sum_text(added))
+
+    def _bits(self, part: Part) -> int:
+        return (part.extent - 1) * part.weight
+
+    def _turned(self, part: Part) -> str:
+        assert self.swizzle is not None
+        text = sum_text([part])
+        looked = self._bits(part) & self.swizzle.looked_at
+        return self.swizzle.text(f"({text})") if looked else f"({text})" if " " in text else text
+
+
+def tile_terms(layout: Distribution, weights: dict[int, int]) -> Terms:
+    """Bytes from the thread's first element to that of each register, swizzle aside."""
+    return merged(t for axis, w in weights.items() for t in coordinate_terms(layout, axis, w))
+
+
+def _last_axis(body: Body, shared: dev.Shared) -> int:
+    """The axis of a reference that is the buffer's own last."""
+    rank = len(body.kernel.buffer(shared.buffer).shape)
+    return shared.axes.index(rank - 1) if rank else 0
+
+
+def _require_vector(body: Body, shared: dev.Shared, layout: Distribution | None, vector: int) -> None:
+    buffer = body.kernel.buffer(shared.buffer)
+    require_run(layout, _last_axis(body, shared), vector, f"access to {buffer.name}")
+    if buffer.swizzle is not None and vector > 1 << buffer.swizzle.base:
+        raise LayoutMismatch(f"{buffer.name}: the swizzle cuts accesses of {vector} elements")
+
+
+def _address(
+    body: Body, shared: dev.Shared, layout: Distribution | None, vector: int, others: Sequence[Terms]
+) -> tuple[SharedAddress, Loops, Terms]:
+    _require_vector(body, shared, layout, vector)
+    held = layout or SCALAR
+    terms = tile_terms(held, pitches(body.kernel.buffer(shared.buffer), shared.axes))
+    loops = Loops(held.registers, [*others, terms], vector)
+    return SharedAddress(body, shared, held.lanes, loops.parts(terms)), loops, terms
+
+
+def emit_load_shared(body: Body, let: dev.Let) -> None:
+    fragment, operation = let.fragment, let.operation
+    assert isinstance(operation, dev.LoadShared)
+    own = identity(registers(fragment))
+    address, loops, terms = _address(body, operation.source, fragment.layout, operation.vector, [own])
+    body.declare(fragment)
+    with body.out.loops(loops.heads()):
+        target = body.place(fragment).address(loops)
+        body.out.put(f"ka_lds<{operation.vector}>({target}, {address.at(loops.parts(terms))});")
+
+
+def emit_store_shared(body: Body, store: dev.StoreShared) -> None:
+    """Of threads that hold copies the first writes."""
+    value = store.value
+    place = readable(body, value, store.vector)
+    address, loops, terms = _address(body, store.target, value.layout, store.vector, [place.terms or ()])
+    owner = body.owns(value.layout)
+    with body.out.loops([*([f"if ({owner})"] if owner else []), *loops.heads()]):
+        body.out.put(f"ka_sts<{store.vector}>({address.at(loops.parts(terms))}, {place.address(loops)});")
+
+
+def emit_copy(body: Body, copy: dev.Copy) -> None:
+    """Global to shared: asynchronous, or through registers with all loads in front of all stores."""
+    require_run(copy.layout, len(copy.layout.shape) - 1, copy.vector, f"copy to {copy.target.buffer}")
+    access = Access(body, copy.view, copy.start, copy.layout)
+    own = identity(copy.layout.registers)
+    address, loops, terms = _address(body, copy.target, copy.layout, copy.vector, [*access.functions(), own])
+    owner = body.owns(copy.layout)
+    heads = [*([f"if ({owner})"] if owner else []), *loops.heads()]
+    dtype = copy.view.dtype
+    if copy.asynchronous:
+        size = copy.vector * element_bits(dtype) // 8
+        with body.out.loops(heads):
+            to = address.at(loops.parts(terms))
+            body.out.put(f"ka_cp_async<{size}>({to}, {access.at(loops)}, {access.inside(loops)});")
+        return
+    name = body.fresh("c")
+    body.out.put(f"{CTYPES[dtype]} {name}[{copy.layout.registers}];")
+    held = f"{name} + {loops.sum(own)}"
+    with body.out.loops(heads):
+        inside = access.inside(loops)
+        body.out.put(f"ka_ldg<{copy.vector}>({held}, {access.at(loops)}, {inside}, {literal(0, dtype)});")
+    with body.out.loops(heads):
+        body.out.put(f"ka_sts<{copy.vector}>({address.at(loops.parts(terms))}, {held});")
+
+
