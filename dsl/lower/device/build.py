@@ -15,7 +15,7 @@ from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Index, index, maximum, minimum
 from kernelagent.dsl.lanes import Distribution, Mode, drop, insert, normal, permuted, same, striped
 from kernelagent.dsl.lower.device import reduce_block
-from kernelagent.dsl.lower.device.choose_atoms import Product
+from kernelagent.dsl.lower.device.choose_atoms import FMA, Product
 from kernelagent.dsl.lower.device.place_values import (
     expanded,
     extents,
@@ -373,7 +373,7 @@ class Builder:
 
     def as_dtype(self, fragment: dev.Fragment, product: Product) -> dev.Fragment:
         wanted = product.operand_dtype
-        if wanted == "tf32" or fragment.dtype == wanted or product.atom.startswith("fma"):
+        if wanted == "tf32" or fragment.dtype == wanted or product.atom == FMA:
             return fragment
         return self.let(dev.Pointwise("cast", (fragment,)), fragment, fragment.layout, wanted)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 from kernelagent.dsl import ir
-from kernelagent.dsl.atoms import Atom, Detour, atom, mma_for
+from kernelagent.dsl.atoms import Atom, Detour, mma_for
+from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.dtypes import is_float
 from kernelagent.dsl.lanes import WARP, Distribution, DistributionError, striped, tiled
 from kernelagent.dsl.lower.rewrite import operands, walk_statements
 from kernelagent.dsl.schedule import Choice
 
-FMA = "fma"
+FMA = "fma_f32"
 """The detour for products that no matrix instruction takes: every thread multiplies and adds its own elements."""
 
 
@@ -56,8 +58,10 @@ def _product(let: ir.Let, mma: ir.Mma, arch: str, warps: int, along_rows: bool, 
     answer = mma_for(mma.a.type.dtype, mma.b.type.dtype, acc, mma.precision, arch)
     subject = f"mma {m}x{n}x{k} {mma.a.type.dtype}"
     if not isinstance(answer, (Atom, Detour)):
-        return _fma(let, (m, n, k), warps, choices, subject, answer.message)
-    chosen = answer if isinstance(answer, Atom) else atom(answer.atom)
+        raise KernelError([replace(answer, span=let.value.origin.span)])
+    chosen = answer if isinstance(answer, Atom) else answer.atom
+    if chosen.scope == "lane":
+        return _fma(let, (m, n, k), warps, choices, subject, cast(Detour, answer).reason)
     try:
         made = _matrix(chosen, (m, n, k), warps, along_rows)
     except DistributionError as lack:
@@ -100,10 +104,12 @@ def _fma(
     let: ir.Let, shape: tuple[int, int, int], warps: int, choices: list[Choice], subject: str, why: str
 ) -> Product:
     m, n, _ = shape
+    if not is_float(let.value.type.dtype):
+        message = f"{why}, and integers have no detour"
+        raise KernelError([Diagnostic("mma-tile", message, let.value.origin.span, hint="use tiles that the atom divides")])
     result = striped((m, n), warps * WARP, 4)
     choices.append(Choice(subject, "multiply-adds of single threads", why, let.value.origin))
-    dtype = "f32" if is_float(let.value.type.dtype) else "i32"
-    return Product(f"{FMA}_{dtype}", shape, (warps, 1), result, None, dtype)
+    return Product(FMA, shape, (warps, 1), result, None, "f32")
 
 
 def _reduced_or_chained(kernel: ir.Kernel) -> set[int]:

@@ -62,7 +62,7 @@ def stage_loads(kernel: ir.Kernel, products: Mapping[int, Product]) -> tuple[dic
 
 
 def _same_dtype(dtype: str, product: Product) -> bool:
-    if product.atom.startswith(FMA):
+    if product.atom == FMA:
         return bits(dtype) >= 8
     return dtype == product.operand_dtype or (dtype == "f32" and product.operand_dtype == "tf32")
 

@@ -1,0 +1,86 @@
+"""The kernels of an entry as device schedules and source texts: one of each shape class, and which one a call takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from kernelagent.dsl import device as dev
+from kernelagent.dsl import ir
+from kernelagent.dsl.diagnostics import Diagnostic, KernelError
+from kernelagent.dsl.dtypes import bits
+from kernelagent.dsl.instantiate import policies_for
+from kernelagent.dsl.lower.device import Machine, lower_device
+from kernelagent.dsl.lower.unsupported import Unsupported
+from kernelagent.dsl.schedule import Choice, Guard
+from kernelagent.dsl.targets.calls import Choices, ConcreteCall, concrete_calls
+from kernelagent.dsl.targets.cuda.archs import arch as arch_named
+from kernelagent.dsl.targets.cuda.emit import emit
+
+
+@dataclass(frozen=True)
+class DeviceCode:
+    """A schedule and the body emitted from it."""
+
+    schedule: dev.DeviceKernel
+    body: str
+
+
+@dataclass(frozen=True)
+class DeviceUnit:
+    """One kernel call. `classes`: the most demanding shape class first, the one without guards last."""
+
+    item: ConcreteCall
+    classes: tuple[DeviceCode, ...]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where an array lies: what guards ask about. Strides in elements, `address` in bytes."""
+
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def device_units(module: ir.Module, choices: Choices, arch: str) -> tuple[DeviceUnit, ...]:
+    """Lower and emit every kernel of the entry for an architecture. Raises KernelError."""
+    return tuple(_unit(item, arch) for item in concrete_calls(module, choices, arch))
+
+
+def _unit(item: ConcreteCall, arch: str) -> DeviceUnit:
+    limits = arch_named(arch)
+    policy = policies_for(item.kernel, arch)
+    dropped = tuple(Choice("policy", line, arch) for line in policy.report)
+    machine = Machine(arch, limits.shared_per_block)
+    made: list[DeviceCode] = []
+    for aligned in (True, False):
+        try:
+            schedule = lower_device(item.kernel, machine, policy.words, aligned)
+        except Unsupported as lack:
+            message = f"the {arch} target cannot compile this: {lack}"
+            raise KernelError([Diagnostic("cuda-unsupported", message, item.kernel.span)]) from None
+        schedule = replace(schedule, choices=(*schedule.choices, *dropped))
+        made.append(DeviceCode(schedule, emit(schedule)))
+    return DeviceUnit(item, tuple(made))
+
+
+def chosen(classes: Sequence[DeviceCode], arrays: Mapping[str, Placed], dims: Mapping[str, int]) -> DeviceCode:
+    """The first class whose guards all hold for a call. The last has none."""
+    return next(c for c in classes if all(holds(g, c.schedule.arrays, arrays, dims) for g in c.schedule.shape_class.guards))
+
+
+def holds(
+    guard: Guard, signature: Iterable[ir.Array], arrays: Mapping[str, Placed], dims: Mapping[str, int]
+) -> bool:
+    """Whether a fact that the class relies on is true of a call."""
+    if guard.kind == "divides":
+        return dims[guard.subject] % guard.value == 0
+    if guard.kind == "range":
+        return dims[guard.subject] <= guard.value
+    place = arrays[guard.subject]
+    if guard.kind == "unit_stride":
+        return place.shape[-1] <= 1 or place.strides[-1] == 1
+    width = next(bits(a.dtype) for a in signature if a.name == guard.subject)
+    rows = [s for s, n in zip(place.strides[:-1], place.shape[:-1], strict=True) if n > 1]
+    return place.address % guard.value == 0 and all(s * width % (8 * guard.value) == 0 for s in rows)
