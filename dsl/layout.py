@@ -242,6 +242,8 @@ def composition(a: Layout, b: Tiler) -> Layout:
         return composition(a, Layout(b, 1))
     if isinstance(b, tuple):
         return concatenate(*(composition(m, t) for m, t in by_mode(a, b)), *modes(a)[len(b) :])
+    if size(a) == 0:
+        raise LayoutError(f"composition: {a} has no coordinates", None, (0, size(b)))
     simple = coalesce(a)
     rooms = [extent for extent, _ in leaves(simple)]
     reach = [0] * len(rooms)
@@ -342,7 +344,7 @@ def upcast(a: Layout, n: int) -> Layout:
             continue
         if not 0 < stride < n or n % stride:
             raise LayoutError(f"upcast: stride {stride} of mode {mode} of {a} and {n} elements", mode, (stride, n))
-        width = min(extent, n // stride)
+        width = max(1, min(extent, n // stride))
         if extent % width:
             reason = f"upcast: extent {extent} of mode {mode} of {a} is not a multiple of {width}"
             raise LayoutError(reason, mode, (extent, width))
@@ -351,7 +353,7 @@ def upcast(a: Layout, n: int) -> Layout:
             raise LayoutError(f"upcast: mode {mode} of {a} reaches {inside}, beyond {n} elements", mode, (inside, n))
 
     def one(extent: int, stride: int) -> Layout:
-        return Layout(extent, stride // n) if stride % n == 0 else Layout(extent // min(extent, n // stride), 1)
+        return Layout(extent, stride // n) if stride % n == 0 else Layout(-(-extent * stride // n), 1)
 
     return _map_leaves(a, one)
 

@@ -95,7 +95,7 @@ def tile_to_shape(a: Layout, shape: tuple[int, ...], order: tuple[int, ...] | No
     block, _ = _same_rank(a, column_major(shape))
     grid: list[int] = []
     for mode, (extent, part) in enumerate(zip(shape, modes(block), strict=True)):
-        if extent % size(part):
+        if size(part) == 0 or extent % size(part):
             reason = f"tile_to_shape: extent {extent} of mode {mode} is not a multiple of the block's {size(part)}"
             raise LayoutError(reason, mode, (extent, size(part)))
         grid.append(extent // size(part))

@@ -100,6 +100,7 @@ REFUSED: list[tuple[Layout, Any, int | None, tuple[int, ...]]] = [
     (Layout(6, 5), Layout(2, 9), 0, (9, 6)),
     (Layout((2, 2), (1, 10)), Layout((2, 2), (1, 1)), 0, (2, 2)),  # both modes of B in one digit of A
     (Layout((2, 2), (1, 10)), (1, Layout(3, 1)), 0, (2, 2)),
+    (Layout((0, 2), (1, 0)), Layout(2, 1), None, (0, 2)),
     (Layout((2, 2), (1, 10)), Layout(2, -1), None, (-1, 0)),
     (Layout((2, 2), (1, 10)), (2, 2, 2), 2, (3, 2)),
 ]

@@ -40,6 +40,8 @@ def test_recast_between_types() -> None:
     assert str(recast(bf16, 16, 8)) == "(64,64):(64,1)"
     assert str(recast(row_major((4, 16)), 6, 8)) == "(4,12):(12,1)"
     assert recast(bf16, 16, 16) == bf16
+    assert str(recast(Layout((0, 8), (8, 1)), 16, 64)) == "(0,2):(2,1)"
+    assert str(upcast(Layout((0, 2), (1, 4)), 4)) == "(0,2):(1,1)"
 
 
 def test_refusals() -> None:
