@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from kernelagent.dsl.atoms.record import Atom
-from kernelagent.dsl.atoms.tables import atom, atoms
+from kernelagent.dsl.atoms.tables import atom
 from kernelagent.dsl.diagnostics import Diagnostic
 
 
@@ -39,9 +39,8 @@ _NATIVE = {
 
 def mma_for(a_dtype: str, b_dtype: str, acc_dtype: str, precision: str, arch: str) -> Choice:
     """The atom for a (m, k) @ b (k, n) accumulated in `acc_dtype`; `precision` is "exact" or "tf32"."""
-    if not atoms("mma", arch):
-        known = "sm_80 and later have them"
-        return _refused(f"matrix instructions of {arch} are not known", known, arch=arch)
+    if not atom(_NATIVE["f16"]).runs_on(arch):
+        return _refused(f"{arch} has none of the known matrix instructions", "sm_80 and later have them", arch=arch)
     if a_dtype != b_dtype:
         return _refused(f"mma operands are {a_dtype} and {b_dtype}", "`cast` one to the other's dtype")
     kind = "tf32" if (a_dtype, precision) == ("f32", "tf32") else a_dtype
