@@ -24,13 +24,13 @@ from kernelagent.dsl.layout import (
 )
 from kernelagent.dsl.swizzle import ComposedLayout, Swizzle
 from kernelagent.dsl.tiling import zipped_divide
-from support.layouts import attempt, compact, layouts
+from support.layouts import attempt, compact, law, layouts
 
 LOOP, K = symbol("i", "loop"), symbol("K", "dim")
 SWIZZLES = (Swizzle(0, 0, 0), Swizzle(1, 1, 2), Swizzle(2, 1, 3), Swizzle(3, 0, -3))
 
 
-@given(layouts(), st.sampled_from(SWIZZLES))
+@law(layouts(), st.sampled_from(SWIZZLES))
 def test_index_coordinates_agree_with_numbers(a: Layout, swizzle: Swizzle) -> None:
     for layout in (a, ComposedLayout(swizzle, 5, a)):
         symbolic = index(layout(LOOP))
@@ -85,7 +85,7 @@ def _at(a: Layout, value: int) -> Layout:
     return Layout(tuple(e for e, _ in leaves(a)), tuple(numbers))
 
 
-@given(layouts(largest=3), compact(2), st.integers(0, 2), st.integers(1, 9))
+@law(layouts(largest=3), compact(2), st.integers(0, 2), st.integers(1, 9))
 def test_runtime_strides_compose_and_coalesce_as_numbers_do(a: Layout, b: Layout, mode: int, value: int) -> None:
     symbolic = _with_runtime_stride(a, mode)
     numbers = _at(symbolic, value)
@@ -110,7 +110,7 @@ def test_a_tile_of_a_runtime_matrix() -> None:
     assert offset == 16 * LOOP * K + 16
 
 
-@given(compact(3), compact(2))
+@law(compact(3), compact(2))
 def test_basis_strides_give_coordinates(a: Layout, b: Layout) -> None:
     """The coordinate layout composes as its offsets do: weighting its vectors gives the offset layout."""
     strides = [d for _, d in leaves(a)]
