@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.lanes import Distribution, Mode, normal, same
-from kernelagent.dsl.targets.cuda.emit_index import IndexTexts, plain
+from kernelagent.dsl.targets.cuda.emit_index import IndexTexts, array_name, plain
 from kernelagent.dsl.targets.cuda.emit_words import CTYPES, literal
 from kernelagent.dsl.targets.cuda.registers import LayoutMismatch, Loops, Terms, composed, identity
 from kernelagent.dsl.targets.cuda.writer import Writer
@@ -79,7 +79,10 @@ class Body:
         return self._hoisted[text]
 
     def header(self) -> list[str]:
-        return [f"    const int {name} = {text};" for text, name in self._hoisted.items()]
+        """What depends on thread and guards alone. A stride that is known to be 1 is set: addresses lose a product."""
+        unit = {g.subject for g in self.kernel.shape_class.guards if g.kind == "unit_stride"}
+        lasts = [f"    {array_name(a.name)}.stride[{len(a.dims) - 1}] = 1;" for a in self.kernel.arrays if a.dims and a.name in unit]
+        return lasts + [f"    const int {name} = {text};" for text, name in self._hoisted.items()]
 
     # Scopes ---------------------------------------------------------------------------------------------
 
@@ -166,7 +169,8 @@ class Body:
         for text, mode in self.digits(lanes):
             weight = mode.stride * weights.get(mode.axis, 0)
             if weight:
-                found.append(f"({text}) * {weight}" if weight > 1 else text if text == "tid" else f"({text})")
+                wrapped = text if text == "tid" else f"({text})"
+                found.append(f"{wrapped} * {weight}" if weight > 1 else wrapped)
         return self.hoisted(" + ".join(found)) if found else "0"
 
     def owns(self, d: Distribution | None) -> str | None:

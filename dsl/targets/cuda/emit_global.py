@@ -99,9 +99,9 @@ class Access:
             text = lane if text == "0" and sign == " + " else f"{text}{sign}{lane}"
         return self.body.const(self.body.texts.ctype(base), stem, text)
 
-    def coordinates(self, loops: Loops) -> str:
-        texts = [self._coordinate_text(c, loops) for c in self._coordinates]
-        return ", ".join(texts) or "0"
+    def coordinates(self, loops: Loops) -> list[str]:
+        """Array coordinates of the current register, one an array axis."""
+        return [self._coordinate_text(c, loops) for c in self._coordinates] or ["0"]
 
     def _coordinate_text(self, made: tuple[str, list[tuple[int, int]], Index | None], loops: Loops) -> str:
         name, moving, general = made
@@ -129,7 +129,7 @@ class Access:
         return self.indices.place.at(loops)
 
     def at(self, loops: Loops) -> str:
-        return f"ka_at({array_name(self.view.array)}, {self.coordinates(loops)})"
+        return f"ka_at({array_name(self.view.array)}, {', '.join(self.coordinates(loops))})"
 
     # Inside --------------------------------------------------------------------------------------------
 
@@ -169,19 +169,19 @@ def emit_load(body: Body, let: dev.Let) -> None:
     operation, fragment = let.operation, let.fragment
     assert isinstance(operation, dev.Load | dev.Gather)
     require_run(fragment.layout, len(fragment.shape) - 1, operation.vector, f"load of {fragment.name}")
-    indices = _gathered(body, operation, fragment) if isinstance(operation, dev.Gather) else None
-    access = Access(body, operation.view, operation.start, fragment.layout, indices)
+    data = None
+    if isinstance(operation, dev.Gather):
+        data = indices_of(body, operation.axis, operation.indices, fragment.layout)
+    access = Access(body, operation.view, operation.start, fragment.layout, data)
     body.declare(fragment)
     own = identity(registers(fragment))
     loops = Loops(registers(fragment), [*access.functions(), own], operation.vector)
-    fill = literal(operation.fill, fragment.dtype)
     with body.out.loops(loops.heads()):
-        target = body.place(fragment).address(loops)
+        if fragment.dtype == "u4":
+            load_nibbles(body, access, loops, body.place(fragment), operation)
+            return
+        target, fill = body.place(fragment).address(loops), literal(operation.fill, fragment.dtype)
         body.out.put(f"ka_ldg<{operation.vector}>({target}, {access.at(loops)}, {access.inside(loops)}, {fill});")
-
-
-def _gathered(body: Body, operation: dev.Gather, fragment: dev.Fragment) -> Indices:
-    return indices_of(body, operation.axis, operation.indices, fragment.layout)
 
 
 def indices_of(body: Body, axis: int, indices: dev.Fragment, layout: Distribution | None) -> Indices:
@@ -190,6 +190,24 @@ def indices_of(body: Body, axis: int, indices: dev.Fragment, layout: Distributio
     if layout is not None and indices.layout is not None:
         place = place.renamed(follow(layout, indices.layout, {axis: 0}))
     return Indices(axis, place, indices.dtype)
+
+
+def load_nibbles(body: Body, access: Access, loops: Loops, target: Place, load: dev.Load | dev.Gather) -> None:
+    """u4: whole bytes are loaded and taken apart; a single element takes the half that its last coordinate names."""
+    out, vector, coordinates = body.out, load.vector, access.coordinates(loops)
+    name, size = body.fresh("pair"), max(1, vector // 2)
+    half = "0"
+    if vector == 1:
+        half = body.const("int", "half", f"({coordinates[-1]}) & 1")
+        coordinates[-1] = f"({coordinates[-1]}) - {half}"
+    out.put(f"ka_u8 {name}[{size}];")
+    at = f"ka_at_u4({array_name(access.view.array)}, {', '.join(coordinates)})"
+    fill = literal(int(load.fill) * 17, "u8")
+    out.put(f"ka_ldg<{size}>({name}, {at}, {access.inside(loops)}, {fill});")
+    to = target.address(loops)
+    for element in range(vector):
+        shift = f"{half} * 4" if vector == 1 else str(element % 2 * 4)
+        out.put(f"({to})[{element}] = {name}[{element // 2}] >> {shift} & 15;")
 
 
 # Stores ---------------------------------------------------------------------------------------------------
@@ -205,6 +223,8 @@ def emit_store(body: Body, store: dev.Store | dev.Scatter) -> None:
     place = readable(body, value, vector)
     loops = Loops(registers(value), [*access.functions(), place.terms or ()], vector)
     owner = body.owns(value.layout)
+    if value.dtype == "u4":
+        raise Unsupported("stores of u4: two elements share a byte")
     with body.out.loops(loops.heads()):
         inside = " && ".join(t for t in (owner, access.inside(loops)) if t and t != "true") or "true"
         if store.atomic:

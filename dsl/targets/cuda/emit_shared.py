@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.lanes import Distribution, Mode
+from kernelagent.dsl.lower.unsupported import Unsupported
 from kernelagent.dsl.targets.cuda.body import Body, registers
 from kernelagent.dsl.targets.cuda.emit_global import SCALAR, Access, readable, require_run
 from kernelagent.dsl.targets.cuda.emit_words import CTYPES, element_bits, literal
@@ -50,15 +52,28 @@ def byte_swizzle(buffer: dev.SharedBuffer) -> ByteSwizzle | None:
     return ByteSwizzle(swizzle.shift, ((1 << swizzle.bits) - 1 << swizzle.base) * size)
 
 
-def pitches(buffer: dev.SharedBuffer, axes: tuple[int, ...]) -> dict[int, int]:
-    """Bytes that one step along each axis of a reference moves, swizzle aside."""
-    size = element_bits(buffer.dtype) // 8
-    steps: dict[int, int] = {}
-    step = size
-    for axis in reversed(range(len(buffer.shape))):
-        steps[axis] = step
-        step *= buffer.shape[axis] + (buffer.pad if axis == len(buffer.shape) - 1 else 0)
-    return {j: steps[axis] for j, axis in enumerate(axes)}
+def pitches(buffer: dev.SharedBuffer, axes: tuple[int, ...], shape: tuple[int, ...] | None = None) -> dict[int, int]:
+    """Bytes that one step along each axis of a reference moves, swizzle aside.
+
+    `shape`, if given, may split the buffer's rows differently (a row-major reshape of all axes but the last).
+    Raises LayoutMismatch for other shapes.
+    """
+    referred = tuple(buffer.shape[a] for a in axes)
+    if shape is None or shape == referred:
+        steps = _row_major(buffer, buffer.shape)
+        return {j: steps[axis] for j, axis in enumerate(axes)}
+    if prod(shape) != prod(referred) or shape[-1] != buffer.shape[-1] or axes != tuple(range(len(axes))):
+        raise LayoutMismatch(f"a tile of {shape} in {buffer.name}, which is {referred} there")
+    return dict(enumerate(_row_major(buffer, shape)))
+
+
+def _row_major(buffer: dev.SharedBuffer, shape: tuple[int, ...]) -> list[int]:
+    steps: list[int] = []
+    step = element_bits(buffer.dtype) // 8
+    for axis in reversed(range(len(shape))):
+        steps.insert(0, step)
+        step *= shape[axis] + (buffer.pad if axis == len(shape) - 1 else 0)
+    return steps
 
 
 class SharedAddress:
@@ -69,10 +84,19 @@ class SharedAddress:
     lies above all swizzled bits is added; otherwise the whole address is swizzled at each access.
     """
 
-    def __init__(self, body: Body, shared: dev.Shared, lanes: Iterable[Mode], parts: Sequence[Part]) -> None:
+    def __init__(
+        self,
+        body: Body,
+        shared: dev.Shared,
+        lanes: Iterable[Mode],
+        parts: Sequence[Part],
+        shape: tuple[int, ...] | None = None,
+    ) -> None:
         buffer = body.kernel.buffer(shared.buffer)
+        if buffer.dtype == "u4":
+            raise Unsupported(f"u4 in shared memory ({buffer.name}): cast it first")
         self.swizzle = byte_swizzle(buffer)
-        self.weights = pitches(buffer, shared.axes)
+        self.weights = pitches(buffer, shared.axes, shape)
         lanes = tuple(lanes)
         self.split = self.swizzle is None or self._splits(body, lanes, parts)
         lane = body.lane_sum(lanes, self.weights) if lanes else "0"
@@ -132,15 +156,15 @@ def tile_terms(layout: Distribution, weights: dict[int, int]) -> Terms:
     return merged(t for axis, w in weights.items() for t in coordinate_terms(layout, axis, w))
 
 
-def _last_axis(body: Body, shared: dev.Shared) -> int:
-    """The axis of a reference that is the buffer's own last."""
-    rank = len(body.kernel.buffer(shared.buffer).shape)
-    return shared.axes.index(rank - 1) if rank else 0
+def _last_axis(buffer: dev.SharedBuffer, shared: dev.Shared, rank: int) -> int:
+    """The axis of a tile of this rank that runs along the buffer's own last."""
+    return shared.axes.index(len(buffer.shape) - 1) if rank == len(buffer.shape) > 0 else max(rank - 1, 0)
 
 
 def _require_vector(body: Body, shared: dev.Shared, layout: Distribution | None, vector: int) -> None:
     buffer = body.kernel.buffer(shared.buffer)
-    require_run(layout, _last_axis(body, shared), vector, f"access to {buffer.name}")
+    axis = _last_axis(buffer, shared, len(layout.shape) if layout else 0)
+    require_run(layout, axis, vector, f"access to {buffer.name}")
     if buffer.swizzle is not None and vector > 1 << buffer.swizzle.base:
         raise LayoutMismatch(f"{buffer.name}: the swizzle cuts accesses of {vector} elements")
 
@@ -150,9 +174,9 @@ def _address(
 ) -> tuple[SharedAddress, Loops, Terms]:
     _require_vector(body, shared, layout, vector)
     held = layout or SCALAR
-    terms = tile_terms(held, pitches(body.kernel.buffer(shared.buffer), shared.axes))
+    terms = tile_terms(held, pitches(body.kernel.buffer(shared.buffer), shared.axes, held.shape or None))
     loops = Loops(held.registers, [*others, terms], vector)
-    return SharedAddress(body, shared, held.lanes, loops.parts(terms)), loops, terms
+    return SharedAddress(body, shared, held.lanes, loops.parts(terms), held.shape or None), loops, terms
 
 
 def emit_load_shared(body: Body, let: dev.Let) -> None:

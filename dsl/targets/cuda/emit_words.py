@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Sequence
 
@@ -53,7 +54,7 @@ def _float(value: float, dtype: str) -> str:
     if dtype == "f32":
         value = rounded_f32(value)
     shown = repr(value)
-    text = shown if len(shown) <= 8 and "e" not in shown else value.hex()
+    text = shown if len(shown) <= 8 and "e" not in shown else re.sub(r"\.?0+p", "p", value.hex())
     return f"{text}{'f' if dtype == 'f32' else ''}"
 
 
@@ -67,9 +68,10 @@ def rounded_f32(value: float) -> float:
 
 def identity_literal(word: str, dtype: str) -> str:
     """What a reduction by `word` starts from."""
-    from kernelagent.dsl.targets.cpu.words import identity
-
-    return literal(identity(word, dtype), dtype)
+    largest: float | int = math.inf if is_float(dtype) else int(DTYPES[dtype].largest)
+    lowest = -math.inf if is_float(dtype) else -int(largest) - 1 if DTYPES[dtype].kind == "int" else 0
+    start = {"sum": 0, "prod": 1, "any": False, "all": True, "max": lowest, "min": largest}[word]
+    return literal(start, dtype)
 
 
 def cast(text: str, source: str, target: str) -> str:
