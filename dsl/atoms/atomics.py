@@ -11,6 +11,9 @@ import numpy as np
 from kernelagent.dsl.atoms.record import Atom, Operand
 from kernelagent.dsl.dtypes import bits, numpy_dtype
 
+_LOOP = r"ATOM(G)?\.E\.CAS"
+"""Machines add single 16-bit floats by a loop that tries to swap the word around them."""
+
 
 def add(old: Any, x: Any, dtype: str) -> Any:
     """One addition, rounded once to `dtype`; integers wrap."""
@@ -55,14 +58,14 @@ _SWAP = Atom(
     source="PTX ISA 9.0, 9.7.13.6 atom",
     alignment=2,
     ptx="atom.relaxed.gpu.global.cas.b16 $d, [$at], $expected, $desired;",
-    sass=(("sm_80", r"ATOM(G)?\.E\.CAS"),),
+    sass=(("sm_80", _LOOP),),
 )
 
 ATOMS: tuple[Atom, ...] = (
     _add("f32", "f32", r"RED(G)?\.E\.ADD\.F32"),
     _add("f64", "f64", r"RED(G)?\.E\.ADD\.F64"),
     _add("i32", "u32", r"RED(G)?\.E\.ADD"),
-    _add("f16", "noftz.f16", r"RED(G)?\.E\.ADD\.F16"),
-    _add("bf16", "noftz.bf16", r"RED(G)?\.E\.ADD\.BF16", "sm_90"),
+    _add("f16", "noftz.f16", _LOOP),
+    _add("bf16", "noftz.bf16", _LOOP, "sm_90"),
     _SWAP,
 )

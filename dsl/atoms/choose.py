@@ -45,7 +45,7 @@ def mma_for(a_dtype: str, b_dtype: str, acc_dtype: str, precision: str, arch: st
         return _refused(f"mma operands are {a_dtype} and {b_dtype}", "`cast` one to the other's dtype")
     kind = "tf32" if (a_dtype, precision) == ("f32", "tf32") else a_dtype
     if kind in ("f32", "f64"):
-        chosen: Choice = _by_lanes(kind)
+        chosen: Atom | Detour = _by_lanes(kind)
     elif kind in _NATIVE:
         native = atom(_NATIVE[kind])
         chosen = native if native.runs_on(arch) else _through_f16(kind, arch)

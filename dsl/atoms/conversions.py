@@ -46,7 +46,7 @@ def tf32(x: Array) -> Array:
 
 
 def _narrow_one(dtype: str) -> Atom:
-    opcode = r"F2FP?\.(BF16|F16)" if dtype == "bf16" else r"F2FP?\.F16"
+    opcode = r"F2FP\.BF16(\.F32)?\.PACK_AB" if dtype == "bf16" else r"F2FP(\.F16\.F32)?\.PACK_AB"
     return Atom(
         name=f"f32_to_{dtype}",
         kind="convert",

@@ -1,7 +1,7 @@
 """Elementary functions of the GPU on f32, with the error that tests and proofs may rely on.
 
-`reference(x)` is the function in f64. `precision` bounds the relative error; results below 2^-126 in magnitude may be
-zero. Those without `ptx` are longer than an instruction and live in the prelude's own text.
+`reference(x)` is the function in f64. `precision` bounds the relative error; subnormal arguments and
+results may count as zero. Those without `ptx` are longer than an instruction and live in the prelude's own text.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ ATOMS: tuple[Atom, ...] = (
         r"MUFU\.EX2",
     ),
     _function("exp2", np.exp2, WITHIN_CONTRACT, "ex2.approx.ftz.f32 $d, $x;", r"MUFU\.EX2"),
-    _function("sqrt", np.sqrt, WITHIN_CONTRACT, "sqrt.approx.f32 $d, $x;", r"MUFU\.(SQRT|RSQ)"),
-    _function("rsqrt", lambda x: 1.0 / np.sqrt(x), WITHIN_CONTRACT, "rsqrt.approx.f32 $d, $x;", r"MUFU\.RSQ"),
+    _function("sqrt", np.sqrt, WITHIN_CONTRACT, "sqrt.approx.ftz.f32 $d, $x;", r"MUFU\.(SQRT|RSQ)"),
+    _function("rsqrt", lambda x: 1.0 / np.sqrt(x), WITHIN_CONTRACT, "rsqrt.approx.ftz.f32 $d, $x;", r"MUFU\.RSQ"),
     _function("recip", lambda x: 1.0 / x, WITHIN_CONTRACT, "rcp.approx.ftz.f32 $d, $x;", r"MUFU\.RCP"),
     _function("log", np.log, WITHIN_CONTRACT),
     _function("log2", np.log2, WITHIN_CONTRACT),

@@ -94,7 +94,13 @@ def _mma(
 _EXACT_PRODUCTS = "products exact; sums in f32, low bits truncated, order unspecified"
 _TF32 = "operands as rounded to 10 mantissa bits by to_tf32; products exact; sums in f32, low bits truncated"
 _INTEGER = "exact modulo 2**32"
-_EIGHT_BIT = "products exact; at least 13 mantissa bits kept of each sum where the unit is native, f32 where widened"
+_EIGHT_BIT = "products exact; sums keep at least 13 mantissa bits (those of f32 where the unit widens to f16)"
+
+
+def _qmma(kind: str) -> tuple[tuple[str, str], ...]:
+    """Hopper has 8-bit floats in its warpgroup products only: here it widens to f16."""
+    return (("sm_89", rf"QMMA\.16832\.F32\.{kind}"), ("sm_90a", r"HMMA\.16816\.F32$"))
+
 
 ATOMS: tuple[Atom, ...] = (
     _mma("f16", "f16", 16, "f16", (("sm_80", r"HMMA\.16816\.F32$"),), _EXACT_PRODUCTS),
@@ -102,6 +108,6 @@ ATOMS: tuple[Atom, ...] = (
     _mma("tf32", "f32", 8, "tf32", (("sm_80", r"HMMA\.1688\.F32\.TF32"),), _TF32),
     _mma("s8", "i8", 32, "s8", (("sm_80", r"IMMA\.16832\.S8\.S8"),), _INTEGER),
     _mma("u8", "u8", 32, "u8", (("sm_80", r"IMMA\.16832\.U8\.U8"),), _INTEGER),
-    _mma("e4m3", "f8e4m3", 32, "e4m3", (("sm_89", r"QMMA\.16832\.F32\.E4M3"),), _EIGHT_BIT, "sm_89"),
-    _mma("e5m2", "f8e5m2", 32, "e5m2", (("sm_89", r"QMMA\.16832\.F32\.E5M2"),), _EIGHT_BIT, "sm_89"),
+    _mma("e4m3", "f8e4m3", 32, "e4m3", _qmma("E4M3"), _EIGHT_BIT, "sm_89"),
+    _mma("e5m2", "f8e5m2", 32, "e5m2", _qmma("E5M2"), _EIGHT_BIT, "sm_89"),
 )

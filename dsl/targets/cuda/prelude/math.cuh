@@ -93,16 +93,21 @@ KA_DEVICE ka_f32 ka_remainder(ka_f32 a, ka_f32 b) { return fmodf(a, b); }
 KA_DEVICE ka_f64 ka_remainder(ka_f64 a, ka_f64 b) { return fmod(a, b); }
 template <class T> KA_DEVICE T ka_remainder(T a, T b) { return a % b; }
 
+template <class T> KA_DEVICE bool ka_opposite(T a, T b) {
+    if constexpr ((T)-1 < (T)0) return (a < 0) != (b < 0);
+    else return false;
+}
+
 // The remainder has the divisor's sign; the quotient is (a - mod) / b, which floats round to the nearest integer.
 template <class T> KA_DEVICE T ka_mod(T a, T b) {
     T rest = ka_remainder(a, b);
-    return rest != 0 && (rest < 0) != (b < 0) ? (T)(rest + b) : rest;
+    return rest != 0 && ka_opposite(rest, b) ? (T)(rest + b) : rest;
 }
 template <class T> KA_DEVICE T ka_floordiv(T a, T b) {
     if constexpr (ka_is_float<T>) {
         return b == 0 ? a / b : ka_round((a - ka_mod(a, b)) / b);
     } else {
         T quotient = a / b;
-        return quotient * b != a && (a < 0) != (b < 0) ? (T)(quotient - 1) : quotient;
+        return quotient * b != a && ka_opposite(a, b) ? (T)(quotient - 1) : quotient;
     }
 }

@@ -43,11 +43,7 @@ template <class T> constexpr bool ka_is_float = ka_is_small<T> || ka_is<T, ka_f3
 extern __shared__ __align__(1024) unsigned char ka_shared[];
 
 // Where the dynamic shared memory starts in the shared window.
-KA_DEVICE ka_u32 ka_shared_base() {
-    ka_u32 at;
-    asm("{ .reg .u64 t; cvta.to.shared.u64 t, %1; cvt.u32.u64 %0, t; }" : "=r"(at) : "l"(ka_shared));
-    return at;
-}
+KA_DEVICE ka_u32 ka_shared_base() { return (ka_u32)__cvta_generic_to_shared(ka_shared); }
 
 KA_DEVICE int ka_thread() { return (int)threadIdx.x; }
 KA_DEVICE int ka_block() { return (int)blockIdx.x; }
