@@ -124,7 +124,7 @@ def small(
     if arrays is None:
         arrays = [ArrayArgument("x", np.zeros(256, np.float32)), ArrayArgument("y", np.zeros(256, np.float32), "out")]
         options.setdefault("check_stored", False)
-    types = {"float32": "ka_f32", "bfloat16": "ka_bf16", "int32": "ka_i32", "float16": "ka_f16"}
+    types = {"float32": "ka_f32", "bfloat16": "ka_bf16", "int32": "ka_i32", "float16": "ka_f16", "uint8": "ka_u8"}
     parameters = [f"ka_array<{types[str(a.data.dtype)]}, {a.data.ndim}> {a.name}" for a in arrays]
     parameters += [f"ka_{s.dtype} s{i}" for i, s in enumerate(scalars)]
     head = f"KA_KERNEL(small, {threads}, 1)({', '.join(parameters)}) {{ const int tid = ka_thread();"

@@ -26,7 +26,8 @@ class ArrayArgument:
 
     "in": the kernel must not store; "out": starts uninitialised (NaN bytes) and each element is stored once; "inout":
     starts with `data`. Outputs are written back into `data`. `covered`: each element of the input is meant to be
-    read. `misalign` moves the first element that many bytes off a 256-byte boundary.
+    read. `misalign` moves the first element that many bytes off a 256-byte boundary. `packed`: u4, `data` has bytes of
+    two elements each, contiguous along the last axis. Rank at least 1.
     """
 
     name: str
@@ -34,6 +35,13 @@ class ArrayArgument:
     role: Role = "in"
     covered: bool = False
     misalign: int = 0
+    packed: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """In elements."""
+        *outer, last = self.data.shape
+        return (*outer, last * 2) if self.packed else (*outer, last)
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -41,14 +49,18 @@ class ArrayArgument:
         size = self.data.dtype.itemsize
         if any(s % size for s in self.data.strides):
             raise ValueError(f"array {self.name}: strides of {self.data.strides} bytes are not whole elements")
-        return tuple(s // size for s in self.data.strides)
+        units = tuple(s // size for s in self.data.strides)
+        if self.packed and units[-1] != 1:
+            raise ValueError(f"array {self.name}: pairs must be contiguous along the last axis")
+        return (*(2 * s for s in units[:-1]), 1) if self.packed else units
 
     @property
     def span(self) -> tuple[int, int]:
-        """Lowest element offset from element (0, ..., 0), and how many elements the storage has."""
+        """Lowest offset from element (0, ..., 0) and the extent of the storage, in units of `data`'s elements."""
         if 0 in self.data.shape:
             return 0, 0
-        reach = [(n - 1) * s for n, s in zip(self.data.shape, self.strides, strict=True)]
+        units = (s // self.data.dtype.itemsize for s in self.data.strides)
+        reach = [(n - 1) * s for n, s in zip(self.data.shape, units, strict=True)]
         lowest = sum(r for r in reach if r < 0)
         return lowest, sum(r for r in reach if r > 0) - lowest + 1
 
@@ -72,13 +84,15 @@ class Storage:
     def __init__(self, arrays: Sequence[ArrayArgument]) -> None:
         self.arrays = tuple(arrays)
         self.offsets: list[int] = []  # of element (0, ..., 0)
+        self.line_offsets: list[int] = []  # of the lines of stores to an output
         end = GUARD
         for a in self.arrays:
             lowest, elements = a.span
             size = a.data.dtype.itemsize
             begin = -(-end // ALIGNMENT) * ALIGNMENT + a.misalign
             self.offsets.append(begin - lowest * size)
-            end = begin + elements * size + GUARD
+            self.line_offsets.append(-(-(begin + elements * size + GUARD) // ALIGNMENT) * ALIGNMENT)
+            end = self.line_offsets[-1] + (elements * 4 + GUARD if a.role != "in" else 0)
         self.bytes = end
         self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self.file.truncate(end)
@@ -88,6 +102,13 @@ class Storage:
         """An array's place in the file."""
         a = self.arrays[number]
         return np.ndarray(a.data.shape, a.data.dtype, self.memory, self.offsets[number], a.data.strides)
+
+    def lines(self, number: int) -> NDArray[np.int32]:
+        """Line of the last store to each storage unit of an output, in its shape; 0: never stored."""
+        a = self.arrays[number]
+        strides = tuple(s // a.data.dtype.itemsize * 4 for s in a.data.strides)
+        first = self.line_offsets[number] - a.span[0] * 4
+        return np.ndarray(a.data.shape, np.int32, self.memory, first, strides).copy()
 
     def fill(self) -> None:
         """Guard zones and outputs: all bits set; the rest from the caller's arrays."""
@@ -109,9 +130,10 @@ class Storage:
     def job_lines(self) -> list[str]:
         """The storage and its arrays as the runner reads them."""
         lines = [f"storage {self.file.fileno()} {self.bytes}"]
-        for offset, a in zip(self.offsets, self.arrays, strict=True):
+        for offset, line_offset, a in zip(self.offsets, self.line_offsets, self.arrays, strict=True):
             lowest, elements = a.span
-            shape = [len(a.data.shape), *a.data.shape, *a.strides]
-            numbers = [int(a.covered), a.data.dtype.itemsize, offset, lowest, elements, *shape]
+            shape = [a.data.ndim, *a.shape, *a.strides]
+            placed = [1 + a.packed, offset, line_offset, lowest, elements]
+            numbers = [int(a.covered), a.data.dtype.itemsize, *placed, *shape]
             lines.append(f"array {a.role} " + " ".join(map(str, numbers)))
         return lines

@@ -54,12 +54,13 @@ def run(
         records = _run(built.runner, job, storage, seconds_limit)
         seconds = time.perf_counter() - begin
         storage.copy_back()
+        lines = {a.name: storage.lines(i) for i, a in enumerate(arrays) if a.role != "in" and a.data.size}
     finally:
         storage.close()
     found = findings_from(records, [a.name for a in arrays], buffers)
     errors = tuple(f for f in found if f.severity == "error")
     notes = tuple(f for f in found if f.severity == "note")
-    return EmulatorReport(errors, seconds, built.seconds, completion, seed, notes)
+    return EmulatorReport(errors, seconds, built.seconds, completion, seed, notes, lines)
 
 
 def _job(

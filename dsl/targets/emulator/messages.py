@@ -179,7 +179,9 @@ _SENTENCES = {
     "race": _race,
     "missing-wait": _missing_wait,
     "overwrite-in-flight": _overwrite,
-    "uninitialised-shared": lambda f: f"{f.call} of {_who(f)} reads {_where(f)}, which nobody in this block has written",
+    "uninitialised-shared": lambda f: (
+        f"{f.call} of {_who(f)} reads {_where(f)}, which nobody in the block has written"
+    ),
     "shared-out-of-bounds": lambda f: (
         f"{f.call} of {_who(f)} touches shared bytes {f.at} to {f.at + f.bytes - 1} of {f.number}"
     ),

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 from kernelagent.dsl.lanes import WARP
 from kernelagent.dsl.targets.emulator.messages import Fact, message
+from numpy.typing import NDArray
 
 MOST_OF_A_KIND = 6
 """Findings of one kind that a report keeps, those that occurred most often first."""
@@ -53,14 +55,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class EmulatorReport:
-    """`seconds` is the emulated run, `compile_seconds` the building (near 0 from the cache)."""
+    """`seconds` is the emulated run, `compile_seconds` the building (near 0 from the cache). `store_lines`
+    gives for each element of each output the line that stored it last, 0 where none did."""
 
     findings: tuple[Finding, ...]
     seconds: float
     compile_seconds: float
     completion: str = "late"
     seed: int = 0
-    notes: tuple[Finding, ...] = field(default=())
+    notes: tuple[Finding, ...] = ()
+    store_lines: Mapping[str, NDArray[np.int32]] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:

@@ -18,13 +18,15 @@ struct Element {
 
 struct Array {
     Role role;
-    int size;  // bytes of an element
+    int size;    // bytes of an element, or of a packed pair
+    int packed;  // elements in `size` bytes: 1, or 2
     int rank;
     ka_i64 dims[KA_MAX_RANK], strides[KA_MAX_RANK];
     ka_u8 *base;              // element (0, ..., 0)
     ka_i64 lowest, elements;  // storage in elements: from base + lowest
     std::vector<Element> stores;
     std::vector<ka_u32> reads;  // inputs: READ, or the line of a masked load, or 0
+    ka_i32 *lines;              // outputs: line of the last store to each storage element, for the parent
     bool covered;               // every element is meant to be read
 };
 
@@ -65,7 +67,7 @@ static int first_outside(const Array &a, const ka_place *p, int axis, int count)
 struct Access {
     int array;      // -1: refused
     int axis;
-    ka_i64 element; // offset in storage
+    ka_i64 element;  // offset in storage, a pair counting as one
 };
 
 // Checks that all `count` elements exist, are where the coordinates say, and are aligned.
@@ -77,18 +79,18 @@ static Access global_access(const ka_place *p, int count, int size, int bytes, i
     }
     const Array &a = arrays[number];
     int axis = unit_axis(a);
-    if (count > 1 && axis < 0) {
+    if (count * a.packed > 1 && axis < 0) {
         machine.report.add(global_fact("strided-vector", "", number, p, -1, 0, line));
         return {-1, -1, 0};
     }
-    int outside = first_outside(a, p, axis, count);
-    if (outside < count) {
+    int outside = first_outside(a, p, axis, count * a.packed);
+    if (outside < count * a.packed) {
         machine.report.add(global_fact("global-out-of-bounds", "", number, p, axis, outside, line));
         return {-1, -1, 0};
     }
     ka_i64 offset = 0;
     for (int k = 0; k < a.rank; k++) offset += p->at[k] * a.strides[k];
-    if (size != a.size || p->address != a.base + offset * a.size) {
+    if (size != a.size || offset % a.packed || p->address != a.base + offset / a.packed * a.size) {
         machine.report.add(global_fact("wrong-address", "", number, p, -1, 0, line));
         return {-1, -1, 0};
     }
@@ -98,7 +100,7 @@ static Access global_access(const ka_place *p, int count, int size, int bytes, i
         machine.report.add(f);
         return {-1, -1, 0};
     }
-    return {number, axis, offset - a.lowest};
+    return {number, axis, offset / a.packed - a.lowest};
 }
 
 // Reads ---------------------------------------------------------------------------------------------------------------
@@ -142,7 +144,25 @@ static Access read_global(const ka_place *p, int count, int size, int bytes, int
 extern "C" void ka_rt_load(void *to, const ka_place *from, int count, int size, int line) {
     entered("ka_ldg", line);
     memset(to, 0xff, (size_t)count * size);
-    if (read_global(from, count, size, count * size, line).array >= 0) memcpy(to, from->address, (size_t)count * size);
+    Access at = read_global(from, count, size, count * size, line);
+    if (at.array < 0) return;
+    memcpy(to, from->address, (size_t)count * size);
+    if (at.axis < 0) return;
+    Thread &t = machine.thread();
+    t.newest_load = (t.newest_load + 1) % KEPT_LOADS;
+    t.loads[t.newest_load] = Loaded{to, count * size, from->address, at.array, size, from->at[at.axis]};
+}
+
+// Storage offset of element i ahead of a place, or -1 where the array has none.
+static ka_i64 offset_ahead(const Array &a, const ka_place *p, int axis, int i) {
+    ka_i64 offset = 0;
+    if (i > 0 && axis < 0) return -1;
+    for (int k = 0; k < a.rank; k++) {
+        ka_i64 at = p->at[k] + (k == axis ? i : 0);
+        if (at < 0 || at >= a.dims[k]) return -1;
+        offset += at * a.strides[k];
+    }
+    return offset / a.packed - a.lowest;
 }
 
 extern "C" void ka_rt_masked(const ka_place *p, int count, bool store, int line) {
@@ -151,15 +171,9 @@ extern "C" void ka_rt_masked(const ka_place *p, int count, bool store, int line)
     if (number < 0) return;
     Array &a = arrays[number];
     int axis = unit_axis(a);
-    for (int i = 0; i < count; i++) {
-        ka_i64 offset = -a.lowest;
-        bool inside = i == 0 || axis >= 0;
-        for (int k = 0; k < a.rank; k++) {
-            ka_i64 at = p->at[k] + (k == axis ? i : 0);
-            inside = inside && at >= 0 && at < a.dims[k];
-            offset += at * a.strides[k];
-        }
-        if (!inside) continue;
+    for (int i = 0; i < count * a.packed; i++) {
+        ka_i64 offset = offset_ahead(a, p, axis, i);
+        if (offset < 0) continue;
         if (a.role != Role::in) a.stores[offset].masked_line = (ka_u32)line;
         else if (a.reads[offset] == 0) a.reads[offset] = (ka_u32)line;
     }
@@ -258,13 +272,13 @@ extern "C" void ka_rt_copy_async(ka_u32 at, const ka_place *from, int bytes, int
 
 // Storage offset of the n-th element in row-major order, and its coordinates.
 static ka_i64 offset_of(const Array &a, ka_i64 n, ka_i64 *coordinates) {
-    ka_i64 offset = -a.lowest;
+    ka_i64 offset = 0;
     for (int k = a.rank - 1; k >= 0; k--) {
         coordinates[k] = n % a.dims[k];
         offset += coordinates[k] * a.strides[k];
         n /= a.dims[k];
     }
-    return offset;
+    return offset / a.packed - a.lowest;
 }
 
 static ka_i64 count_of(const Array &a) {
@@ -281,6 +295,10 @@ static void report_left_out(int number, const char *kind, ka_u32 line, const ka_
     f.rank = arrays[number].rank;
     memcpy(f.coordinates, coordinates, sizeof f.coordinates);
     machine.report.add(f);
+}
+
+static void write_lines(const Array &a) {
+    for (size_t i = 0; i < a.stores.size(); i++) a.lines[i] = a.stores[i].block ? (ka_i32)a.stores[i].line : 0;
 }
 
 static void check_complete(int number, bool stores) {

@@ -7,6 +7,7 @@
 #define KA_KERNEL(name, threads, min_blocks) extern "C" void name
 #define KA_PROLOGUE
 #define KA_UNROLL
+#define KA_ASSUME(condition)
 #define KA_LINE int line = __builtin_LINE()
 
 // Threads and control ---------------------------------------------------------------------------------------------
@@ -17,7 +18,7 @@ static inline int ka_blocks() { return ka_rt_blocks(); }
 static inline void ka_barrier(KA_LINE) { ka_rt_barrier(line); }
 
 template <class T> static inline T ka_shuffled(int mode, T x, int by, int line) {
-    static_assert(sizeof(T) == 4 || sizeof(T) == 8, "shuffles move 32 or 64 bits");
+    static_assert(sizeof(T) <= 8, "shuffles move up to 64 bits");
     return ka_reinterpret<T>(ka_rt_shuffle(mode, ka_reinterpret<ka_u64>(x), by, line));
 }
 template <class T> static inline T ka_shfl_xor(T x, int mask, KA_LINE) { return ka_shuffled(KA_SHUFFLE_XOR, x, mask, line); }
@@ -46,6 +47,13 @@ template <class T, int R, class... I> static inline ka_ptr<T> ka_at(const ka_arr
     p.place.address = (ka_u8 *)((ka_u64)array.data + (ka_u64)offset * sizeof(T));
     p.place.base = array.data;
     p.place.rank = R;
+    return p;
+}
+
+// The byte that holds an element of a u4 array: strides count elements, two to a byte.
+template <int R, class... I> static inline ka_ptr<ka_u8> ka_at_u4(const ka_array<ka_u8, R> &array, I... index) {
+    ka_ptr<ka_u8> p = ka_at(array, index...);
+    p.place.address = (ka_u8 *)((ka_u64)array.data + (ka_u64)((ka_i64)(p.place.address - (ka_u8 *)array.data) >> 1));
     return p;
 }
 
@@ -80,10 +88,14 @@ static inline void ka_atomic_add(const ka_ptr<T> &p, typename ka_same<T>::type x
     ka_rt_masked(&p.place, 1, true, line);
 }
 
-template <class T> static inline ka_i64 ka_scalar(const ka_ptr<T> &p, KA_LINE) {
+template <class T> struct ka_scalar_type { typedef int type; };
+template <> struct ka_scalar_type<ka_u32> { typedef ka_i64 type; };
+template <> struct ka_scalar_type<ka_i64> { typedef ka_i64 type; };
+template <> struct ka_scalar_type<ka_u64> { typedef ka_i64 type; };
+template <class T> static inline typename ka_scalar_type<T>::type ka_scalar(const ka_ptr<T> &p, KA_LINE) {
     T x;
     ka_rt_load(&x, &p.place, 1, sizeof(T), line);
-    return (ka_i64)x;
+    return (typename ka_scalar_type<T>::type)x;
 }
 
 // Shared memory ---------------------------------------------------------------------------------------------------

@@ -14,8 +14,6 @@ enum class Completion { late, early, random };
 // What a thread knows of the others: everything that thread u did up to its clock seen[u].
 typedef std::vector<ka_u32> Frontier;
 
-struct Group;
-
 // An asynchronous copy on its way to shared memory.
 struct Copy {
     ka_u32 at;
@@ -24,6 +22,16 @@ struct Copy {
     ka_u32 group;
     int line;
 };
+
+// Registers that hold elements as they were loaded: where a later store to shared memory takes its values from.
+struct Loaded {
+    const void *registers;
+    int bytes;
+    const ka_u8 *from;
+    int array, size;
+    ka_i64 column;  // of the first element, along the array's contiguous axis
+};
+static const int KEPT_LOADS = 64;
 
 enum class State { ready, waiting, done };
 
@@ -43,6 +51,8 @@ struct Thread {
     int last_copy_line;      // of the newest copy, 0: none
     ka_u32 last_copy_group;
     WarpCall *lane_call;
+    Loaded loads[KEPT_LOADS];
+    int newest_load;
 };
 
 struct Warp {
@@ -57,7 +67,6 @@ struct Block {
     std::vector<Warp> warps;
     std::deque<Frontier> frontiers;
     int at_barrier;
-    ka_u32 start;  // clock at which the block began: older shadow records are another block's
     bool abandoned;
 };
 
@@ -266,12 +275,11 @@ static void thread_body() {
     yield_fiber();
 }
 
-static void start_block(Block &b, int number, ka_u32 start) {
+static void start_block(Block &b, int number) {
     b.number = number;
-    b.start = start;
     b.at_barrier = 0;
     b.abandoned = false;
-    b.frontiers.assign(1, Frontier(machine.thread_count, start - 1));
+    b.frontiers.assign(1, Frontier(machine.thread_count, 0));
     b.threads.resize(machine.thread_count);
     b.warps.assign((machine.thread_count + WARP - 1) / WARP, Warp{0, 0});
     machine.block = &b;
@@ -279,12 +287,14 @@ static void start_block(Block &b, int number, ka_u32 start) {
         Thread &t = b.threads[i];
         t.call = "start";
         t.line = 0;
-        t.clock = start;
+        t.clock = 1;
         t.seen = &b.frontiers.front();
         t.committed = t.retired = 0;
         t.retired_at.clear();
         t.copies.clear();
         t.last_copy_line = 0;
+        t.newest_load = 0;
+        for (Loaded &l : t.loads) l.bytes = 0;
         fiber_start(t.fiber, machine.stacks->of(i), machine.stacks->bytes(i), thread_body);
         wake(i);
     }
@@ -331,16 +341,13 @@ static bool all_done(const Block &b) {
     return true;
 }
 
-// Run one block to its end. Returns the clock from which the next may start.
-static ka_u32 run_block(Block &b, int number, ka_u32 start) {
-    start_block(b, number, start);
+// Run one block to its end.
+static void run_block(Block &b, int number) {
+    start_block(b, number);
     machine.current = machine.completion == Completion::early ? machine.thread_count - 1 : 0;
     fiber_switch(machine.main, machine.thread().fiber);
     if (!b.abandoned && !all_done(b)) report_deadlock(b);
     finish_copies(b);
-    ka_u32 last = start;
-    for (const Thread &t : b.threads) last = std::max(last, t.clock);
-    return last + 1;
 }
 
 #endif

@@ -12,6 +12,7 @@ KA_UNARY(ka_log, __builtin_logf, __builtin_log)
 KA_UNARY(ka_log2, __builtin_log2f, __builtin_log2)
 KA_UNARY(ka_sqrt, __builtin_sqrtf, __builtin_sqrt)
 KA_UNARY(ka_rsqrt, 1.0f / __builtin_sqrtf, 1.0 / __builtin_sqrt)
+KA_UNARY(ka_recip, 1.0f /, 1.0 /)
 KA_UNARY(ka_tanh, __builtin_tanhf, __builtin_tanh)
 KA_UNARY(ka_erf, __builtin_erff, __builtin_erf)
 KA_UNARY(ka_sin, __builtin_sinf, __builtin_sin)
@@ -33,16 +34,20 @@ template <class T> static inline T ka_abs(T x) { return x < 0 ? -x : x; }
 template <class T> static inline T ka_max(T a, typename ka_same<T>::type b) { return a != a || a > b ? a : b; }
 template <class T> static inline T ka_min(T a, typename ka_same<T>::type b) { return a != a || a < b ? a : b; }
 
-static inline ka_f32 ka_floordiv(ka_f32 a, ka_f32 b) { return __builtin_floorf(a / b); }
-static inline ka_f64 ka_floordiv(ka_f64 a, ka_f64 b) { return __builtin_floor(a / b); }
-template <class T> static inline T ka_floordiv(T a, typename ka_same<T>::type b) {
-    return a / b - (a % b != 0 && (a < 0) != (b < 0));
-}
-static inline ka_f32 ka_mod(ka_f32 a, ka_f32 b) { return a - ka_floordiv(a, b) * b; }
-static inline ka_f64 ka_mod(ka_f64 a, ka_f64 b) { return a - ka_floordiv(a, b) * b; }
+// The remainder has the divisor's sign; the quotient is (a - mod) / b, which floats round to the nearest integer.
+static inline ka_f32 ka_remainder(ka_f32 a, ka_f32 b) { return __builtin_fmodf(a, b); }
+static inline ka_f64 ka_remainder(ka_f64 a, ka_f64 b) { return __builtin_fmod(a, b); }
+template <class T> static inline T ka_remainder(T a, T b) { return a % b; }
+
 template <class T> static inline T ka_mod(T a, typename ka_same<T>::type b) {
-    T r = a % b;
-    return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+    T rest = ka_remainder(a, b);
+    return rest != 0 && (rest < 0) != (b < 0) ? (T)(rest + b) : rest;
 }
+template <class T> static inline T ka_floordiv(T a, typename ka_same<T>::type b) {
+    T quotient = a / b;
+    return quotient * b != a && (a < 0) != (b < 0) ? (T)(quotient - 1) : quotient;
+}
+static inline ka_f32 ka_floordiv(ka_f32 a, ka_f32 b) { return b == 0 ? a / b : ka_round((a - ka_mod(a, b)) / b); }
+static inline ka_f64 ka_floordiv(ka_f64 a, ka_f64 b) { return b == 0 ? a / b : ka_round((a - ka_mod(a, b)) / b); }
 
 #endif

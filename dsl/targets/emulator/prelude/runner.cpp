@@ -49,7 +49,9 @@ static void read_array() {
     a.role = role == "in" ? Role::in : role == "out" ? Role::out : Role::inout;
     a.covered = number() != 0;
     a.size = (int)number();
+    a.packed = (int)number();
     a.base = storage + number();
+    a.lines = reinterpret_cast<ka_i32 *>(storage + number());
     a.lowest = number();
     a.elements = number();
     a.rank = (int)number();
@@ -143,10 +145,9 @@ static void run_grid() {
     machine.stacks = &stacks;
     shared.allocate((ka_u32)shared_bytes);
     Block block;
-    ka_u32 start = 1;
     for (int number = 0; number < machine.block_count; number++) {
         shared.begin_block();
-        start = run_block(block, number, start);
+        run_block(block, number);
     }
     machine.block = nullptr;
 }
@@ -156,7 +157,10 @@ int main() {
     load_body();
     catch_signals();
     run_grid();
-    for (size_t i = 0; i < arrays.size(); i++) check_complete((int)i, check_stores);
+    for (size_t i = 0; i < arrays.size(); i++) {
+        check_complete((int)i, check_stores);
+        write_lines(arrays[i]);
+    }
     machine.report.write(stdout);
     return 0;
 }

@@ -7,7 +7,7 @@
 static const ka_u32 NO_GROUP = 0xffffffffu, NONE = 0xffffffffu;
 
 struct ByteRecord {
-    ka_u32 clock;    // of the writer, at the write or issue; below the block's start: never written
+    ka_u32 clock;    // of the writer, at the write or issue; 0: not written in this block
     ka_u32 group;    // the writer's copy group, or NO_GROUP
     ka_u32 readers;  // list in `pool`, or NONE
     ka_u32 line;
@@ -33,11 +33,11 @@ struct SharedMemory {
     void allocate(ka_u32 count) {
         size = count;
         bytes = static_cast<ka_u8 *>(aligned_alloc(1024, (count + 1024) / 1024 * 1024));
-        records.assign(count, ByteRecord{0, NO_GROUP, NONE, 0, 0, 0, -1});
     }
     // A new block finds bytes that are NaN in every float type and remembers nothing.
     void begin_block() {
         memset(bytes, 0xff, size);
+        records.assign(size, ByteRecord{0, NO_GROUP, NONE, 0, 0, 0, -1});
         pool.clear();
         free = NONE;
     }
@@ -113,7 +113,7 @@ static void report_pair(const char *kind, const char *detail, ka_u32 at, int byt
     machine.report.add(f);
 }
 
-static bool was_written(const ByteRecord &b) { return b.clock >= machine.block->start; }
+static bool was_written(const ByteRecord &b) { return b.clock != 0; }
 
 static bool in_flight(const ByteRecord &b) {
     return b.group != NO_GROUP && machine.block->threads[b.thread].retired <= b.group;
@@ -160,12 +160,11 @@ static bool readable(const ByteRecord &b, ka_u32 at, int bytes, int line) {
 }
 
 static bool writable(const ByteRecord &b, bool copy, ka_u32 at, int bytes, int line) {
-    if (!was_written(b)) return true;
-    if (in_flight(b)) {
+    if (was_written(b) && in_flight(b)) {
         report_pair("overwrite-in-flight", in_flight_detail(b), at, bytes, line, b.thread, b.line);
         return false;
     }
-    if (!sees_write(b)) {
+    if (was_written(b) && !sees_write(b)) {
         report_pair("race", copy ? "write-copy" : "write-write", at, bytes, line, b.thread, b.line);
         return false;
     }
@@ -186,7 +185,7 @@ static void note_read(ka_u32 at, int bytes, int line) {
     for (ka_u32 i = at; i < at + (ka_u32)bytes; i++) {
         ByteRecord &b = shared.records[i];
         if (fine) fine = readable(b, i, bytes, line);
-        if (was_written(b)) add_reader(b, clock, line);
+        add_reader(b, clock, line);
     }
 }
 
@@ -196,7 +195,7 @@ static void note_write(ka_u32 at, int bytes, ka_u32 group, int array, ka_i64 col
     for (int k = 0; k < bytes; k++) {
         ByteRecord &b = shared.records[at + k];
         if (fine) fine = writable(b, group != NO_GROUP, at + k, bytes, line);
-        if (was_written(b)) drop_readers(b);
+        drop_readers(b);
         b = ByteRecord{t.clock, group, NONE, (ka_u32)line, (ka_u32)(column + k / size), (ka_u16)machine.current, (ka_i16)array};
     }
 }
@@ -209,10 +208,26 @@ extern "C" void ka_rt_shared_load(void *to, ka_u32 at, int bytes, int line) {
     memcpy(to, shared.bytes + at, bytes);
 }
 
+// The load that put these bytes into these registers, if they still hold what it loaded.
+static const Loaded *loaded(const void *registers, int bytes) {
+    const Thread &t = machine.thread();
+    const ka_u8 *from = static_cast<const ka_u8 *>(registers);
+    for (int i = 0; i < KEPT_LOADS; i++) {
+        const Loaded &l = t.loads[(t.newest_load + KEPT_LOADS - i) % KEPT_LOADS];
+        ka_i64 ahead = from - static_cast<const ka_u8 *>(l.registers);
+        if (l.bytes == 0 || ahead < 0 || ahead + bytes > l.bytes) continue;
+        return memcmp(from, l.from + ahead, bytes) == 0 ? &l : nullptr;
+    }
+    return nullptr;
+}
+
 extern "C" void ka_rt_shared_store(ka_u32 at, const void *from, int bytes, int line) {
     entered("ka_sts", line);
     if (!shared_access(at, bytes, bytes, line)) return;
-    note_write(at, bytes, NO_GROUP, -1, 0, 1, line);
+    const Loaded *l = loaded(from, bytes);
+    ka_i64 ahead = l ? (const ka_u8 *)from - (const ka_u8 *)l->registers : 0;
+    if (l) note_write(at, bytes, NO_GROUP, l->array, l->column + ahead / l->size, l->size, line);
+    else note_write(at, bytes, NO_GROUP, -1, 0, 1, line);
     memcpy(shared.bytes + at, from, bytes);
 }
 

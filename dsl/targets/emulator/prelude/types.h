@@ -18,6 +18,7 @@ template <class To, class From> static inline To ka_reinterpret(From x) {
 }
 
 template <class T> static inline T ka_bits(ka_u32 x) { return ka_reinterpret<T>(x); }
+template <class T> static inline T ka_bits(ka_u64 x) { return ka_reinterpret<T>(x); }
 
 template <int BYTES> struct ka_word { typedef ka_u32 type; };
 template <> struct ka_word<8> { typedef ka_u64 type; };
@@ -86,6 +87,8 @@ static inline ka_u32 ka_to_tf32(ka_f32 x) {
     return (u & 0x7f800000) == 0x7f800000 ? u : (u + 0x1000) & 0xffffe000;
 }
 
+static inline ka_u32 ka_to_tf32(ka_u32 x) { return ka_to_tf32(ka_bits<ka_f32>(x)); }
+
 template <class T> static inline ka_u32 ka_pack(T lo, T hi) {
     static_assert(sizeof(T) == 2, "ka_pack takes 16-bit values");
     return ka_raw(lo) | ka_raw(hi) << 16;
@@ -94,5 +97,6 @@ template <class T> static inline ka_u32 ka_pack4(T a, T b, T c, T d) {
     static_assert(sizeof(T) == 1, "ka_pack4 takes 8-bit values");
     return ka_raw(a) | ka_raw(b) << 8 | ka_raw(c) << 16 | ka_raw(d) << 24;
 }
+template <class To> static inline ka_u32 ka_pack_cast(ka_f32 lo, ka_f32 hi) { return ka_pack(ka_cast<To>(lo), ka_cast<To>(hi)); }
 
 #endif
