@@ -10,6 +10,7 @@ from kernelagent.dsl import device as dev
 SWIZZLED_ALIGNMENT = 1024
 """Bytes after which the 128-byte swizzle pattern repeats."""
 PLAIN_ALIGNMENT = 128
+SMALL_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ def place_shared(body: tuple[dev.Statement, ...], buffers: list[dev.SharedBuffer
     ranges = lifetimes(list(_accesses(body, [0], ())))
     placed: list[dev.SharedBuffer] = []
     for buffer in sorted((b for b in buffers if b.name in ranges), key=lambda b: ranges[b.name]):
-        others = [b for b in placed if _meet(ranges[b.name], ranges[buffer.name])]
+        others = [b for b in placed if _meet(ranges[b.name], ranges[buffer.name]) or _small(b, buffer)]
         placed.append(replace(buffer, offset=first_fit(buffer, others)))
     order = {b.name: k for k, b in enumerate(buffers)}
     return tuple(sorted(placed, key=lambda b: order[b.name]))
@@ -89,6 +90,11 @@ def shared_accesses(statement: dev.Statement) -> Iterator[tuple[str, bool]]:
                     yield operand.buffer, False
         case dev.StoreShared(target) | dev.Copy(target):
             yield target.buffer, True
+
+
+def _small(a: dev.SharedBuffer, b: dev.SharedBuffer) -> bool:
+    """Sharing memory would save less than the barrier between them costs."""
+    return all(dev.stage_bytes(buffer) * buffer.stages <= SMALL_BYTES for buffer in (a, b))
 
 
 def _meet(a: tuple[int, int], b: tuple[int, int]) -> bool:

@@ -304,9 +304,9 @@ def view_axis(view: ir.View) -> int:
 
 
 def _narrowest(kernel: ir.Kernel) -> int:
-    """Bits of the widest element moved: registers hold whole 16-byte pieces of it."""
-    moved = [bits(a.dtype) for a in kernel.arrays if a.dims and a.role != "Acc"]
-    return max(8, max((b for b in moved if b <= 32), default=32))
+    """Bits of the narrowest element of a matrix that is moved: a thread's consecutive registers fill 16 bytes of it."""
+    moved = [bits(a.dtype) for a in kernel.arrays if len(a.dims) >= 2 and a.role != "Acc"]
+    return max(8, min(moved, default=32))
 
 
 def _reduces_rows(kernel: ir.Kernel) -> bool:

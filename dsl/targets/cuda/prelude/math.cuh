@@ -111,3 +111,15 @@ template <class T> KA_DEVICE T ka_floordiv(T a, T b) {
         return quotient * b != a && ka_opposite(a, b) ? (T)(quotient - 1) : quotient;
     }
 }
+
+// Index integers of different widths meet in the wider one.
+template <class A, class B> KA_DEVICE auto ka_mod(A a, B b) {
+    using T = decltype(a % b);
+    T wide = b;
+    return ka_mod((T)a, wide);
+}
+template <class A, class B> KA_DEVICE auto ka_floordiv(A a, B b) {
+    using T = decltype(a / b);
+    T wide = b;
+    return ka_floordiv((T)a, wide);
+}

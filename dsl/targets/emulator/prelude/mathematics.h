@@ -39,15 +39,25 @@ static inline ka_f32 ka_remainder(ka_f32 a, ka_f32 b) { return __builtin_fmodf(a
 static inline ka_f64 ka_remainder(ka_f64 a, ka_f64 b) { return __builtin_fmod(a, b); }
 template <class T> static inline T ka_remainder(T a, T b) { return a % b; }
 
-template <class T> static inline T ka_mod(T a, typename ka_same<T>::type b) {
+template <class T> static inline T ka_mod(T a, T b) {
     T rest = ka_remainder(a, b);
     return rest != 0 && (rest < 0) != (b < 0) ? (T)(rest + b) : rest;
 }
-template <class T> static inline T ka_floordiv(T a, typename ka_same<T>::type b) {
+template <class T> static inline T ka_floordiv(T a, T b) {
     T quotient = a / b;
     return quotient * b != a && (a < 0) != (b < 0) ? (T)(quotient - 1) : quotient;
 }
 static inline ka_f32 ka_floordiv(ka_f32 a, ka_f32 b) { return b == 0 ? a / b : ka_round((a - ka_mod(a, b)) / b); }
 static inline ka_f64 ka_floordiv(ka_f64 a, ka_f64 b) { return b == 0 ? a / b : ka_round((a - ka_mod(a, b)) / b); }
+
+// Index integers of different widths meet in the wider one.
+template <class A, class B> static inline auto ka_mod(A a, B b) {
+    using T = decltype(a % b);
+    return ka_mod((T)a, (T)b);
+}
+template <class A, class B> static inline auto ka_floordiv(A a, B b) {
+    using T = decltype(a / b);
+    return ka_floordiv((T)a, (T)b);
+}
 
 #endif
