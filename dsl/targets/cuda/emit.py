@@ -118,9 +118,9 @@ def _emit_for(body: Body, loop: dev.For) -> None:
     names = [_enter_carried(body, c) for c in loop.carried]
     with ExitStack() as nest:
         for k, variable in enumerate(loop.variables):
+            head = loop_head(body, variable, loop.lo[k], loop.hi[k], loop.step[k])
             if k == len(loop.variables) - 1:
                 body.out.put(f"#pragma unroll {loop.unroll}")
-            head = loop_head(body, variable, loop.lo[k], loop.hi[k], loop.step[k])
             nest.enter_context(body.out.block(head))
         nest.enter_context(body.scope())
         for carried, name in zip(loop.carried, names, strict=True):

@@ -122,9 +122,13 @@ def _named(body: Body, stem: str, text: str) -> str:
 
 
 def loop_head(body: Body, variable: Symbol, lo: Index, hi: Index, step: Index) -> str:
-    """The `for` of a counted loop; what is known about the variable is noted."""
+    """The `for` of a counted loop; what is known about the variable is noted. Its end is computed once."""
     body.texts.ranges[variable] = Range(lo, hi, step)
     name, texts = symbol_name(variable), body.texts
-    ctype = "ka_i64" if texts.wide(lo) or texts.wide(hi) else "int"
+    first, end = texts.text(lo), texts.text(hi)
+    if texts.wide(lo):
+        first = f"(int){first}"  # positions are below 2^31 wherever the loop runs
+    if "(" in end:
+        end = body.const(texts.ctype(hi), "end", end)
     stride = f"++{name}" if step.constant == 1 else f"{name} += {texts.text(step)}"
-    return f"for ({ctype} {name} = {texts.text(lo)}; {name} < {texts.text(hi)}; {stride})"
+    return f"for (int {name} = {first}; {name} < {end}; {stride})"

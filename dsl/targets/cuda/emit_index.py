@@ -125,15 +125,20 @@ class IndexTexts:
     def _divided(self, atom: FloorDiv | Mod, a: Index, b: Index, texts: Mapping[str, str]) -> str:
         """Division of what cannot be negative is unsigned: shifts and masks for powers of two."""
         wide = self.wide(a) or self.wide(b)
+        result = "ka_i64" if self._wide_atom(atom) else "int"
         divisor = b.constant
-        if divisor is not None and divisor > 0 and self.never_negative(a):
-            held, suffix = ("ka_u64", "ull") if wide else ("ka_u32", "u")
-            sign = "/" if isinstance(atom, FloorDiv) else "%"
-            result = "ka_i64" if wide else "int"
-            return f"({result})(({held}){self.text(a, texts)} {sign} {divisor}{suffix})"
+        if divisor is not None and divisor > 0:
+            unsigned, suffix = ("ka_u64", "ull") if wide else ("ka_u32", "u")
+            if self.never_negative(a):
+                sign = "/" if isinstance(atom, FloorDiv) else "%"
+                return f"({result})(({unsigned}){self.text(a, texts)} {sign} {divisor}{suffix})"
+            if isinstance(atom, FloorDiv) and self.never_negative(-a):  # -cdiv(-a, b)
+                rounded = f"({unsigned}){self.text(-a, texts)} + {divisor - 1}{suffix}"
+                return f"(-({result})(({rounded}) / {divisor}{suffix}))"
         held = "ka_i64" if wide else "int"
         word = "floordiv" if isinstance(atom, FloorDiv) else "mod"
-        return f"ka_{word}({self._as(held, a, texts)}, {self._as(held, b, texts)})"
+        text = f"ka_{word}({self._as(held, a, texts)}, {self._as(held, b, texts)})"
+        return text if held == result else f"({result}){text}"
 
     def _as(self, ctype: str, value: Index, texts: Mapping[str, str]) -> str:
         text = self.text(value, texts)
@@ -154,7 +159,17 @@ class IndexTexts:
 
     def never_negative(self, value: Index) -> bool:
         """Whether value >= 0 follows from signs alone."""
-        return all(c > 0 and all(self._atom_not_negative(a) for a in m) for m, c in value.terms)
+        return all(self._monomial_sign(m) * c > 0 for m, c in value.terms)
+
+    def _monomial_sign(self, monomial: Monomial) -> int:
+        """1: never negative, -1: never positive, 0: not known."""
+        sign = 1
+        for atom in monomial:
+            if isinstance(atom, FloorDiv) and self.never_negative(-atom.a) and self.never_negative(atom.b):
+                sign = -sign
+            elif not self._atom_not_negative(atom):
+                return 0
+        return sign
 
     def _atom_not_negative(self, atom: Atom) -> bool:
         match atom:

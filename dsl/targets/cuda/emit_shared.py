@@ -16,6 +16,7 @@ from kernelagent.dsl.targets.cuda.registers import (
     LayoutMismatch,
     Loops,
     Part,
+    Term,
     Terms,
     coordinate_terms,
     identity,
@@ -200,28 +201,45 @@ def emit_store_shared(body: Body, store: dev.StoreShared) -> None:
         body.out.put(f"ka_sts<{store.vector}>({address.at(loops.parts(terms))}, {place.address(loops)});")
 
 
+IN_FLIGHT = 16
+"""Loads of one thread that a copy through registers has under way: enough to hide latency, few enough to hold."""
+
+
 def emit_copy(body: Body, copy: dev.Copy) -> None:
-    """Global to shared: asynchronous, or through registers with all loads in front of all stores."""
+    """Global to shared: asynchronous, or through registers with several loads in front of their stores."""
     require_run(copy.layout, len(copy.layout.shape) - 1, copy.vector, f"copy to {copy.target.buffer}")
     access = Access(body, copy.view, copy.start, copy.layout)
     own = identity(copy.layout.registers)
-    address, loops, terms = _address(body, copy.target, copy.layout, copy.vector, [*access.functions(), own])
+    others = [*access.functions(), own]
+    batch = copy.vector * IN_FLIGHT
+    if not copy.asynchronous and copy.layout.registers > batch and copy.layout.registers % batch == 0:
+        others.append((Term(batch, copy.layout.registers // batch, 1),))
+    address, loops, terms = _address(body, copy.target, copy.layout, copy.vector, others)
     owner = body.owns(copy.layout)
-    heads = [*([f"if ({owner})"] if owner else []), *loops.heads()]
-    dtype = copy.view.dtype
-    if copy.asynchronous:
-        size = copy.vector * element_bits(dtype) // 8
-        with body.out.loops(heads):
-            to = address.at(loops.parts(terms))
-            body.out.put(f"ka_cp_async<{size}>({to}, {access.at(loops)}, {access.inside(loops)});")
-        return
+    with body.out.loops([f"if ({owner})"] if owner else []):
+        if copy.asynchronous:
+            size = copy.vector * element_bits(copy.view.dtype) // 8
+            with body.out.loops(loops.heads()):
+                to = address.at(loops.parts(terms))
+                body.out.put(f"ka_cp_async<{size}>({to}, {access.at(loops)}, {access.inside(loops)});")
+        else:
+            _through_registers(body, copy, access, (address, loops, terms))
+
+
+def _through_registers(
+    body: Body, copy: dev.Copy, access: Access, to: tuple[SharedAddress, Loops, Terms]
+) -> None:
+    address, loops, terms = to
+    dtype, vector = copy.view.dtype, copy.vector
+    outer, inner = loops.split(vector * IN_FLIGHT)
+    count = loops.count(inner) * vector
     name = body.fresh("c")
-    body.out.put(f"{CTYPES[dtype]} {name}[{copy.layout.registers}];")
-    held = f"{name} + {loops.sum(own)}"
-    with body.out.loops(heads):
-        inside = access.inside(loops)
-        body.out.put(f"ka_ldg<{copy.vector}>({held}, {access.at(loops)}, {inside}, {literal(0, dtype)});")
-    with body.out.loops(heads):
-        body.out.put(f"ka_sts<{copy.vector}>({address.at(loops.parts(terms))}, {held});")
-
-
+    held = f"{name} + {loops.sum(identity(count))}"
+    # batches are not unrolled: a compiler that sees all addresses keeps them all in registers
+    with body.out.loops([head.replace("KA_UNROLL ", "") for head in outer], "#pragma unroll 1"):
+        body.out.put(f"{CTYPES[dtype]} {name}[{count}];")
+        with body.out.loops(inner):
+            inside = access.inside(loops)
+            body.out.put(f"ka_ldg<{vector}>({held}, {access.at(loops)}, {inside}, {literal(0, dtype)});")
+        with body.out.loops(inner):
+            body.out.put(f"ka_sts<{vector}>({address.at(loops.parts(terms))}, {held});")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from kernelagent.dsl.lanes import Distribution, Mode, normal
 
@@ -173,6 +174,16 @@ class Loops:
             f"KA_UNROLL for (int {name} = 0; {name} < {extent}; ++{name})"
             for _, extent, name in reversed(self.variables)
         ]
+
+    def split(self, registers: int) -> tuple[list[str], list[str]]:
+        """`heads` as outer loops and inner ones that run over at most `registers`."""
+        heads = self.heads()
+        inner = sum(divisor * extent <= registers for divisor, extent, _ in self.variables)
+        return heads[: len(heads) - inner], heads[len(heads) - inner :]
+
+    def count(self, inner: list[str]) -> int:
+        """How often the innermost of these loops runs."""
+        return prod(extent for _, extent, _ in self.variables[: len(inner)])
 
     def parts(self, terms: Terms) -> list[Part]:
         if not self.chained:

@@ -41,13 +41,16 @@ class Writer:
         self.put("}")
 
     @contextmanager
-    def loops(self, heads: Sequence[str]) -> Iterator[None]:
+    def loops(self, heads: Sequence[str], pragma: str = "") -> Iterator[None]:
         """A nest of loops around one body; the outer ones without braces of their own."""
         if not heads:
             yield
             return
-        for head in heads[:-1]:
-            self.put(head)
+        for head in heads:
+            if pragma:
+                self.put(pragma)
+            if head is not heads[-1]:
+                self.put(head)
         with self.block(heads[-1]):
             yield
 
