@@ -147,9 +147,9 @@ def test_four_bit_elements_share_bytes_and_have_their_own_coordinates() -> None:
 
 
 def test_small_floats_convert_as_their_numpy_types_do() -> None:
-    x = np.random.default_rng(5).standard_normal(4096, np.float32) * np.float32(2.0) ** np.random.default_rng(6).integers(
-        -20, 20, 4096
-    ).astype(np.float32)
+    x = np.random.default_rng(5).standard_normal(4096, np.float32) * np.float32(2.0) ** np.random.default_rng(
+        6
+    ).integers(-20, 20, 4096).astype(np.float32)
     y, z = np.zeros(4096, bfloat16), np.zeros(4096, np.float16)
     body = """for (int i = tid; i < 4096; i += 64) { ka_f32 v; ka_ldg<1>(&v, ka_at(x, i), true, 0.0f);
         ka_bf16 b = ka_cast<ka_bf16>(v); ka_f16 h = ka_cast<ka_f16>(v);

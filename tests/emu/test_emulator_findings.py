@@ -141,17 +141,21 @@ def test_two_copies_in_flight_to_one_place() -> None:
     assert (found.line, found.other_line) == (2, 1)
 
 
-def test_copies_that_nobody_waits_for_are_a_note() -> None:
+def test_copies_that_nobody_waits_for_or_reads_are_notes() -> None:
     report = small(COPY + "ka_commit();")
     assert report.ok
-    assert [(n.kind, n.line, n.occurrences) for n in report.notes] == [("unwaited-copy", 1, 64)]
+    assert {(n.kind, n.line, n.occurrences) for n in report.notes} == {("unwaited-copy", 1, 64), ("unread-copy", 1, 64)}
 
 
 # The ring of a matrix product -------------------------------------------------------------------------------
 
 RING_FAULTS = {
     "wait dropped": ("ka_wait_group<1>();", "", {("missing-wait", 40), ("missing-wait", 41)}),
-    "one group too many pending": ("ka_wait_group<1>", "ka_wait_group<2>", {("missing-wait", 40), ("missing-wait", 41)}),
+    "one group too many pending": (
+        "ka_wait_group<1>",
+        "ka_wait_group<2>",
+        {("missing-wait", 40), ("missing-wait", 41)},
+    ),
     "barrier dropped": ("ka_barrier();", "", {("race", 40), ("race", 41)}),
     "next stage's slot": ("k % 3 * 8192;\n        KA", "(k + 1) % 3 * 8192;\n        KA", {("missing-wait", 40)}),
     "ring of two": ("(k + 2) % 3", "(k + 1) % 3", {("overwrite-in-flight", 30)}),
@@ -208,7 +212,9 @@ def test_a_coordinate_beyond_an_axis_is_out_of_bounds_though_the_address_exists(
 
 def test_a_vector_that_hangs_over_an_axis_is_out_of_bounds() -> None:
     arrays = [ArrayArgument("x", np.zeros((4, 6), np.float32))]
-    found = only(small("ka_f32 v[2];\nka_ldg<2>(v, ka_at(x, 1, tid * 2), tid < 4, 0.0f);", arrays), "global-out-of-bounds")
+    found = only(
+        small("ka_f32 v[2];\nka_ldg<2>(v, ka_at(x, 1, tid * 2), tid < 4, 0.0f);", arrays), "global-out-of-bounds"
+    )
     assert (found.thread, found.coordinates) == (3, (1, 6))
 
 
@@ -270,7 +276,9 @@ def test_atomic_additions_do_not_race_but_stores_among_them_do() -> None:
     y = ArrayArgument("y", np.zeros(4, np.float32), "inout")
     assert small("ka_atomic_add(ka_at(y, tid % 4), 1.0f, true);", [y], blocks=3).ok
     assert (y.data == 48).all()
-    body = "ka_f32 v = 0;\nif (tid == 0) ka_stg<1>(ka_at(y, 0), &v, true);\nka_atomic_add(ka_at(y, 0), 1.0f, tid == 40);"
+    body = (
+        "ka_f32 v = 0;\nif (tid == 0) ka_stg<1>(ka_at(y, 0), &v, true);\nka_atomic_add(ka_at(y, 0), 1.0f, tid == 40);"
+    )
     assert small(body, [y]).kinds() == {"double-store"}
 
 
@@ -348,6 +356,31 @@ def test_a_body_that_dies_is_a_finding_and_not_ours() -> None:
 
 def test_arguments_that_do_not_fit_the_parameters_are_refused() -> None:
     with pytest.raises(EmulatorFailed, match="another number of arguments"):
-        gemm(GEMM.replace(", int K)", ")").replace("int M, int N", "int M, int N").replace("(K + 31)", "(32 + 31)").replace(
-            "< K", "< 32"
-        ))  # fmt: skip
+        gemm(
+            GEMM.replace("int N, int K)", "int N) { const int K = 32; (void)K;", 1).replace(
+                "K = 32; (void)K; {", "K = 32;"
+            )
+        )
+    with pytest.raises(EmulatorFailed, match="another size"):
+        gemm(GEMM.replace("int M,", "ka_i64 M,"))
+
+
+def test_registers_without_a_value_do_not_reach_memory() -> None:
+    found = only(small("ka_f32 v[2]; v[0] = 1;\nka_stg<2>(ka_at(y, tid * 2), v, true);"), "uninitialised-register")
+    assert (found.line, found.occurrences) == (2, 64)
+    report = broken_gemm("KA_UNROLL for (int i = 0; i < 128; i++) acc[i] = 0.0f;", "")
+    assert of_kind(report, "uninitialised-register")[0].line == 42
+
+
+def test_elements_that_no_store_names_are_never_stored() -> None:
+    y = np.zeros((2, 64), np.float32)
+    found = only(
+        small("ka_f32 v = 0;\nka_stg<1>(ka_at(y, 0, tid), &v, true);", [ArrayArgument("y", y, "out")]), "never-stored"
+    )
+    assert (found.line, found.coordinates, found.occurrences) == (2, (1, 0), 64)
+
+
+def test_a_last_tile_that_is_copied_and_never_used_is_noted() -> None:
+    report, _, _ = gemm(GEMM.replace("for (int k = 0; k < steps; k++)", "for (int k = 0; k < steps - 1; k++)"))
+    assert report.ok
+    assert {n.kind for n in report.notes} >= {"unread-copy"}

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from kernelagent.dsl import ir
 from kernelagent.dsl.binding import bind
-from kernelagent.dsl.dtypes import bits, from_numpy, numpy_dtype
+from kernelagent.dsl.dtypes import from_numpy, numpy_dtype
 from kernelagent.dsl.targets.calls import Choices, PlacedCall, Scalars, placed_calls
 from kernelagent.dsl.targets.cuda.emit import entry_name, launch_blocks
 from kernelagent.dsl.targets.cuda.units import DeviceCode, DeviceUnit, Placed, chosen, device_units
 from kernelagent.dsl.targets.emulator.arguments import ALIGNMENT, ArrayArgument, Role, ScalarArgument
 from kernelagent.dsl.targets.emulator.launch import Completion, run
 from kernelagent.dsl.targets.emulator.report import EmulatorReport, Finding
+from kernelagent.dsl.targets.nibbles import pack
 from numpy.typing import NDArray
 
 RESIDENT_BLOCKS = 4
@@ -57,6 +58,8 @@ def emulate(
 ) -> Emulation:
     """Run the entry on the given arrays; outputs are written in place (`Acc` arrays are zeroed first).
 
+    u4 arrays have one element a byte here and are packed on the way.
+
     Raises KernelError for what the target refuses or the arrays do not fit, and what `run` raises.
     """
     entry = module.entry
@@ -70,9 +73,10 @@ def emulate(
     reports: list[EmulatorReport] = []
     codes: list[DeviceCode] = []
     for unit, call in zip(units, calls, strict=True):
-        code = _code(unit, call)
+        arguments = {a.name: _argument(a, call.arrays[a.name]) for a in unit.item.kernel.arrays}
+        code = _code(unit, call, arguments)
         codes.append(code)
-        reports.append(_launch(code, call, completion, seed))
+        reports.append(_launch(code, call, arguments, completion, seed))
     names = tuple(c.schedule.name for c in codes)
     return Emulation(tuple(reports), names, tuple(c.schedule.shape_class.name for c in codes))
 
@@ -87,34 +91,36 @@ def _zero_sums(entry: ir.Kernel | ir.Program, arrays: Mapping[str, NDArray[Any]]
             arrays[array.name][...] = 0
 
 
-def _code(unit: DeviceUnit, call: PlacedCall) -> DeviceCode:
+def _code(unit: DeviceUnit, call: PlacedCall, arguments: Mapping[str, ArrayArgument]) -> DeviceCode:
     """The class that the call takes on the emulated device, whose arrays start on aligned addresses."""
-    places = {name: _placed(a) for name, a in call.arrays.items()}
+    places = {name: Placed(ALIGNMENT, a.shape, a.strides) for name, a in arguments.items()}
     return chosen(unit.classes, places, call.dims)
 
 
-def _placed(array: NDArray[Any]) -> Placed:
-    return Placed(ALIGNMENT, array.shape, tuple(s // array.itemsize for s in array.strides))
-
-
-def _launch(code: DeviceCode, call: PlacedCall, completion: Completion, seed: int) -> EmulatorReport:
+def _launch(
+    code: DeviceCode, call: PlacedCall, arguments: Mapping[str, ArrayArgument], completion: Completion, seed: int
+) -> EmulatorReport:
     schedule = code.schedule
     sizes = {**call.dims, **{n: v for n, v in call.scalars.items() if isinstance(v, int)}}
     blocks = launch_blocks(schedule, sizes, RESIDENT_BLOCKS)
-    arguments = [_argument(a, call.arrays[a.name]) for a in schedule.arrays]
+    arrays = [arguments[a.name] for a in schedule.arrays]
     ints = [call.dims[d] for d in schedule.dims]
-    values = [ScalarArgument(call.scalars[s.name], _scalar_dtype(s.dtype)) for s in schedule.scalars if s.dtype != "const"]
+    values = [
+        ScalarArgument(call.scalars[s.name], _scalar_dtype(s.dtype)) for s in schedule.scalars if s.dtype != "const"
+    ]
     if blocks == 0:
         return EmulatorReport((), 0.0, 0.0, completion, seed)
     return run(
-        code.body, entry_name(schedule), schedule.threads, blocks, schedule.shared_bytes, arguments, ints, values,
+        code.body, entry_name(schedule), schedule.threads, blocks, schedule.shared_bytes, arrays, ints, values,
         completion, seed, schedule.buffers,
     )  # fmt: skip
 
 
 def _argument(array: ir.Array, data: NDArray[Any]) -> ArrayArgument:
-    assert bits(array.dtype) >= 8, f"{array.dtype} arrays are packed first"
-    return ArrayArgument(array.name, data, _ROLES[array.role])
+    """Rank 0 becomes one element: `ka_array` has a stride at least."""
+    if array.dtype == "u4":
+        return ArrayArgument(array.name, pack(array.name, data), _ROLES[array.role], packed=True)
+    return ArrayArgument(array.name, data.reshape(1) if data.ndim == 0 else data, _ROLES[array.role])
 
 
 def _scalar_dtype(dtype: str) -> str:

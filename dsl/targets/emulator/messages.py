@@ -49,6 +49,7 @@ class Fact:
 
 SHARED = frozenset({
     "race", "missing-wait", "overwrite-in-flight", "uninitialised-shared", "shared-out-of-bounds", "torn-matrix",
+    "unread-copy",
 })  # fmt: skip
 
 
@@ -161,12 +162,20 @@ def _global_race(fact: Fact) -> str:
 
 
 def _never_stored(fact: Fact) -> str:
-    why = f"the store at {_line(fact.line)} left it out" if fact.line else "no store names it"
+    masked, elsewhere = (
+        f"the store at {_line(fact.line)} left it out",
+        f"none names it ({_line(fact.line)} stores others)",
+    )
+    why = masked if fact.detail == "masked" else elsewhere if fact.line else "the array has no stores"
     return f"{fact.place} is never stored: {why}"
 
 
 def _never_read(fact: Fact) -> str:
-    why = f"the load at {_line(fact.line)} masks it off" if fact.line else "no load names it"
+    masked, elsewhere = (
+        f"the load at {_line(fact.line)} masks it off",
+        f"none names it ({_line(fact.line)} loads others)",
+    )
+    why = masked if fact.detail == "masked" else elsewhere if fact.line else "the array has no loads"
     return f"{fact.place} is never read: {why}"
 
 
@@ -179,9 +188,7 @@ _SENTENCES = {
     "race": _race,
     "missing-wait": _missing_wait,
     "overwrite-in-flight": _overwrite,
-    "uninitialised-shared": lambda f: (
-        f"{f.call} of {_who(f)} reads {_where(f)}, which nobody in the block has written"
-    ),
+    "uninitialised-shared": lambda f: f"{f.call} of {_who(f)} reads {_where(f)}, which nobody in the block has written",
     "shared-out-of-bounds": lambda f: (
         f"{f.call} of {_who(f)} touches shared bytes {f.at} to {f.at + f.bytes - 1} of {f.number}"
     ),
@@ -202,6 +209,8 @@ _SENTENCES = {
     "never-stored": _never_stored,
     "never-read": _never_read,
     "unwaited-copy": lambda f: f"{_who(f)} ends without waiting for the copy of {_line(f.line)}",
+    "unread-copy": lambda f: f"what {_who(f)} copied to {_where(f)} was never read",
+    "uninitialised-register": lambda f: f"{f.call} of {_who(f)} takes a register that was never given a value",
     "lane-out-of-range": lambda f: f"{f.call} of {_who(f)} names lane {f.number}",
     "divergence": _divergence,
     "deadlock": _deadlock,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 MOST_OF_A_KIND = 6
 """Findings of one kind that a report keeps, those that occurred most often first."""
-NOTES = frozenset({"unwaited-copy"})
+NOTES = frozenset({"unwaited-copy", "unread-copy"})
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ struct Array {
     ka_i64 lowest, elements;  // storage in elements: from base + lowest
     std::vector<Element> stores;
     std::vector<ka_u32> reads;  // inputs: READ, or the line of a masked load, or 0
+    ka_u32 any_line;            // of some store, or of some read of an input
     ka_i32 *lines;              // outputs: line of the last store to each storage element, for the parent
     bool covered;               // every element is meant to be read
 };
@@ -134,6 +135,7 @@ static Access read_global(const ka_place *p, int count, int size, int bytes, int
     Access at = global_access(p, count, size, bytes, line);
     if (at.array < 0) return at;
     Array &a = arrays[at.array];
+    a.any_line = (ka_u32)line;
     for (int i = 0; i < count; i++) {
         if (a.role == Role::in) a.reads[at.element + i] = READ;
         else read_element(a.stores[at.element + i], a.role, at, p, i, line);
@@ -203,6 +205,7 @@ static Access store_global(const ka_place *p, int count, int size, bool atomic, 
         machine.report.add(global_fact("store-to-input", "", at.array, p, -1, 0, line));
         return {-1, -1, 0};
     }
+    a.any_line = (ka_u32)line;
     for (int i = 0; i < count; i++) {
         Element &e = a.stores[at.element + i];
         check_store(e, atomic, at, p, i, line);
@@ -217,6 +220,7 @@ static Access store_global(const ka_place *p, int count, int size, bool atomic, 
 
 extern "C" void ka_rt_store(const ka_place *to, const void *from, int count, int size, int line) {
     entered("ka_stg", line);
+    check_registers(from, count, size, line);
     if (store_global(to, count, size, false, line).array >= 0) memcpy(to->address, from, (size_t)count * size);
 }
 
@@ -291,7 +295,8 @@ static void report_left_out(int number, const char *kind, ka_u32 line, const ka_
     Fact f;
     f.kind = kind;
     f.array = number;
-    f.line = (int)line;
+    f.line = (int)(line ? line : arrays[number].any_line);
+    f.detail = line ? "masked" : "unnamed";
     f.rank = arrays[number].rank;
     memcpy(f.coordinates, coordinates, sizeof f.coordinates);
     machine.report.add(f);

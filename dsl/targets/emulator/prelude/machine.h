@@ -116,6 +116,19 @@ static void entered(const char *call, int line) {
     t.line = line;
 }
 
+// The body is compiled so that variables start with this byte: numbers of four bytes and more that hold nothing else
+// were never given a value. Narrower ones may well be it.
+static const ka_u8 UNSET = 0xfe;
+
+static void check_registers(const void *registers, int count, int size, int line) {
+    const ka_u8 *held = static_cast<const ka_u8 *>(registers);
+    for (int i = 0; size >= 4 && i < count; i++, held += size) {
+        int same = 0;
+        while (same < size && held[same] == UNSET) same++;
+        if (same == size) return machine.report.add(fact("uninitialised-register", "", line));
+    }
+}
+
 // Scheduling ------------------------------------------------------------------------------------------------------
 
 static int pick_lane(ka_u32 ready) {
@@ -265,7 +278,7 @@ extern "C" int ka_rt_thread(void) { return machine.current; }
 extern "C" int ka_rt_block(void) { return machine.block->number; }
 extern "C" int ka_rt_blocks(void) { return machine.block_count; }
 
-static void finish_copies(Block &b);
+static void finish_block(Block &b);
 
 static void thread_body() {
     machine.entry(machine.arguments.data());
@@ -347,7 +360,7 @@ static void run_block(Block &b, int number) {
     machine.current = machine.completion == Completion::early ? machine.thread_count - 1 : 0;
     fiber_switch(machine.main, machine.thread().fiber);
     if (!b.abandoned && !all_done(b)) report_deadlock(b);
-    finish_copies(b);
+    finish_block(b);
 }
 
 #endif

@@ -189,9 +189,18 @@ static void note_read(ka_u32 at, int bytes, int line) {
     }
 }
 
+// What was copied here and is now gone was never read: harmless, but often a sign of the wrong stage.
+static void note_unread(const ByteRecord &b, ka_u32 at) {
+    if (!was_written(b) || b.array < 0 || b.readers != NONE) return;
+    Fact f = shared_fact("unread-copy", "", at, 1, (int)b.line);
+    f.thread = b.thread;
+    machine.report.add(f);
+}
+
 static void note_write(ka_u32 at, int bytes, ka_u32 group, int array, ka_i64 column, int size, int line) {
     bool fine = true;
     Thread &t = machine.thread();
+    note_unread(shared.records[at], at);
     for (int k = 0; k < bytes; k++) {
         ByteRecord &b = shared.records[at + k];
         if (fine) fine = writable(b, group != NO_GROUP, at + k, bytes, line);
@@ -276,9 +285,10 @@ extern "C" void ka_rt_wait_group(int pending, int line) {
     for (; t.retired < until; t.retired++) t.retired_at.push_back(t.clock);
 }
 
-// At the end of a block: copies that nobody waited for are noted, if there were any in them.
-static void finish_copies(Block &b) {
+// At the end of a block: copies that nobody read or waited for are noted.
+static void finish_block(Block &b) {
     if (b.abandoned) return;
+    for (ka_u32 at = 0; at < shared.size; at += 4) note_unread(shared.records[at], at);
     for (size_t i = 0; i < b.threads.size(); i++) {
         Thread &t = b.threads[i];
         if (t.last_copy_line == 0 || t.last_copy_group < t.retired) continue;

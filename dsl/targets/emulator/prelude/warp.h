@@ -155,7 +155,12 @@ template <class D> static void accumulate(const MmaTable &t, const float *a, con
 }
 
 static void multiply(WarpCall *const *lanes, int first) {
-    (void)first;
+    int last = machine.current;
+    for (int i = 0; i < WARP; i++) {
+        machine.current = first + i;
+        check_registers(static_cast<Multiply *>(lanes[i])->d, 4, 4, lanes[i]->line);
+    }
+    machine.current = last;
     int atom = lanes[0]->variant;
     const MmaTable &t = ka_mma_tables[atom];
     float a[16 * 32], b[8 * 32];
