@@ -66,13 +66,14 @@ def fault(code: str, message: str, where: ast.AST | Span, hint: str, **facts: ob
     return Fault(Diagnostic(code, message, span, hint=hint, facts=facts))
 
 
-def read(text: str) -> Source:
-    """Check the text's syntax. Raises KernelError with everything that was found."""
+def read(text: str, level: int = 1) -> Source:
+    """Check the text's syntax; texts above level one say `level(n)` behind their edition. Raises KernelError with
+    everything that was found."""
     tree = _parse(text)
     _use_character_columns(tree, text)
     faults = [*_foreign(tree)]
     if not faults:
-        source, faults = _top_level(tree, text)
+        source, faults = _top_level(tree, text, level)
         if not faults:
             return source
     raise KernelError([f.diagnostic for f in faults[:MAX_DIAGNOSTICS]])
@@ -241,10 +242,12 @@ def _target_problem(target: ast.expr) -> tuple[str, str, str] | None:
 # Top level ---------------------------------------------------------------------------------------
 
 
-def _top_level(tree: ast.Module, text: str) -> tuple[Source, list[Fault]]:
+def _top_level(tree: ast.Module, text: str, level: int) -> tuple[Source, list[Fault]]:
     faults: list[Fault] = []
     body = [s for s in tree.body if not _is_docstring(s) and not _is_language_import(s)]
     edition = _edition(body, faults)
+    if level > 1 and body and level_of(body[0]) == level:
+        body.pop(0)
     source = Source(text, edition, {}, {})
     for statement in body:
         try:
@@ -285,6 +288,14 @@ def _edition(body: list[ast.stmt], faults: list[Fault]) -> int:
     message = "the text does not say which edition of the language it is written in"
     faults.append(fault("edition-missing", message, where, f"begin the text with the line `edition({EDITION})`"))
     return EDITION
+
+
+def level_of(statement: ast.stmt) -> int | None:
+    """The number in a `level(n)` line."""
+    match statement:
+        case ast.Expr(value=ast.Call(func=ast.Name(id="level"), args=[ast.Constant(value=int(number))], keywords=[])):
+            return number
+    return None
 
 
 def _top_statement(statement: ast.stmt, source: Source) -> None:

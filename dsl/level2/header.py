@@ -1,0 +1,186 @@
+"""The top of a level-two kernel: schedule, shape class, distributions, shared buffers."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, field, replace
+
+from kernelagent.dsl import device as dev
+from kernelagent.dsl import ir
+from kernelagent.dsl.elaborate.context import Context
+from kernelagent.dsl.elaborate.habits import nearest
+from kernelagent.dsl.elaborate.operands import Poison, source_text
+from kernelagent.dsl.index import index, symbol
+from kernelagent.dsl.lanes import Distribution, Mode
+from kernelagent.dsl.level2 import resources, rules
+from kernelagent.dsl.level2.calls import Matched, match
+from kernelagent.dsl.level2.expressions import integer, integers
+from kernelagent.dsl.level2.normal import tidy
+from kernelagent.dsl.level2.rules import Machine
+from kernelagent.dsl.level2.state import State, placed
+from kernelagent.dsl.level2.statements import check_bindable
+from kernelagent.dsl.level2.words import GUARDS
+from kernelagent.dsl.schedule import Guard, ShapeClass
+from kernelagent.dsl.syntax import Fault, fault, span_of
+
+_GENERAL = ShapeClass("general")
+
+
+@dataclass
+class Header:
+    """What stands in front of the grid, and where."""
+
+    target: str = ""
+    threads: int = 0
+    min_blocks: int = 1
+    dims: tuple[str, ...] = ()
+    shape_class: ShapeClass = _GENERAL
+    buffers: list[dev.SharedBuffer] = field(default_factory=list)
+    nodes: dict[str, ast.expr] = field(default_factory=dict)  # of `schedule`
+    buffer_nodes: dict[str, tuple[ast.expr, dict[str, ast.expr]]] = field(default_factory=dict)
+
+
+def split_body(node: ast.FunctionDef) -> tuple[list[ast.stmt], ast.For]:
+    """The header's statements and the grid."""
+    body = [s for s in node.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+    *header, last = body or [ast.Pass()]
+    if not isinstance(last, ast.For):
+        hint = "end the kernel with `for i, j in tiles((M, N), (128, 128)):`"
+        raise fault("no-tiles", f"the kernel `{node.name}` does not end with its grid", last if body else node, hint)
+    return header, last
+
+
+def read_header(k: State, statements: list[ast.stmt], dims: tuple[str, ...]) -> Header:
+    """Read every line; the first one is `schedule`. Faults are recorded."""
+    header = Header(dims=dims)
+    for n, statement in enumerate(statements):
+        complete = False
+        with k.recovering():
+            _line(k, header, statement, first=n == 0)
+            complete = True
+        if not complete and isinstance(statement, ast.Assign):
+            k.names |= {t.id: Poison() for t in statement.targets if isinstance(t, ast.Name)}
+    if not header.target and not k.diagnostics:
+        where = statements[0] if statements else ast.Pass(lineno=1, col_offset=0, end_lineno=1, end_col_offset=1)
+        k.report(_no_schedule(where))
+    return header
+
+
+def _no_schedule(where: ast.AST) -> Fault:
+    hint = "begin the kernel with `schedule(sm_80, threads=128)`"
+    return fault("schedule-missing", "the kernel does not say its target and threads", where, hint)
+
+
+def _line(k: State, header: Header, statement: ast.stmt, first: bool) -> None:
+    match statement:
+        case ast.Expr(value=ast.Call(func=ast.Name(id="schedule")) as node) if first:
+            _schedule(k, header, match(k, node))
+        case _ if first:
+            raise _no_schedule(statement)
+        case ast.Expr(value=ast.Call(func=ast.Name(id="shape_class")) as node):
+            header.shape_class = _shape_class(k, match(k, node))
+        case ast.Assign(targets=[ast.Name() as target], value=ast.Call(func=ast.Name(id="distribution")) as node):
+            check_bindable(k, target)
+            k.names[target.id] = _distribution(k, match(k, node))
+        case ast.Assign(targets=[ast.Name() as target], value=ast.Call(func=ast.Name(id="shared")) as node):
+            check_bindable(k, target)
+            _shared(k, header, target.id, match(k, node))
+        case _:
+            hint = "in front of the grid stand schedule, shape_class, and names of `distribution` and `shared`"
+            text = source_text(statement).splitlines()[0]
+            raise fault("header-late", f"`{text}` cannot stand in front of the grid", statement, hint)
+
+
+def _schedule(k: State, header: Header, call: Matched) -> None:
+    header.target, header.threads = call.name("target"), integer(k, call.nodes["threads"])
+    header.min_blocks, header.nodes = call.count("min_blocks", 1), call.nodes
+    if "dims" in call.nodes:
+        header.dims = _dims(k, call.nodes["dims"], header.dims)
+    k.machine = replace(k.machine, target=header.target, threads=header.threads)
+    kernel_like = dev.DeviceKernel("", header.target, ShapeClass(""), header.threads, (), (), (), (), _NO_GRID)
+    with placed(call.node, call.nodes):
+        resources.check_schedule(kernel_like)
+
+
+_NO_GRID = dev.Grid((), (), (), (), (), ir.Origin(span_of(ast.Pass(lineno=1, col_offset=0))))
+
+
+def _dims(k: State, node: ast.expr, plain: tuple[str, ...]) -> tuple[str, ...]:
+    """All dims in their order, with those that no array names by itself."""
+    entries = node.elts if isinstance(node, ast.Tuple) else [node]
+    names = tuple(e.id for e in entries if isinstance(e, ast.Name))
+    if len(names) != len(entries) or not set(plain) <= set(names) or len(set(names)) != len(names):
+        raise fault("dim-unbound", f"`{source_text(node)}` does not name each dim once", node, f"among them {plain}")
+    for name in names:
+        if name not in plain:
+            k.base.bind(name, symbol(name, "dim"), node, "dim")
+    return names
+
+
+# Shape class -----------------------------------------------------------------------------------------
+
+
+def _shape_class(k: State, call: Matched) -> ShapeClass:
+    return ShapeClass(call.name("name"), tuple(_guard(k, g) for g in call.rest))
+
+
+def _guard(k: State, node: ast.expr) -> Guard:
+    match node:
+        case ast.Call(func=ast.Name(id=kind), args=[ast.Name(id=subject), *rest], keywords=[]) if len(rest) <= 1:
+            if kind not in GUARDS:
+                raise _unknown_guard(node, kind)
+            if subject not in k.base.names:
+                raise k.unknown(node.args[0])  # type: ignore[arg-type]  # a Name by the pattern
+            return Guard(kind, subject, integer(k, rest[0]) if rest else 0)  # type: ignore[arg-type]
+    raise _unknown_guard(node, source_text(node))
+
+
+def _unknown_guard(node: ast.expr, kind: str) -> Fault:
+    close = nearest(kind, list(GUARDS))
+    hint = (
+        f"did you mean `{close}`?" if close else "guards are unit_stride(x), aligned(x, 16), divides(K, 8), range(K, n)"
+    )
+    return fault("guard", f"`{kind}` is not a guard", node, hint, nearest=close)
+
+
+# Distributions and buffers ---------------------------------------------------------------------------
+
+
+def _distribution(k: State, call: Matched) -> Distribution:
+    made = Distribution(
+        integers(k, call.nodes["shape"]), _modes(k, call.nodes["lanes"]), _modes(k, call.nodes["values"])
+    )
+    with placed(call.node, call.nodes):
+        rules.check_layout(k.machine, made)
+    return tidy(made) or made
+
+
+def _modes(k: State, node: ast.expr) -> tuple[Mode, ...]:
+    entries = [integers(k, e) for e in node.elts] if isinstance(node, ast.Tuple) else []
+    if not isinstance(node, ast.Tuple) or any(len(e) != 3 for e in entries):
+        hint = "write a tuple of (extent, axis, stride), first fastest: `((4, 1, 2), (8, 0, 1))`"
+        raise fault("layout-mode", f"`{source_text(node)}` is no tuple of modes", node, hint)
+    return tuple(Mode(*e) for e in entries)
+
+
+def _shared(k: State, header: Header, name: str, call: Matched) -> None:
+    swizzle = None
+    if "swizzle" in call.nodes:
+        parts = integers(k, call.nodes["swizzle"])
+        if len(parts) != 3:
+            raise fault("swizzle", "a swizzle is (bits, base, shift)", call.nodes["swizzle"], "write e.g. (3, 3, 3)")
+        swizzle = dev.Swizzle(*parts)
+    buffer = dev.SharedBuffer(
+        name, call.dtype(), integers(k, call.nodes["shape"]), call.count("stages", 1), swizzle, call.count("pad", 0),
+        call.count("offset", 0), call.origin,
+    )  # fmt: skip
+    with placed(call.node, call.nodes):
+        resources.check_buffer(buffer)
+    header.buffers.append(buffer)
+    header.buffer_nodes[name] = (call.node, call.nodes)
+    k.machine = replace(k.machine, buffers={**k.machine.buffers, name: buffer})
+    k.names[name] = dev.Shared(name, index(0), tuple(range(len(buffer.shape))))
+
+
+def state_for(base: Context) -> State:
+    return State(base, Machine("", 0, dict(base.arrays), {}, dict(base.scalars)))

@@ -1,0 +1,330 @@
+"""The normal form of a device kernel: one record for all that print alike.
+
+Fragments are numbered in text order and named as the text names them; distributions have their modes merged; carried
+and joined values are sorted by name. `parse_schedule(print_schedule(k))` is `normal_form(k)` up to origins and choices,
+and code emitted from normal forms is therefore equal but for line marks.
+"""
+
+from __future__ import annotations
+
+import keyword
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from kernelagent.dsl import device as dev
+from kernelagent.dsl import ir
+from kernelagent.dsl.diagnostics import Span
+from kernelagent.dsl.elaborate.habits import is_reserved
+from kernelagent.dsl.index import AllOf, AnyOf, Negation
+from kernelagent.dsl.lanes import Distribution, normal
+from kernelagent.dsl.level2.scopes import Clash, Walk
+from kernelagent.dsl.level2.traverse import defined_in, grids, joins, reads, with_fragments
+from kernelagent.dsl.level2.words import WORDS2
+
+
+def normal_form(kernel: dev.DeviceKernel) -> dev.DeviceKernel:
+    """Idempotent; changes names, numbers and the order of carried values, never what is computed."""
+    kernel = _plain_records(_without_equal_joins(kernel))
+    nested = nested_fragments(kernel)
+    labels = _labels(kernel, nested)
+    names = _names(kernel, labels, nested)
+    kernel = with_fragments(
+        kernel, lambda x: replace(x, name=names[labels[x.number]] if x.number not in nested else "")
+    )
+    kernel = replace(kernel, grid=_sorted_grid(kernel.grid))
+    numbers = {x.number: n for n, x in enumerate(defined_in(kernel), 1)}
+    return _clean_buffers(with_fragments(kernel, lambda x: replace(x, number=numbers[x.number])))
+
+
+def tidy(layout: Distribution | None) -> Distribution | None:
+    """Modes merged; None for rank 0."""
+    if layout is None or not layout.shape:
+        return None
+    return Distribution(layout.shape, normal(layout.lanes), normal(layout.values))
+
+
+# Records ---------------------------------------------------------------------------------------------
+
+
+def _plain_records(kernel: dev.DeviceKernel) -> dev.DeviceKernel:
+    kernel = with_fragments(kernel, lambda x: replace(x, layout=tidy(x.layout)))
+    grid: dev.Grid = _mapped(kernel.grid)
+    return replace(kernel, grid=grid)
+
+
+def _mapped(record: Any) -> Any:
+    """Copies' distributions merged, NaN one object, arguments without meaning dropped; everything else as it is."""
+    match record:
+        case float() if math.isnan(record):
+            return math.nan
+        case tuple():
+            return tuple(map(_mapped, record))
+        case AllOf(parts) | AnyOf(parts) if len(parts) == 1:
+            return _mapped(parts[0])
+        case AllOf() | AnyOf() | Negation():
+            return replace(record, **{f.name: _mapped(getattr(record, f.name)) for f in fields(record)})
+        case dev.Copy(layout=layout):
+            return replace(record, layout=tidy(layout) or layout)
+        case dev.Reindex(kind="reshape" | "stack"):
+            return replace(record, arguments=())
+        case dev.Reindex(kind="expand", arguments=axes):
+            return replace(record, arguments=tuple(sorted(axes)))
+        case (
+            dev.FromCondition()
+            | dev.Constant()
+            | dev.Load()
+            | dev.Gather()
+            | dev.Let()
+            | dev.For()
+            | dev.If()
+            | dev.Grid()
+        ):
+            return replace(record, **{f.name: _mapped(getattr(record, f.name)) for f in fields(record)})
+        case _:
+            return record
+
+
+def _without_equal_joins(kernel: dev.DeviceKernel) -> dev.DeviceKernel:
+    """`if` joins whose arms give the same fragment are that fragment."""
+    same: dict[int, dev.Fragment] = {}
+    for statement in dev.statements(kernel):
+        if isinstance(statement, dev.If):
+            same |= {m.result.number: m.then for m in statement.merged if m.then.number == m.otherwise.number}
+    if not same:
+        return kernel
+
+    def drop(statement: Any) -> Any:
+        if isinstance(statement, dev.If):
+            kept = tuple(m for m in statement.merged if m.result.number not in same)
+            return replace(
+                statement, then=tuple(map(drop, statement.then)), otherwise=tuple(map(drop, statement.otherwise)),
+                merged=kept,
+            )  # fmt: skip
+        if isinstance(statement, dev.For):
+            return replace(statement, body=tuple(map(drop, statement.body)))
+        return statement
+
+    def drop_in(grid: dev.Grid) -> dev.Grid:
+        return replace(grid, body=tuple(map(drop, grid.body)), inner=drop_in(grid.inner) if grid.inner else None)
+
+    def follow(x: dev.Fragment) -> dev.Fragment:
+        while x.number in same:
+            x = same[x.number]
+        return x
+
+    return with_fragments(replace(kernel, grid=drop_in(kernel.grid)), follow)
+
+
+def _sorted_grid(grid: dev.Grid) -> dev.Grid:
+    inner = None if grid.inner is None else _sorted_grid(grid.inner)
+    return replace(grid, body=tuple(map(_sorted, grid.body)), inner=inner)
+
+
+def _sorted(statement: dev.Statement) -> dev.Statement:
+    match statement:
+        case dev.For(carried=carried, body=body):
+            ordered = tuple(sorted(carried, key=lambda c: c.inside.name))
+            return replace(statement, carried=ordered, body=tuple(map(_sorted, body)))
+        case dev.If(then=then, otherwise=otherwise, merged=merged):
+            joined = tuple(sorted(merged, key=lambda m: m.result.name))
+            return replace(
+                statement, then=tuple(map(_sorted, then)), otherwise=tuple(map(_sorted, otherwise)), merged=joined
+            )
+        case _:
+            return statement
+
+
+# Nesting ---------------------------------------------------------------------------------------------
+
+_MAX_NESTING = 4
+
+
+def nested_fragments(kernel: dev.DeviceKernel) -> frozenset[int]:
+    """Fragments without an author's name that are read once, by the statement right behind them: they are written
+    inside its expression. Operands are computed left to right, so nesting keeps the order of statements."""
+    uses: dict[int, int] = {}
+    held: set[int] = set()
+    for statement in dev.statements(kernel):
+        for x in reads(statement):
+            uses[x.number] = uses.get(x.number, 0) + 1
+        held |= {x.number for x in joins(statement)}
+    once = frozenset(n for n, count in uses.items() if count == 1 and n not in held)
+    found: set[int] = set()
+    for grid in grids(kernel.grid):
+        _nest_block(grid.body, once, found)
+    return frozenset(found)
+
+
+def _nest_block(body: Iterable[dev.Statement], once: frozenset[int], found: set[int]) -> None:
+    pending: list[tuple[int, int]] = []  # (number, depth of its expression) of computed, unread candidates
+    for statement in body:
+        depth = _consume(statement, pending, found)
+        match statement:
+            case dev.Let(fragment, operation) if fragment.number in once and _may_nest(fragment, operation):
+                if depth < _MAX_NESTING:
+                    pending.append((fragment.number, depth + 1))
+                    continue
+            case dev.For(body=inner):
+                _nest_block(inner, once, found)
+            case dev.If(then=then, otherwise=otherwise):
+                _nest_block(then, once, found)
+                _nest_block(otherwise, once, found)
+            case _:
+                pass
+        pending.clear()
+
+
+def _consume(statement: dev.Statement, pending: list[tuple[int, int]], found: set[int]) -> int:
+    """Nest the newest candidates that the statement reads, if it reads them in the order of their computation."""
+    numbers = [n for n, _ in pending]
+    read = [x.number for x in reads(statement) if x.number in numbers]
+    while read and numbers[len(numbers) - len(read) :] != read:
+        read.pop(0)  # the first one stays a statement of its own
+    if not read:
+        return 0
+    depth = max(d for _, d in pending[-len(read) :])
+    found.update(read)
+    del pending[-len(read) :]
+    return depth
+
+
+def _may_nest(fragment: dev.Fragment, operation: dev.Operation) -> bool:
+    match operation:
+        case dev.Constant() | dev.FromIndex() | dev.FromCondition() | dev.Parameter():
+            return fragment.layout is None
+        case dev.Pointwise() | dev.Reindex() | dev.Stretch() | dev.Reduce() | dev.Positions():
+            return not fragment.name
+        case _:
+            return False
+
+
+# Names -----------------------------------------------------------------------------------------------
+
+
+def _labels(kernel: dev.DeviceKernel, nested: frozenset[int]) -> dict[int, int]:
+    """Fragments that share a name have one label. Joins always share theirs; the rest is tried one by one."""
+    labels = {x.number: x.number for x in defined_in(kernel)}
+    optional: list[tuple[dev.Fragment, dev.Fragment]] = []
+    for statement in dev.statements(kernel):
+        match statement:
+            case dev.For(carried=carried):
+                for c in carried:
+                    _unite(labels, c.inside.number, c.result.number)
+                    optional += [(c.end, c.inside), (c.initial, c.inside)]
+            case dev.If(merged=merged):
+                optional += [(x, m.result) for m in merged for x in (m.then, m.otherwise)]
+            case _:
+                pass
+    optional.sort(key=lambda pair: pair[0].name != pair[1].name)
+    for a, b in optional:
+        trial = dict(labels)
+        _unite(trial, a.number, b.number)
+        try:
+            Walk(trial, nested).kernel(kernel)
+        except Clash:
+            continue
+        labels = trial
+    return labels
+
+
+def _unite(labels: dict[int, int], a: int, b: int) -> None:
+    keep, lose = labels[b], labels[a]
+    for number, label in labels.items():
+        if label == lose:
+            labels[number] = keep
+
+
+def _names(kernel: dev.DeviceKernel, labels: dict[int, int], nested: frozenset[int]) -> dict[int, str]:
+    """A name for each label: the author's, made unique."""
+    wanted: dict[int, str] = {}
+    carried = [c.inside for s in dev.statements(kernel) if isinstance(s, dev.For) for c in s.carried]
+    for x in [*carried, *defined_in(kernel)]:
+        if x.number not in nested and not wanted.get(labels[x.number]):
+            wanted[labels[x.number]] = x.name
+    taken = set(reserved_names(kernel)) | set(_buffer_names(kernel).values())
+    order = [labels[x.number] for x in defined_in(kernel) if x.number not in nested]
+    return {label: unique(wanted[label], taken) for label in dict.fromkeys(order)}
+
+
+def reserved_names(kernel: dev.DeviceKernel) -> Iterator[str]:
+    """Names that belong to the signature and the loops."""
+    yield kernel.name
+    yield from kernel.dims
+    yield from (a.name for a in kernel.arrays)
+    yield from (s.name for s in kernel.scalars)
+    for grid in grids(kernel.grid):
+        yield from (v.name for v in grid.variables)
+    for statement in dev.statements(kernel):
+        if isinstance(statement, dev.For):
+            yield from (v.name for v in statement.variables)
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """The name, or the name with the first free number; added to `taken`."""
+    name = re.sub(r"\W", "_", name, flags=re.ASCII) or "t"
+    base = f"v{name}" if name[0].isdigit() else name
+    found, count = base, 1
+    while found in taken or is_reserved(found) or found in WORDS2 or keyword.iskeyword(found):
+        count += 1
+        found = f"{base}_{count}"
+    taken.add(found)
+    return found
+
+
+def _buffer_names(kernel: dev.DeviceKernel) -> dict[str, str]:
+    taken = set(reserved_names(kernel))
+    return {b.name: unique(b.name, taken) for b in kernel.buffers}
+
+
+def _clean_buffers(kernel: dev.DeviceKernel) -> dev.DeviceKernel:
+    names = _buffer_names(kernel)
+    if all(old == new for old, new in names.items()):
+        return kernel
+
+    def change(record: Any) -> Any:
+        if isinstance(record, dev.Shared):
+            return replace(record, buffer=names[record.buffer])
+        if isinstance(record, tuple):
+            return tuple(map(change, record))
+        if isinstance(record, (dev.Let, dev.Mma, dev.LoadShared, dev.StoreShared, dev.Copy, dev.For, dev.If, dev.Grid)):
+            return replace(record, **{f.name: change(getattr(record, f.name)) for f in fields(record)})
+        return record
+
+    grid: dev.Grid = change(kernel.grid)
+    return replace(kernel, grid=grid, buffers=tuple(replace(b, name=names[b.name]) for b in kernel.buffers))
+
+
+# Comparison ------------------------------------------------------------------------------------------
+
+_NOWHERE = Span(0, 0, 0, 0)
+
+
+def without_origins(kernel: dev.DeviceKernel) -> dev.DeviceKernel:
+    """Origins, spans and choices blanked: what two texts of one schedule have in common."""
+    bare: dev.DeviceKernel = _blank(replace(kernel, choices=()))
+    return bare
+
+
+def _blank(record: Any) -> Any:
+    match record:
+        case ir.Origin():
+            return ir.Origin(_NOWHERE)
+        case Span():
+            return _NOWHERE
+        case tuple():
+            return tuple(map(_blank, record))
+        case _ if is_dataclass(record) and not isinstance(record, type):
+            return replace(record, **{f.name: _blank(getattr(record, f.name)) for f in fields(record)})
+        case _:
+            return record
+
+
+def same_schedule(a: dev.DeviceKernel, b: dev.DeviceKernel) -> bool:
+    """Whether two kernels are one schedule: equal normal forms up to origins and choices."""
+    return repr(without_origins(normal_form(a))) == repr(without_origins(normal_form(b)))
+
+
+__all__ = ["nested_fragments", "normal_form", "same_schedule", "tidy", "unique", "without_origins"]

@@ -1,0 +1,125 @@
+"""Level-two text -> device kernel: read with `ast`, never executed, every operand's type and place checked."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+
+from kernelagent.dsl import device as dev
+from kernelagent.dsl import ir
+from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
+from kernelagent.dsl.elaborate.context import Context
+from kernelagent.dsl.elaborate.facts import Facts
+from kernelagent.dsl.elaborate.signature import Signature, read_signature
+from kernelagent.dsl.level2 import resources
+from kernelagent.dsl.level2.header import Header, read_header, split_body, state_for
+from kernelagent.dsl.level2.normal import normal_form
+from kernelagent.dsl.level2.rules import Broken, check_guards
+from kernelagent.dsl.level2.spec import wide_accesses
+from kernelagent.dsl.level2.state import State, placed
+from kernelagent.dsl.level2.statements import run_grid
+from kernelagent.dsl.syntax import MAX_DIAGNOSTICS, Fault, Source, fault, level_of, read, span_of
+
+
+def is_level_two(text: str) -> bool:
+    """Whether the text says `level(2)`; False for text that is not even Python."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return False
+    return any(level_of(statement) == 2 for statement in tree.body)
+
+
+def parse_schedule(text: str) -> dev.DeviceKernel:
+    """Check a level-two text. Origins are its own lines. Raises KernelError with every diagnostic that was found."""
+    if not is_level_two(text):
+        read(text, 2)  # a mistake of syntax comes first
+        hint = "write the line `level(2)` behind `edition(1)`, or parse it as a level-one text"
+        raise KernelError([Diagnostic("level-missing", "the text does not say level(2)", Span(1, 1, 1, 2), hint=hint)])
+    source = read(text, 2)
+    try:
+        base, signature, node = _signature(source)
+        k = state_for(base)
+        header_lines, grid_node = split_body(node)
+    except Fault as problem:
+        raise KernelError([problem.diagnostic]) from None
+    header = read_header(k, header_lines, tuple(signature.dims))
+    _refuse(k, base)
+    grid: dev.Grid | None = None
+    with k.recovering():
+        grid = run_grid(k, grid_node)
+    _refuse(k, base)
+    assert grid is not None  # else something was reported
+    kernel = _kernel(node, signature, header, grid)
+    _check_kernel(k, kernel, header)
+    _refuse(k, base)
+    return replace(normal_form(kernel), choices=())
+
+
+def _refuse(k: State, base: Context) -> None:
+    found = [d for d in (*base.diagnostics, *k.diagnostics) if d.severity == "error"]
+    if found:
+        raise KernelError(sorted(found, key=lambda d: d.span or Span(0, 0, 0, 0))[:MAX_DIAGNOSTICS])
+
+
+def _signature(source: Source) -> tuple[Context, Signature, ast.FunctionDef]:
+    functions = [f.node for f in source.functions.values()]
+    if len(functions) != 1 or next(iter(source.functions.values())).role != "kernel" or source.constants:
+        extra = functions[1] if len(functions) > 1 else Span(1, 1, 1, 2)
+        hint = "put other kernels, constants and @inline functions into level-one texts"
+        raise fault("level-one-kernel", "a level-two text holds one @kernel and nothing else", extra, hint)
+    base = Context(source, {}, Facts())
+    signature = read_signature(base, functions[0], frozenset())
+    generic: list[ir.Tunable | ir.Scalar] = [*signature.tunables]
+    generic += [s for s in signature.scalars if s.dtype == "const"]
+    if generic:
+        name = generic[0].name
+        message = f"`{name}` is chosen when the schedule is made, so level two has no such parameter"
+        raise fault("level-one-parameter", message, generic[0].span, "write its value where it is used")
+    if signature.dtype_variables:
+        name = signature.dtype_variables[0]
+        where = next(a.span for a in signature.arrays if a.dtype == name)
+        raise fault("level-one-parameter", f"`{name}` is a dtype variable", where, "write the dtype: f32, bf16 ...")
+    return base, signature, functions[0]
+
+
+def _kernel(node: ast.FunctionDef, signature: Signature, header: Header, grid: dev.Grid) -> dev.DeviceKernel:
+    return dev.DeviceKernel(
+        name=node.name,
+        target=header.target,
+        shape_class=header.shape_class,
+        threads=header.threads,
+        arrays=tuple(signature.arrays),
+        scalars=tuple(signature.scalars),
+        dims=header.dims,
+        buffers=tuple(header.buffers),
+        grid=grid,
+        min_blocks=header.min_blocks,
+    )
+
+
+def _check_kernel(k: State, kernel: dev.DeviceKernel, header: Header) -> None:
+    """Rules that need the whole kernel: shared memory, buffers that share bytes, what dispatch has checked."""
+    machine = resources.check_schedule(kernel)
+    buffers = {b.name: b for b in kernel.buffers}
+    with k.recovering(), placed(_largest(kernel, header), header.nodes):
+        resources.check_shared_limit(kernel, machine)
+    for a, b in resources.overlapping(kernel):
+        node, nodes = header.buffer_nodes[b.name]
+        with k.recovering(), placed(node, nodes):
+            resources.check_overlap(kernel, buffers[a.name], b)
+    for statement in dev.statements(kernel):
+        for view, vector in wide_accesses(statement):
+            span = statement.fragment.origin.span if isinstance(statement, dev.Let) else statement.origin.span
+            try:
+                check_guards(kernel, view, vector)
+            except Broken as broken:
+                k.report(fault(broken.code, broken.message, span, broken.hint, **broken.facts))
+
+
+def _largest(kernel: dev.DeviceKernel, header: Header) -> ast.AST | Span:
+    """The declaration of the buffer that takes most."""
+    if not kernel.buffers:
+        return span_of(next(iter(header.nodes.values())))
+    largest = max(kernel.buffers, key=lambda b: dev.stage_bytes(b) * b.stages)
+    return header.buffer_nodes[largest.name][0]

@@ -1,0 +1,172 @@
+"""Operations and effects as calls and operators of level two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kernelagent.dsl import device as dev
+from kernelagent.dsl import ir
+from kernelagent.dsl.index import Index
+from kernelagent.dsl.lanes import Distribution
+from kernelagent.dsl.level2.text import condition_text, index_text, number_text, tuple_text, view_text
+from kernelagent.dsl.level2.words import SIGNS
+
+_PREFIX = {"neg": "-", "not": "~"}
+
+
+class Expressions:
+    """Texts of one kernel's expressions; fragments in `nested` are written where they are read."""
+
+    def __init__(self, kernel: dev.DeviceKernel, nested: frozenset[int], layout: Callable[[Distribution], str]) -> None:
+        lets = (s for s in dev.statements(kernel) if isinstance(s, dev.Let))
+        self.inside = {s.fragment.number: s for s in lets if s.fragment.number in nested}
+        self.arrays = {a.name: a for a in kernel.arrays}
+        self.buffers = {b.name: b for b in kernel.buffers}
+        self.layout = layout
+
+    def operand(self, x: dev.Fragment) -> str:
+        """Its name, or the expression in its place, as an argument of a call."""
+        let = self.inside.get(x.number)
+        return x.name if let is None else self.operation(let.fragment, let.operation)
+
+    def factor(self, x: dev.Fragment) -> str:
+        """As an operand of an operator: in parentheses if it is one itself."""
+        let = self.inside.get(x.number)
+        operator = let and isinstance(let.operation, dev.Pointwise) and let.operation.word in {**SIGNS, **_PREFIX}
+        return f"({self.operand(x)})" if operator else self.operand(x)
+
+    def operation(self, x: dev.Fragment, operation: dev.Operation) -> str:
+        match operation:
+            case dev.Constant(value):
+                text = number_text(value)
+                return f"full({self.on(x)}, {text}, {x.dtype})" if x.shape else f"scalar({text}, {x.dtype})"
+            case dev.FromIndex(index):
+                return f"number({index_text(index)}, {x.dtype})"
+            case dev.FromCondition(condition):
+                return f"truth({condition_text(condition)})"
+            case dev.Parameter(name):
+                return name
+            case dev.Positions(start):
+                return f"coords({index_text(start)}, {self.on(x)})"
+            case dev.Load(view, start, fill, vector):
+                return f"load({self.place(view, start)}{self.also(x)}, fill={number_text(fill)}{_vector(vector)})"
+            case dev.Gather(view, start, axis, indices, fill, vector):
+                place = self.place(view, start, axis, indices)
+                return f"gather({place}, {self.on(x)}, fill={number_text(fill)}{_vector(vector)})"
+            case dev.LoadShared(source, vector):
+                return f"load_shared({self.stage(source)}, {self.on(x)}{_vector(vector)})"
+            case dev.Pointwise():
+                return self.pointwise(x, operation)
+            case dev.Stretch(source):
+                return f"stretch({self.operand(source)}, {self.on(x)})"
+            case dev.Reindex():
+                return self.reindex(x, operation)
+            case dev.Reduce(word, source, axis) | dev.ArgReduce(word, source, axis):
+                return f"{word}({self.operand(source)}, axis={axis})"
+            case dev.Scan(word, source, axis):
+                return f"scan({self.operand(source)}, axis={axis}, op={word})"
+            case dev.Mma(atom, a, b, acc):
+                return f"mma({self.either(a)}, {self.either(b)}, {self.operand(acc)}, atom={atom})"
+
+    def on(self, x: dev.Fragment) -> str:
+        assert x.layout is not None  # ranks above 0
+        return self.layout(x.layout)
+
+    def also(self, x: dev.Fragment) -> str:
+        return f", {self.on(x)}" if x.layout is not None else ""
+
+    def either(self, x: dev.Fragment | dev.Shared) -> str:
+        return self.operand(x) if isinstance(x, dev.Fragment) else self.stage(x)
+
+    # Pointwise and renaming ------------------------------------------------------------------------
+
+    def pointwise(self, x: dev.Fragment, o: dev.Pointwise) -> str:
+        texts = self.arguments(o, self.factor if o.word in {**SIGNS, **_PREFIX} else self.operand)
+        if o.word in SIGNS:
+            return f"{texts[0]} {SIGNS[o.word]} {texts[1]}"
+        if o.word in _PREFIX:
+            return _PREFIX[o.word] + texts[0]
+        if o.word == "cast":
+            texts.append(x.dtype)
+        return f"{o.word}({', '.join(texts)})"
+
+    def arguments(self, o: dev.Pointwise, text_of: Callable[[dev.Fragment], str]) -> list[str]:
+        """Constants as plain literals where the parser computes them in the same order and knows their dtype."""
+        first = 1 if o.word == "where" else 0
+        literals = [self.literal(a) if n >= first else None for n, a in enumerate(o.arguments)]
+        if o.word == "cast" or all(t is not None for t in literals[first:]):
+            literals[first] = None
+        texts: list[str] = []
+        for n, a in enumerate(o.arguments):
+            later = zip(o.arguments[n + 1 :], literals[n + 1 :], strict=True)
+            plain = all(b.number not in self.inside or text is not None for b, text in later)
+            literal = literals[n]
+            texts.append(literal if literal is not None and plain else text_of(a))
+        return texts
+
+    def literal(self, x: dev.Fragment) -> str | None:
+        let = self.inside.get(x.number)
+        if let is not None and isinstance(let.operation, dev.Constant):
+            return number_text(let.operation.value)
+        return None
+
+    def reindex(self, x: dev.Fragment, o: dev.Reindex) -> str:
+        parts = ", ".join(map(self.operand, o.parts))
+        match o.kind:
+            case "expand" if not parts.startswith("-"):
+                entries = ["None" if axis in o.arguments else ":" for axis in range(len(x.shape))]
+                return f"{parts}[{', '.join(entries)}]" if parts.isidentifier() else f"expand({parts}, {o.arguments})"
+            case "permute" if o.arguments == (1, 0) and parts.isidentifier():
+                return f"{parts}.T"
+            case "expand" | "permute":
+                return f"{o.kind}({parts}, {tuple_text(map(str, o.arguments))})"
+            case "reshape":
+                return f"reshape({parts}{self.also(x)})"
+            case "stack":
+                return f"stack({parts})"
+            case "take":
+                return f"take({parts}, {o.arguments[0]})"
+
+    # Memory ----------------------------------------------------------------------------------------
+
+    def place(
+        self, view: ir.View, start: tuple[Index, ...], axis: int | None = None, indices: dev.Fragment | None = None
+    ) -> str:
+        """`view, (i, j)`, with a fragment as the position of the gathered axis."""
+        parts = [index_text(i) for i in start]
+        if axis is not None and indices is not None:
+            parts[axis] = self.operand(indices)
+        return f"{view_text(view, self.arrays[view.array])}, {tuple_text(parts)}"
+
+    def stage(self, s: dev.Shared) -> str:
+        single = self.buffers[s.buffer].stages == 1 and s.stage.constant == 0
+        text = s.buffer if single else f"{s.buffer}[{index_text(s.stage)}]"
+        if s.axes == tuple(range(len(s.axes))):
+            return text
+        return f"{text}.T" if s.axes == (1, 0) else f"permute({text}, {tuple_text(map(str, s.axes))})"
+
+    def effect(self, statement: dev.Statement) -> str:
+        match statement:
+            case dev.Store(view, start, value, _, vector, atomic):
+                word = "atomic_add" if atomic else "store"
+                return f"{word}({self.place(view, start)}, {self.operand(value)}{_vector(vector)})"
+            case dev.Scatter(view, start, axis, indices, value, _, atomic):
+                word = "atomic_add" if atomic else "scatter"
+                return f"{word}({self.place(view, start, axis, indices)}, {self.operand(value)})"
+            case dev.StoreShared(target, value, _, vector):
+                return f"store_shared({self.stage(target)}, {self.operand(value)}{_vector(vector)})"
+            case dev.Copy(target, view, start, layout, vector, asynchronous):
+                word = "copy_async" if asynchronous else "copy"
+                where = f"{self.stage(target)}, {self.place(view, start)}, {self.layout(layout)}"
+                return f"{word}({where}{_vector(vector)})"
+            case dev.Commit():
+                return "commit()"
+            case dev.WaitGroup(pending):
+                return f"wait_group({pending})"
+            case dev.BlockBarrier():
+                return "barrier()"
+        raise AssertionError(statement)  # lets, loops and branches are printed by the caller
+
+
+def _vector(vector: int) -> str:
+    return f", vector={vector}" if vector != 1 else ""
