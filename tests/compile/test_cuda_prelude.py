@@ -14,41 +14,16 @@ from support.cuda import each_toolchain, needs_compiler
 
 pytestmark = needs_compiler
 
-TYPES = [
-    "ka_f32",
-    "ka_f64",
-    "ka_f16",
-    "ka_bf16",
-    "ka_f8e4m3",
-    "ka_f8e5m2",
-    "ka_i64",
-    "ka_i32",
-    "ka_i16",
-    "ka_i8",
-    "ka_u64",
-    "ka_u32",
-    "ka_u8",
-    "ka_bool",
-]
-SIZES = dict(zip(TYPES, (4, 8, 2, 2, 1, 1, 8, 4, 2, 1, 8, 4, 1, 1), strict=True))
+SIZES = {
+    "ka_f32": 4, "ka_f64": 8, "ka_f16": 2, "ka_bf16": 2, "ka_f8e4m3": 1, "ka_f8e5m2": 1, "ka_i64": 8, "ka_i32": 4,
+    "ka_i16": 2, "ka_i8": 1, "ka_u64": 8, "ka_u32": 4, "ka_u8": 1, "ka_bool": 1,
+}  # fmt: skip
+TYPES = tuple(SIZES)
 FLOATS = ("ka_f32", "ka_f64")
 UNARY = [
-    "exp",
-    "exp2",
-    "log",
-    "log2",
-    "sqrt",
-    "rsqrt",
-    "tanh",
-    "erf",
-    "sin",
-    "cos",
-    "floor",
-    "ceil",
-    "round",
-    "sigmoid",
+    "exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "erf", "sin", "cos", "floor", "ceil", "round", "sigmoid",
     "abs",
-]
+]  # fmt: skip
 BINARY = ["max", "min", "floordiv", "mod"]
 ADDABLE = ["ka_f32", "ka_f16", "ka_bf16", "ka_i32", "ka_f64"]
 INTEGERS = ["ka_i64", "ka_i32", "ka_i16", "ka_i8", "ka_u32", "ka_u8"]

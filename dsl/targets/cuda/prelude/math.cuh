@@ -16,8 +16,9 @@ KA_DEVICE ka_f32 ka_exp_close(ka_f32 x) {
     return fmaf(e, low * 0.693147182f, e);
 }
 
+// The result is 0 long before -104, and -inf would leave no number in the low part.
 KA_DEVICE ka_f32 ka_sigmoid(ka_f32 x) {
-    ka_f32 e = ka_exp_close(-fabsf(x)), s = ka_recip(1.0f + e);
+    ka_f32 e = ka_exp_close(ka_max(-fabsf(x), -104.0f)), s = ka_recip(1.0f + e);
     return x < 0.0f ? e * s : s;
 }
 
