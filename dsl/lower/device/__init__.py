@@ -43,7 +43,7 @@ def lower_device(
     simple = simplify(kernel)
     products, threads = choose_atoms(simple, machine.name, policy, choices)
     operands, unheld = stage_loads(simple, products)
-    homes = place_values(simple, products, threads)
+    homes = place_values(simple, products, threads, choices)
     shape = shape_class(simple, aligned)
     multiples = known_multiples(simple, shape)
     plan = Plan(
@@ -99,7 +99,7 @@ def _raster(
 ) -> tuple[Literal["row", "column", "grouped"], int]:
     asked = policy.get("raster")
     if asked in ("row", "column", "grouped"):
-        return cast(Literal["row", "column", "grouped"], asked), GROUP
+        return asked, GROUP
     if products and len(loop.variables) >= 2:
         choices.append(
             Choice("raster", f"grouped by {GROUP} rows", "operand tiles are read again from cache", loop.origin)

@@ -172,6 +172,9 @@ class Builder:
         match operation:
             case ir.Load(view, start, fill):
                 wide = self.width(view, start, layout) if layout is not None else 1
+                if value.type.rank > 1:
+                    chosen = access_text(wide, view.dtype)
+                    self.note(f"load of {view.array}", chosen, self.why_width(wide), value.origin)
                 return self.let(dev.Load(view, start, 0 if fill is None else fill, wide), value, layout)
             case ir.Full(number):
                 return self.let(dev.Constant(number), value, layout)
@@ -222,9 +225,9 @@ class Builder:
                 held = drop(layout, len(layout.shape) - 1)
                 return self.let(dev.Reindex("stack", tuple(self.get(p, held) for p in parts)), value, layout)
             case ir.Take(x, position):
-                source = self.taken_from(x)
+                whole = self.taken_from(x)
                 made = self.let(
-                    dev.Reindex("take", (source,), (position,)), value, drop(_layout(source), x.type.rank - 1)
+                    dev.Reindex("take", (whole,), (position,)), value, drop(_layout(whole), x.type.rank - 1)
                 )
                 return self.adapt(made, layout)
         raise AssertionError(operation)
@@ -339,6 +342,11 @@ class Builder:
 
     def note(self, subject: str, chosen: str, reason: str, origin: ir.Origin | None) -> None:
         self.plan.choices.append(Choice(subject, chosen, reason, origin))
+
+    def why_width(self, wide: int) -> str:
+        if self.plan.shape.name != "aligned":
+            return "nothing is known about alignment and strides"
+        return "alignment, strides and bounds allow it" if wide > 1 else "positions or strides divide no further"
 
     def width(self, view: ir.View, start: tuple[Index, ...], layout: Distribution) -> int:
         return width(view, start, layout, self.plan.shape, self.plan.multiples, self.arrays)
@@ -461,6 +469,10 @@ def substituted_view(view: ir.View, changes: Mapping[str, Index]) -> ir.View:
         ir.ViewAxis(a.length.substitute(changes), a.lo.substitute(changes), a.hi.substitute(changes)) for a in view.axes
     )
     return replace(view, axes=axes, coordinates=tuple(c.substitute(changes) for c in view.coordinates))
+
+
+def access_text(wide: int, dtype: str) -> str:
+    return f"{wide * bits(dtype) // 8 or 1}-byte accesses"
 
 
 def _word(operation: ir.Operation) -> str:

@@ -105,8 +105,8 @@ def _fma(
 ) -> Product:
     m, n, _ = shape
     if not is_float(let.value.type.dtype):
-        message = f"{why}, and integers have no detour"
-        raise KernelError([Diagnostic("mma-tile", message, let.value.origin.span, hint="use tiles that the atom divides")])
+        message, hint = f"{why}, and integers have no detour", "use tiles that the atom divides"
+        raise KernelError([Diagnostic("mma-tile", message, let.value.origin.span, hint=hint)])
     result = striped((m, n), warps * WARP, 4)
     choices.append(Choice(subject, "multiply-adds of single threads", why, let.value.origin))
     return Product(FMA, shape, (warps, 1), result, None, "f32")

@@ -16,6 +16,7 @@ from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.lanes import WARP, Distribution, Mode, drop, insert, normal, permuted, striped, unit
 from kernelagent.dsl.lower.device.choose_atoms import Product
 from kernelagent.dsl.lower.rewrite import operands, walk_statements
+from kernelagent.dsl.schedule import Choice
 
 Spread = Callable[[Distribution], Distribution | None]
 
@@ -39,7 +40,9 @@ class Places:
     homes: dict[int, Distribution] = field(default_factory=dict)
 
 
-def place_values(kernel: ir.Kernel, products: Mapping[int, Product], threads: int) -> dict[int, Distribution]:
+def place_values(
+    kernel: ir.Kernel, products: Mapping[int, Product], threads: int, choices: list[Choice]
+) -> dict[int, Distribution]:
     """A distribution for every value of rank 1 or more."""
     places = Places(kernel, threads)
     ties, values = _ties(kernel), _values(kernel)
@@ -52,8 +55,19 @@ def place_values(kernel: ir.Kernel, products: Mapping[int, Product], threads: in
         if not waiting:
             return places.homes
         largest = max(waiting, key=lambda v: (elements(v), isinstance(definitions.get(v.number), ir.Load)))
-        places.homes[largest.number] = default_layout(largest, definitions.get(largest.number), threads, kernel)
+        layout = default_layout(largest, definitions.get(largest.number), threads, kernel)
+        places.homes[largest.number] = layout
+        if largest.type.rank > 1:
+            choices.append(_layout_choice(largest, layout))
         _spread(ties, places.homes)
+
+
+def _layout_choice(value: ir.Value, layout: Distribution) -> Choice:
+    shape = "x".join(map(str, layout.shape))
+    warp_rows = all(m.axis in (-1, len(layout.shape) - 1) for m in layout.lanes[:1]) and layout.lanes[:1]
+    held = f"{layout.registers} elements a thread, {layout.contiguous()} side by side"
+    reason = "neighbouring threads touch neighbouring memory" if warp_rows else "columns of memory lie along lanes"
+    return Choice(f"layout of {value.name or 'tile'} {shape}", held, reason, value.origin)
 
 
 def _spread(ties: list[Tie], homes: dict[int, Distribution]) -> None:
@@ -115,8 +129,7 @@ def _operation_ties(value: ir.Value, operation: ir.Operation) -> list[Tie]:
             return [Tie(x, value, taken, None)]
         case ir.Stack(parts):
             count = len(parts)
-            made = [Tie(p, value, lambda d: stacked(d, count), unstacked) for p in parts]
-            return made
+            return [Tie(p, value, lambda d: stacked(d, count), unstacked) for p in parts]
         case _:
             return []
 

@@ -10,7 +10,7 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Compare, Index, Symbol, cdiv, index, maximum, minimum
 from kernelagent.dsl.lanes import Distribution, Mode, normal, same, striped
-from kernelagent.dsl.lower.device.build import Builder, Ring, Scope
+from kernelagent.dsl.lower.device.build import Builder, Ring, Scope, access_text
 from kernelagent.dsl.lower.device.place_values import elements, extents, only, view_axis
 from kernelagent.dsl.lower.device.stage import Staged
 from kernelagent.dsl.lower.device.widen import ACCESS_BYTES
@@ -98,6 +98,8 @@ class Lowering(Builder):
         value = self.get(store.value, layout)
         view = restricted(store.view, store.start, store.value.type, None)
         wide = self.width(view, store.start, layout) if layout is not None else 1
+        if store.value.type.rank > 1:
+            self.note(f"store to {view.array}", access_text(wide, view.dtype), self.why_width(wide), store.origin)
         self.emit(dev.Store(view, store.start, value, store.origin, wide))
 
     def store_layout(self, store: ir.Store) -> Distribution | None:
