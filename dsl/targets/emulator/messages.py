@@ -137,7 +137,8 @@ def _deadlock(fact: Fact) -> str:
     for call, line, threads, first in fact.waits:
         many = f"{threads} threads" if threads > 1 else "thread"
         who = f"{many} from {first} on" if threads > 1 else f"thread {first}"
-        parts.append(f"{who} have returned" if call == "return" else f"{who} wait in {call} (line {line})")
+        have, wait = ("have", "wait") if threads > 1 else ("has", "waits")
+        parts.append(f"{who} {have} returned" if call == "return" else f"{who} {wait} in {call} (line {line})")
     return f"block {fact.block} can never go on: " + "; ".join(parts)
 
 
