@@ -81,7 +81,11 @@ class Body:
     def header(self) -> list[str]:
         """What depends on thread and guards alone. A stride that is known to be 1 is set: addresses lose a product."""
         unit = {g.subject for g in self.kernel.shape_class.guards if g.kind == "unit_stride"}
-        lasts = [f"    {array_name(a.name)}.stride[{len(a.dims) - 1}] = 1;" for a in self.kernel.arrays if a.dims and a.name in unit]
+        lasts = [
+            f"    {array_name(a.name)}.stride[{len(a.dims) - 1}] = 1;"
+            for a in self.kernel.arrays
+            if a.dims and a.name in unit
+        ]
         return lasts + [f"    const int {name} = {text};" for text, name in self._hoisted.items()]
 
     # Scopes ---------------------------------------------------------------------------------------------
@@ -243,5 +247,3 @@ def operation_reads(operation: dev.Operation) -> list[dev.Fragment]:
             return [f for f in (a, b, acc) if isinstance(f, dev.Fragment)]
         case _:
             return []
-
-

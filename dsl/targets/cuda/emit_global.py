@@ -9,6 +9,7 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import Index, index
 from kernelagent.dsl.ir import View, position
 from kernelagent.dsl.lanes import Distribution
+from kernelagent.dsl.lower.unsupported import Unsupported
 from kernelagent.dsl.targets.cuda.body import Body, Place, registers
 from kernelagent.dsl.targets.cuda.emit_index import array_name
 from kernelagent.dsl.targets.cuda.emit_words import CTYPES, literal
@@ -51,7 +52,12 @@ class Access:
     """The registers of a tile in memory, through a view. Making it emits what does not depend on the register."""
 
     def __init__(
-        self, body: Body, view: View, start: Sequence[Index], layout: Distribution | None, indices: Indices | None = None
+        self,
+        body: Body,
+        view: View,
+        start: Sequence[Index],
+        layout: Distribution | None,
+        indices: Indices | None = None,
     ) -> None:
         self.body = body
         self.view = view
@@ -253,5 +259,3 @@ def _variable(body: Body, value: dev.Fragment, place: Place, vector: int) -> Pla
     name = body.fresh("x")
     body.out.put(f"const {CTYPES[value.dtype]} {name}[{vector}] = {{{', '.join([place.text] * vector)}}};")
     return Place(name, ())
-
-

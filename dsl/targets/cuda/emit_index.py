@@ -219,4 +219,3 @@ def _divided_by(value: Index, step: int, divides: Mapping[str, int]) -> bool:
 def _literal(value: int) -> str:
     text = str(value) if abs(value) < 2**31 else f"{value}ll"
     return text if value >= 0 else f"({text})"
-

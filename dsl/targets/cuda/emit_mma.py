@@ -106,9 +106,8 @@ class _Product:
             out.put(f"KA_UNROLL for (int i = 0; i < {self.a.repeats}; ++i)")
             with out.block(f"KA_UNROLL for (int j = 0; j < {self.b.repeats}; ++j)"):
                 into = f"{self.result} + (i * {self.b.repeats} + j) * 4"
-                out.put(
-                    f"ka_{self.atom.name}({into}, {self.a.name} + i * {self.a.count}, {self.b.name} + j * {self.b.count});"
-                )
+                factors = f"{self.a.name} + i * {self.a.count}, {self.b.name} + j * {self.b.count}"
+                out.put(f"ka_{self.atom.name}({into}, {factors});")
 
 
 class _Supply:
@@ -195,7 +194,7 @@ class _Supply:
     def _matrices(self) -> None:
         operand = self.operand
         times = operand.repeats // self.way.repeats
-        with self.body.out.block(f"KA_UNROLL for (int {operand.variable} = 0; {operand.variable} < {times}; ++{operand.variable})"):
+        with self._repeat(times):
             to = f"{operand.name} + {operand.variable} * {operand.count * self.way.repeats}"
             self.body.out.put(f"ka_{self.way.atom}({to}, {self.address.at(self._steps(self.way))});")
 
@@ -204,7 +203,7 @@ class _Supply:
         operand = self.operand
         spec = self.product.atom.operand(operand.side)
         dtype = "ka_u32" if spec.per_register == 1 else CTYPES[spec.dtype]
-        with self._repeat():
+        with self._repeat(operand.repeats):
             for register in range(operand.count):
                 to = f"{operand.name}[{operand.variable} * {operand.count} + {register}]"
                 names: list[str] = []
@@ -222,17 +221,16 @@ class _Supply:
         # registers run over the fragment's values, then along the last axis, then along the first
         outer, inner = (operand.variable, "k") if operand.side == "a" else ("k", operand.variable)
         width = product.steps if operand.side == "a" else operand.repeats
-        with self._repeat():
+        with self._repeat(operand.repeats):
             for register in range(operand.count):
                 first = f"({outer} * {width} + {inner}) * {operand.count * each}"
                 names = [f"{self.held}[{first} + {register * each + e}]" for e in range(each)]
                 value = f"ka_raw({names[0]})" if each == 1 else _packed(names)
                 self.body.out.put(f"{operand.name}[{operand.variable} * {operand.count} + {register}] = {value};")
 
-    def _repeat(self) -> AbstractContextManager[None]:
+    def _repeat(self, times: int) -> AbstractContextManager[None]:
         variable = self.operand.variable
-        head = f"KA_UNROLL for (int {variable} = 0; {variable} < {self.operand.repeats}; ++{variable})"
-        return self.body.out.block(head)
+        return self.body.out.block(f"KA_UNROLL for (int {variable} = 0; {variable} < {times}; ++{variable})")
 
     def _round(self) -> None:
         operand = self.operand
@@ -311,4 +309,3 @@ class _Lines:
         with self.body.out.loops(self.loops.heads()):
             at = self.address.at([*self.step, *self.loops.parts(self.terms)])
             self.body.out.put(f"ka_lds<1>({self.name} + {self.loops.sum(identity(count))}, {at});")
-

@@ -222,7 +222,10 @@ def _scan_lanes(body: Body, operation: dev.Scan, run: _Run, target: str) -> None
     """Add what lies in front: lower lanes of this repetition, and all repetitions before it."""
     out, dtype, lanes = body.out, operation.x.dtype, run.lanes
     ctype, word = CTYPES[dtype], COMBINE[operation.word]
-    combined = lambda a, b: word_text(word, [a, b], [dtype, dtype], dtype)  # noqa: E731
+
+    def combined(a: str, b: str) -> str:
+        return word_text(word, [a, b], [dtype, dtype], dtype)
+
     digit = body.hoisted(f"tid / {lanes.step} % {lanes.extent}")
     for mask in lanes.masks:
         up = body.fresh("up")

@@ -226,9 +226,7 @@ def emit_copy(body: Body, copy: dev.Copy) -> None:
             _through_registers(body, copy, access, (address, loops, terms))
 
 
-def _through_registers(
-    body: Body, copy: dev.Copy, access: Access, to: tuple[SharedAddress, Loops, Terms]
-) -> None:
+def _through_registers(body: Body, copy: dev.Copy, access: Access, to: tuple[SharedAddress, Loops, Terms]) -> None:
     address, loops, terms = to
     dtype, vector = copy.view.dtype, copy.vector
     outer, inner = loops.split(vector * IN_FLIGHT)

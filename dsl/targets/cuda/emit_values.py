@@ -105,16 +105,6 @@ def _announce(body: Body, let: dev.Let) -> None:
     body.own(let.fragment, fragment_name(let.fragment))
 
 
-def _joins(body: Body, group: list[dev.Let], let: dev.Let) -> bool:
-    """Whether a statement can run in the same loop: equal registers, and it reads of the group only the current one."""
-    if registers(group[0].fragment) != registers(let.fragment):
-        return False
-    own = identity(registers(let.fragment))
-    names = {body.place(g.fragment).text for g in group}
-    sources = [body.place(f) for f in operation_reads(let.operation)]
-    return all(s.text not in names or (s.terms == own and s.offset == 0) for s in sources)
-
-
 def _emit_group(body: Body, group: list[dev.Let]) -> None:
     local = _locals(body, group)
     for let in group:

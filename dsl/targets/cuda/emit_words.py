@@ -120,7 +120,9 @@ def _unary(word: str, a: str, dtype: str) -> str:
 
 def _binary(word: str, a: str, b: str, dtype: str) -> str:
     if is_float(dtype):
-        return f"({a} {_OPERATORS[word]} {b})" if word in _OPERATORS else f"{_RENAMED.get(word, f'ka_{word}')}({a}, {b})"
+        return (
+            f"({a} {_OPERATORS[word]} {b})" if word in _OPERATORS else f"{_RENAMED.get(word, f'ka_{word}')}({a}, {b})"
+        )
     if dtype == "bool":
         return f"(ka_bool)({a} {_OPERATORS[word]} {b})" if word in _OPERATORS else _extremum(word, a, b)
     if word in ("maximum", "minimum"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 from kernelagent.dsl.lanes import Distribution, Mode, normal
@@ -92,7 +93,9 @@ def follow(target: Distribution, source: Distribution, axes: Mapping[int, int]) 
     lanes = normal(_moved(m, axes) for m in target.lanes)
     wanted = normal(m if source.shape[m.axis] > 1 or m.axis < 0 else Mode(m.extent, -1, 0) for m in lanes)
     if wanted != normal(source.lanes):
-        raise LayoutMismatch(f"threads {_modes(source.lanes)} of {source.shape} hold other elements than {_modes(wanted)}")
+        raise LayoutMismatch(
+            f"threads {_modes(source.lanes)} of {source.shape} hold other elements than {_modes(wanted)}"
+        )
     found: list[Term] = []
     divisor = 1
     for mode in target.values:
@@ -158,11 +161,11 @@ class Loops:
             for t in terms:
                 edges |= {e for e in (t.divisor, t.divisor * t.extent) if step <= e <= registers}
         points = sorted(edges)
-        self.chained = all(b % a == 0 for a, b in zip(points, points[1:], strict=False))
+        self.chained = all(b % a == 0 for a, b in pairwise(points))
         self.step = step
         if not self.chained:
             points = [step, registers]
-        pairs = [(a, b // a) for a, b in zip(points, points[1:], strict=False) if b > a]
+        pairs = [(a, b // a) for a, b in pairwise(points) if b > a]
         several = len(pairs) > 1
         self.variables = [
             (divisor, extent, f"{prefix}{k}" if several else prefix) for k, (divisor, extent) in enumerate(pairs)
