@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-_PTX_TYPES = {"f16": "f16", "bf16": "bf16", "f8e4m3": "e4m3", "f8e5m2": "e5m2"}
+_PTX_TYPES = {"f8e4m3": "e4m3", "f8e5m2": "e5m2"}
 _SOURCE = "PTX ISA 9.0, 9.7.9.21 cvt"
 
 
@@ -61,23 +61,20 @@ def _narrow_one(dtype: str) -> Atom:
 
 
 def _narrow_two(dtype: str) -> Atom:
-    eight = DTYPES[dtype].bits == 8
-    arch = "sm_89" if eight else "sm_80"
-    modifier = ".satfinite" if eight else ""
     return Atom(
         name=f"f32_to_{dtype}x2",
         kind="convert",
-        archs=(arch,),
+        archs=("sm_89",),
         shape=(2,),
         operands=(
-            Operand("d", dtype, direction="out", carrier="i16" if eight else "u32"),
+            Operand("d", dtype, direction="out", carrier="i16"),
             Operand("low", "f32"),
             Operand("high", "f32"),
         ),
         reference=lambda low, high: pair(low, high, dtype),
         source=_SOURCE,
-        ptx=f"cvt.rn{modifier}.{_PTX_TYPES[dtype]}x2.f32 $d, $high, $low;",
-        sass=((arch, r"F2FP\."),),
+        ptx=f"cvt.rn.satfinite.{_PTX_TYPES[dtype]}x2.f32 $d, $high, $low;",
+        sass=(("sm_89", r"F2FP\."),),
     )
 
 
@@ -122,7 +119,7 @@ _TO_TF32 = Atom(
 
 ATOMS: tuple[Atom, ...] = (
     *(_narrow_one(d) for d in ("f16", "bf16")),
-    *(_narrow_two(d) for d in ("f16", "bf16", "f8e4m3", "f8e5m2")),
+    *(_narrow_two(d) for d in ("f8e4m3", "f8e5m2")),
     *(_widen_f8(d) for d in ("f8e4m3", "f8e5m2")),
     _FROM_F16,
     _TO_TF32,

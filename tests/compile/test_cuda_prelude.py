@@ -96,8 +96,6 @@ def rest() -> str:
     ka_u32 a[4] = {{1, 2, 3, 4}}, b[2] = {{ka_to_tf32(d[0]), ka_to_tf32(7u)}};
     ka_mma_m16n8k8_tf32(d, a, b);
     a[0] = ka_pack(ka_cast<ka_bf16>(d[0]), ka_cast<ka_bf16>(d[1]));
-    a[1] = ka_pack_cast<ka_bf16>(d[2], d[3]);
-    a[2] = ka_pack_cast<ka_f16>(d[2], d[3]);
     a[3] = ka_pack4(ka_cast<ka_i8>(d[0]), ka_cast<ka_i8>(d[1]), ka_cast<ka_i8>(d[2]), ka_cast<ka_i8>(d[3]));
     ka_sts<4>(0, a);
     ka_stg<1>(ka_at_u4(u, n, 2 * n), (const ka_u8*)"a", n == ka_raw(d[0]));

@@ -68,12 +68,6 @@ static short ka_f32_to_bf16(float x) {
     unsigned raw = __float_as_uint(x);
     return (short)(x != x ? 0x7fff : (raw + 0x7fff + (raw >> 16 & 1)) >> 16);
 }
-static unsigned ka_f32_to_f16x2(float low, float high) {
-    return (unsigned short)ka_f32_to_f16(low) | (unsigned)(unsigned short)ka_f32_to_f16(high) << 16;
-}
-static unsigned ka_f32_to_bf16x2(float low, float high) {
-    return (unsigned short)ka_f32_to_bf16(low) | (unsigned)(unsigned short)ka_f32_to_bf16(high) << 16;
-}
 static float ka_f16_to_f32(short x) { return (float)reinterpreted<_Float16>(x); }
 static unsigned ka_to_tf32(float x) { return __float_as_uint(x); }
 static unsigned ka_shfl_xor(unsigned x, int) { return x; }

@@ -85,9 +85,3 @@ template <class To, class From> KA_DEVICE To ka_cast(From x) {
         return (To)max(min(ka_truncate<ka_i32>(x), LARGEST), -LARGEST - 1);
     }
 }
-
-// Two f32 rounded to 16 bits and packed: one instruction where two casts and ka_pack take three.
-template <class To> KA_DEVICE ka_u32 ka_pack_cast(ka_f32 low, ka_f32 high) {
-    if constexpr (ka_is<To, ka_f16>) return ka_f32_to_f16x2(low, high);
-    else return ka_f32_to_bf16x2(low, high);
-}

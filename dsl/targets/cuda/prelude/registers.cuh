@@ -36,7 +36,8 @@ template <class T> KA_DEVICE ka_u32 ka_pack4(T a, T b, T c, T d) {
     return __byte_perm(__byte_perm(ka_raw(a), ka_raw(b), 0x0040), __byte_perm(ka_raw(c), ka_raw(d), 0x0040), 0x5410);
 }
 
-// V elements out of and into as many registers as they fill; below four bytes the low bits of one.
+// V elements out of and into as many registers as they fill; below four bytes the low bits of one. With shifts, not
+// byte permutations, the compiler sees that a join of what was split is the register itself.
 template <int V, class T> constexpr int ka_words = V * sizeof(T) < 4 ? 1 : V * sizeof(T) / 4;
 
 template <int V, class T> KA_DEVICE void ka_split(T* out, const ka_u32* raw) {
@@ -53,9 +54,6 @@ template <int V, class T> KA_DEVICE void ka_join(ka_u32* raw, const T* in) {
             raw[2 * i] = (ka_u32)ka_raw(in[i]);
             raw[2 * i + 1] = (ka_u32)(ka_raw(in[i]) >> 32);
         }
-    } else if constexpr (sizeof(T) == 1 && V >= 4) {
-        KA_UNROLL
-        for (int i = 0; i < V / 4; ++i) raw[i] = ka_pack4(in[4 * i], in[4 * i + 1], in[4 * i + 2], in[4 * i + 3]);
     } else {
         constexpr int each = sizeof(T) < 4 ? (V * (int)sizeof(T) < 4 ? V : 4 / (int)sizeof(T)) : 1;
         KA_UNROLL
