@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 _PTX_TYPES = {"f8e4m3": "e4m3", "f8e5m2": "e5m2"}
-_SOURCE = "PTX ISA 9.0, 9.7.9.21 cvt"
+_SOURCE = "PTX ISA 9.0, cvt"
 
 
 def narrow(x: Array, dtype: str) -> Array:

@@ -42,7 +42,7 @@ def _function(name: str, reference: Reference, precision: str, ptx: str = "", op
         shape=(1,),
         operands=(Operand("d", "f32", direction="out"), Operand("x", "f32")),
         reference=_f64(reference),
-        source="PTX ISA 9.0, 9.7.3 Floating point instructions",
+        source="PTX ISA 9.0, Floating point instructions",
         precision=precision,
         ptx=ptx,
         sass=(("sm_80", opcode),) if opcode else (),
@@ -57,7 +57,7 @@ def _extremum(name: str, reference: Reference, opcode: str) -> Atom:
         shape=(1,),
         operands=(Operand("d", "f32", direction="out"), Operand("a", "f32"), Operand("b", "f32")),
         reference=reference,
-        source="PTX ISA 9.0, 9.7.3 Floating point instructions: max, min",
+        source="PTX ISA 9.0, Floating point instructions: max, min",
         ptx=f"{name}.NaN.f32 $d, $a, $b;",
         sass=(("sm_80", opcode),),
     )

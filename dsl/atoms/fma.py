@@ -31,7 +31,7 @@ def _fma(dtype: str, opcode: str) -> Atom:
             Operand("c", dtype),
         ),
         reference=lambda a, b, c: fused(a, b, c, dtype),
-        source="PTX ISA 9.0, 9.7.3.6 fma",
+        source="PTX ISA 9.0, fma",
         accumulator=dtype,
         precision="one rounding a multiply-add",
         ptx=f"fma.rn.{dtype} $d, $a, $b, $c;",

@@ -82,7 +82,7 @@ def _mma(
             Operand("b", dtype, layout=b_layout(k, packed), count=N * k * width // 1024, carrier="u32"),
         ),
         reference=lambda a, b, c: multiply(a, b, c, packed),
-        source=f"PTX ISA 9.0, 9.7.14.5 Matrix multiply-accumulate using mma: fragments for .{shape}",
+        source=f"PTX ISA 9.0, matrix multiply-accumulate with mma: fragments for .{shape}",
         scope="warp",
         accumulator=acc,
         precision=precision,
@@ -94,7 +94,7 @@ def _mma(
 _EXACT_PRODUCTS = "products exact; sums in f32, low bits truncated, order unspecified"
 _TF32 = "operands as rounded to 10 mantissa bits by to_tf32; products exact; sums in f32, low bits truncated"
 _INTEGER = "exact modulo 2**32"
-_EIGHT_BIT = "products exact; sums keep at least 13 mantissa bits (those of f32 where the unit widens to f16)"
+_EIGHT_BIT = "products exact; sums in f32 where the unit widens to f16, possibly in fewer bits where it is native"
 
 
 def _qmma(kind: str) -> tuple[tuple[str, str], ...]:

@@ -24,7 +24,7 @@ def _shuffle(name: str, mode: str, clamp: str, opcode: str, source: Reference) -
         shape=(32,),
         operands=(Operand("d", "u32", direction="out"), Operand("x", "u32"), Operand("by", "i32")),
         reference=lambda x, by: np.asarray(x)[source(by)],
-        source="PTX ISA 9.0, 9.7.9.6 shfl.sync",
+        source="PTX ISA 9.0, shfl.sync",
         scope="warp",
         ptx=f"shfl.sync.{mode}.b32 $d, $x, $by, {clamp}, 0xffffffff;",
         sass=(("sm_80", rf"SHFL\.{opcode}$"),),
