@@ -71,7 +71,7 @@ def _move(word: str, count: int, transposed: bool) -> Atom:
         else (lambda memory, addresses, r: store(memory, addresses, r, transposed))
     )
     opcode = rf"{'LDSM' if loads else 'STSM'}\.16\.{'MT88' if transposed else 'M88'}{f'.{count}' if count > 1 else ''}$"
-    section = "warp-level matrix load: ldmatrix" if loads else "9.7.14.5.16 stmatrix"
+    section = "warp-level matrix load: ldmatrix" if loads else "warp-level matrix store: stmatrix"
     return Atom(
         name=f"{word}_x{count}{suffix}",
         kind=word,
