@@ -140,11 +140,14 @@ def _sorted(statement: dev.Statement) -> dev.Statement:
 # Nesting ---------------------------------------------------------------------------------------------
 
 _MAX_NESTING = 4
+_UNNAMED = frozenset(("", "value", "inside", "position", "bound", "void", "zero", "nothing", "none", "warp", "count"))
+"""Names that the compiler gives to what has none; `value` prints as `t` where it is not nested."""
 
 
 def nested_fragments(kernel: dev.DeviceKernel) -> frozenset[int]:
-    """Fragments without an author's name that are read once, by the statement right behind them: they are written
-    inside its expression. Operands are computed left to right, so nesting keeps the order of statements."""
+    """Fragments without an author's name, and rank-0 constants, that are read once, by the statement behind them:
+    they are written inside its expression. Operands are computed left to right, so nesting keeps the order of
+    statements."""
     uses: dict[int, int] = {}
     held: set[int] = set()
     for statement in dev.statements(kernel):
@@ -178,27 +181,26 @@ def _nest_block(body: Iterable[dev.Statement], once: frozenset[int], found: set[
 
 
 def _consume(statement: dev.Statement, pending: list[tuple[int, int]], found: set[int]) -> int:
-    """Nest the newest candidates that the statement reads, if it reads them in the order of their computation."""
-    numbers = [n for n, _ in pending]
-    read = [x.number for x in reads(statement) if x.number in numbers]
-    while read and numbers[len(numbers) - len(read) :] != read:
-        read.pop(0)  # the first one stays a statement of its own
-    if not read:
-        return 0
-    depth = max(d for _, d in pending[-len(read) :])
-    found.update(read)
-    del pending[-len(read) :]
-    return depth
+    """Nest the longest run of newest candidates that the statement reads in the order of their computation."""
+    read = [x.number for x in reads(statement)]
+    for length in range(min(len(read), len(pending)), 0, -1):
+        run = [n for n, _ in pending[-length:]]
+        if [n for n in read if n in run] == run:
+            depth = max(d for _, d in pending[-length:])
+            found.update(run)
+            del pending[-length:]
+            return depth
+    return 0
 
 
 def _may_nest(fragment: dev.Fragment, operation: dev.Operation) -> bool:
     match operation:
         case dev.Constant() | dev.FromIndex() | dev.FromCondition() | dev.Parameter():
             return fragment.layout is None
-        case dev.Pointwise() | dev.Reindex() | dev.Stretch() | dev.Reduce() | dev.Positions():
-            return not fragment.name
-        case _:
+        case dev.Mma() | dev.Scan() | dev.ArgReduce():
             return False
+        case _:
+            return fragment.name in _UNNAMED
 
 
 # Names -----------------------------------------------------------------------------------------------
@@ -243,7 +245,7 @@ def _names(kernel: dev.DeviceKernel, labels: dict[int, int], nested: frozenset[i
     carried = [c.inside for s in dev.statements(kernel) if isinstance(s, dev.For) for c in s.carried]
     for x in [*carried, *defined_in(kernel)]:
         if x.number not in nested and not wanted.get(labels[x.number]):
-            wanted[labels[x.number]] = x.name
+            wanted[labels[x.number]] = x.name if x.name != "value" else "t"
     taken = set(reserved_names(kernel)) | set(_buffer_names(kernel).values())
     order = [labels[x.number] for x in defined_in(kernel) if x.number not in nested]
     return {label: unique(wanted[label], taken) for label in dict.fromkeys(order)}

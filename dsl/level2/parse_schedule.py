@@ -12,9 +12,10 @@ from kernelagent.dsl.elaborate.context import Context
 from kernelagent.dsl.elaborate.facts import Facts
 from kernelagent.dsl.elaborate.signature import Signature, read_signature
 from kernelagent.dsl.level2 import resources
+from kernelagent.dsl.level2.accesses import check_guards
 from kernelagent.dsl.level2.header import Header, read_header, split_body, state_for
 from kernelagent.dsl.level2.normal import normal_form
-from kernelagent.dsl.level2.rules import Broken, check_guards
+from kernelagent.dsl.level2.rules import Broken
 from kernelagent.dsl.level2.spec import wide_accesses
 from kernelagent.dsl.level2.state import State, placed
 from kernelagent.dsl.level2.statements import run_grid

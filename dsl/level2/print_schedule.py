@@ -9,7 +9,7 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
 from kernelagent.dsl.index import Index, Symbol, index
 from kernelagent.dsl.lanes import Distribution
-from kernelagent.dsl.level2.normal import nested_fragments, normal_form, reserved_names, unique
+from kernelagent.dsl.level2.normal import normal_form, reserved_names, unique
 from kernelagent.dsl.level2.print_words import Expressions
 from kernelagent.dsl.level2.scopes import Alias, Edges, Walk
 from kernelagent.dsl.level2.text import (
@@ -29,7 +29,7 @@ WIDTH = 118
 def print_schedule(kernel: dev.DeviceKernel) -> str:
     """The kernel as level-two text; `parse_schedule` gives its normal form back, up to origins and choices."""
     kernel = normal_form(kernel)
-    nested = nested_fragments(kernel)
+    nested = frozenset(x.number for x in defined_in(kernel) if not x.name)
     labels = _labels_by_name(kernel)
     return _Printer(kernel, nested, Walk(labels, nested).kernel(kernel)).text()
 

@@ -111,21 +111,21 @@ class Expressions:
         return None
 
     def reindex(self, x: dev.Fragment, o: dev.Reindex) -> str:
-        parts = ", ".join(map(self.operand, o.parts))
+        first = self.factor(o.parts[0])
         match o.kind:
-            case "expand" if not parts.startswith("-"):
+            case "expand":
                 entries = ["None" if axis in o.arguments else ":" for axis in range(len(x.shape))]
-                return f"{parts}[{', '.join(entries)}]" if parts.isidentifier() else f"expand({parts}, {o.arguments})"
-            case "permute" if o.arguments == (1, 0) and parts.isidentifier():
-                return f"{parts}.T"
-            case "expand" | "permute":
-                return f"{o.kind}({parts}, {tuple_text(map(str, o.arguments))})"
+                return f"{first}[{', '.join(entries)}]"
+            case "permute" if o.arguments == (1, 0):
+                return f"{first}.T"
+            case "permute":
+                return f"permute({self.operand(o.parts[0])}, {tuple_text(map(str, o.arguments))})"
             case "reshape":
-                return f"reshape({parts}{self.also(x)})"
+                return f"reshape({self.operand(o.parts[0])}{self.also(x)})"
             case "stack":
-                return f"stack({parts})"
+                return f"stack({', '.join(map(self.operand, o.parts))})"
             case "take":
-                return f"take({parts}, {o.arguments[0]})"
+                return f"take({self.operand(o.parts[0])}, {o.arguments[0]})"
 
     # Memory ----------------------------------------------------------------------------------------
 

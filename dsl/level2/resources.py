@@ -10,7 +10,8 @@ from kernelagent.dsl import dtypes as types
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.elaborate.habits import nearest
 from kernelagent.dsl.lanes import WARP
-from kernelagent.dsl.level2.rules import Broken, shape_text, touched
+from kernelagent.dsl.level2.effects import touched
+from kernelagent.dsl.level2.rules import Broken, shape_text
 from kernelagent.dsl.level2.traverse import grids
 from kernelagent.dsl.targets.cuda.archs import Arch, arch, archs
 
@@ -111,7 +112,8 @@ def check_overlap(kernel: dev.DeviceKernel, a: dev.SharedBuffer, b: dev.SharedBu
     trace = [t for grid in grids(kernel.grid) for t in _trace(grid.body)]
     last: str | None = None
     barrier = True
-    for name in [*trace, *trace]:  # twice: a persistent block takes further tiles
+    again = kernel.grid.persistent or kernel.grid.inner is not None  # a block takes further tiles
+    for name in trace * (1 + again):
         if name is None:
             barrier = True
         elif name in (a.name, b.name):

@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import Condition, Element, Index, Symbol, condition_indices
 from kernelagent.dsl.ir import View, position
-from kernelagent.dsl.level2 import resources, rules
-from kernelagent.dsl.level2.rules import Broken, Machine, machine_of, same_layout, type_of
+from kernelagent.dsl.level2 import resources
+from kernelagent.dsl.level2.accesses import check_guards
+from kernelagent.dsl.level2.effects import check_grid, check_statement
+from kernelagent.dsl.level2.operations import result_type
+from kernelagent.dsl.level2.rules import Broken, Machine, check_layout, machine_of, same_layout, type_of
 from kernelagent.dsl.level2.traverse import grids, reads
 
 
@@ -68,7 +71,7 @@ class _Checker:
         integers = [s.name for s in self.kernel.scalars]
         self.symbols = {*self.kernel.dims, *integers}
         for grid in grids(self.kernel.grid):
-            self.judged("grid", lambda g=grid: rules.check_grid(g))  # type: ignore[misc]
+            self.judged("grid", lambda g=grid: check_grid(g))  # type: ignore[misc]
             self.bounds(grid.variables, (*grid.lo, *grid.hi, *grid.step), "the grid")
             self.symbols |= {v.name for v in grid.variables}
             for statement in grid.body:
@@ -120,18 +123,18 @@ class _Checker:
         match statement:
             case dev.Let(fragment, operation):
                 if fragment.layout is not None and fragment.shape:
-                    rules.check_layout(m, fragment.layout)
-                made = rules.result_type(m, operation, fragment.dtype, fragment.layout)
+                    check_layout(m, fragment.layout)
+                made = result_type(m, operation, fragment.dtype, fragment.layout)
                 self.require(
                     made == type_of(fragment), f"{_place(statement)}: {operation} gives {made}, not {type_of(fragment)}"
                 )
             case dev.Copy(layout=layout):
-                rules.check_layout(m, layout)
-                rules.check_statement(m, statement)
+                check_layout(m, layout)
+                check_statement(m, statement)
             case _:
-                rules.check_statement(m, statement)
+                check_statement(m, statement)
         for view, vector in wide_accesses(statement):
-            rules.check_guards(self.kernel, view, vector)
+            check_guards(self.kernel, view, vector)
 
     def positions(self, statement: dev.Statement, where: str) -> None:
         view, parts = view_of(statement), [*indices_of(statement)]

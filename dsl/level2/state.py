@@ -17,7 +17,8 @@ from kernelagent.dsl.elaborate.context import Context, Silent
 from kernelagent.dsl.elaborate.habits import nearest
 from kernelagent.dsl.index import AllOf, AnyOf, Compare, Index, Negation
 from kernelagent.dsl.lanes import Distribution
-from kernelagent.dsl.level2 import rules
+from kernelagent.dsl.level2.effects import check_statement
+from kernelagent.dsl.level2.operations import result_type
 from kernelagent.dsl.level2.rules import Broken, Machine, Type
 from kernelagent.dsl.level2.words import WORDS2
 from kernelagent.dsl.syntax import Fault, fault, span_of
@@ -79,14 +80,14 @@ class State:
     ) -> dev.Fragment:
         """Append `fragment = operation`; its type follows from the rules. `nodes` holds the places of arguments."""
         with placed(node, nodes):
-            made = rules.result_type(self.machine, operation, dtype, layout)
+            made = result_type(self.machine, operation, dtype, layout)
         fragment = self.fresh("", made, ir.Origin(span_of(node)))
         self.block.append(dev.Let(fragment, operation))
         return fragment
 
     def effect(self, statement: dev.Statement, node: ast.AST, nodes: dict[str, ast.expr]) -> None:
         with placed(node, nodes):
-            rules.check_statement(self.machine, statement)
+            check_statement(self.machine, statement)
         self.block.append(statement)
 
     def named(self, fragment: dev.Fragment, name: str) -> dev.Fragment:

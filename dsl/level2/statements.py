@@ -14,8 +14,8 @@ from kernelagent.dsl.elaborate.operands import Bound, Poison, source_text
 from kernelagent.dsl.elaborate.statements import assigned_names
 from kernelagent.dsl.index import Index, Symbol, index
 from kernelagent.dsl.lanes import Distribution
-from kernelagent.dsl.level2 import rules
 from kernelagent.dsl.level2.calls import EFFECTS, Matched, match
+from kernelagent.dsl.level2.effects import check_grid
 from kernelagent.dsl.level2.expressions import CONDITIONS, describe, evaluate, indices_of, integer
 from kernelagent.dsl.level2.rules import type_of
 from kernelagent.dsl.level2.state import Ended, Operand, State, placed
@@ -257,7 +257,7 @@ def run_grid(k: State, node: ast.For) -> dev.Grid:
         variables, lo, hi, step, tuple(block), origin(node.iter), cast(Any, raster), group, persistent, inner
     )
     with placed(node.iter, {**call.nodes, "step": call.nodes["sizes"]}):
-        rules.check_grid(grid)
+        check_grid(grid)
     return grid
 
 
