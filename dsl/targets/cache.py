@@ -39,12 +39,17 @@ def folder_hash(folder: Path, suffixes: tuple[str, ...] = (".h", ".c")) -> str:
     return digest.hexdigest()
 
 
+def place(root: Path, key: str) -> Path:
+    """The folder of `key`, whether it exists or not."""
+    return root / key[:2] / key
+
+
 def entry(root: Path, key: str, build: Callable[[Path], None]) -> Path:
     """The folder of `key`; `build` fills a temporary folder that is then renamed into place.
 
     Two processes may build the same entry: the first rename wins and both use it.
     """
-    target = root / key[:2] / key
+    target = place(root, key)
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -93,6 +93,29 @@ def needed_dims(kernel: ir.Kernel, dims: Mapping[str, int]) -> dict[str, int]:
     return {name: dims[name] for name in fixed_dims(kernel) if name in dims}
 
 
+def entry_dims(module: ir.Module, dims: Mapping[str, int]) -> dict[str, int]:
+    """The given dims on which the binary depends: those that decide a tile extent of some kernel."""
+    entry = module.entry
+    if isinstance(entry, ir.Kernel):
+        return needed_dims(entry, dims)
+    used: set[str] = set()
+    for call in entry.calls:
+        kernel = module.kernel(call.kernel)
+        needed = needed_dims(kernel, dict.fromkeys(kernel.dims, 0))
+        used |= {s.name for name, size in call.dims if name in needed for s in size.symbols()}
+    return {name: size for name, size in dims.items() if name in used}
+
+
+def absent_arrays(module: ir.Module) -> tuple[str, ...]:
+    """Optional arrays of the entry that the module was parsed without."""
+    if "None" not in module.text:
+        return ()
+    from kernelagent.dsl.elaborate import parse
+
+    present = {a.name for a in module.entry.arrays}
+    return tuple(a.name for a in parse(module.text).entry.arrays if a.optional and a.name not in present)
+
+
 @dataclass(frozen=True)
 class PlacedCall:
     """A kernel call with everything it is given, by the names of the kernel's own parameters."""

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
-from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.lower import PASSES_VERSION
 from kernelagent.dsl.lower.unsupported import Unsupported
 from kernelagent.dsl.targets import cache
-from kernelagent.dsl.targets.calls import Choices, concrete_calls, needed_dims
+from kernelagent.dsl.targets.calls import Choices, absent_arrays, concrete_calls, entry_dims
 from kernelagent.dsl.targets.cpu import atoms, features
 from kernelagent.dsl.targets.cpu.artifact import CpuArtifact, CpuOptions
 from kernelagent.dsl.targets.cpu.compiler import Compiler, find_compiler
@@ -75,7 +74,7 @@ def compile(
         message = f"the cpu target cannot compile this: {lack}"
         raise KernelError([Diagnostic("cpu-unsupported", message, module.entry.span)]) from None
     toolchain = Toolchain(find_compiler(options.compiler), level)
-    fixed = fixed_dims(module, chosen.dims)
+    fixed = entry_dims(module, chosen.dims)
     key = cache.key_of(_key_facts(module, chosen, fixed, options, toolchain, source))
     root = cache.cache_root("cpu", options.cache_dir)
     folder = cache.entry(root, key, lambda made: _build(made, source, units, toolchain))
@@ -110,27 +109,6 @@ def resolve_level(asked: str) -> str:
     if asked not in best.levels:
         raise ValueError(f"this CPU does not run {asked!r}; it runs {', '.join(best.levels)}")
     return asked
-
-
-def fixed_dims(module: ir.Module, dims: Mapping[str, int]) -> dict[str, int]:
-    """The given dims on which the binary depends: those that decide a tile extent of some kernel."""
-    entry = module.entry
-    if isinstance(entry, ir.Kernel):
-        return needed_dims(entry, dims)
-    used: set[str] = set()
-    for call in entry.calls:
-        kernel = module.kernel(call.kernel)
-        needed = needed_dims(kernel, dict.fromkeys(kernel.dims, 0))
-        used |= {s.name for name, size in call.dims if name in needed for s in size.symbols()}
-    return {name: size for name, size in dims.items() if name in used}
-
-
-def absent_arrays(module: ir.Module) -> tuple[str, ...]:
-    """Optional arrays of the entry that the module was parsed without."""
-    if "None" not in module.text:
-        return ()
-    present = {a.name for a in module.entry.arrays}
-    return tuple(a.name for a in parse(module.text).entry.arrays if a.optional and a.name not in present)
 
 
 def _key_facts(
