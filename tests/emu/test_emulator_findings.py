@@ -201,6 +201,16 @@ def test_a_swizzle_missing_on_the_way_through_registers_tears_matrices() -> None
     assert (found.line, found.other_line, found.array) == (7, 4, "x")
 
 
+def test_a_matrix_that_was_turned_on_its_way_is_whole() -> None:
+    body = """for (int i = tid; i < 32 * 8; i += 64) {
+            ka_f32 v; ka_ldg<1>(&v, ka_at(x, i / 32, i % 32), true, 0.0f);
+            ka_sts<1>((i % 32 * 8 + i / 32) * 4, &v); }
+        ka_barrier();
+        ka_u32 r[4];
+        ka_ldmatrix_x4(r, tid % 32 * 32);"""
+    assert small(body, [ArrayArgument("x", np.random.default_rng(0).standard_normal((8, 32), np.float32))]).ok
+
+
 # Global memory ----------------------------------------------------------------------------------------------
 
 

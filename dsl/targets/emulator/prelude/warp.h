@@ -49,6 +49,13 @@ struct LoadMatrix : WarpCall {
     ka_u32 at;
 };
 
+// Whether 16 bytes are consecutive elements of one array: not gathered, not turned on the way.
+static bool copied_whole(ka_u32 at) {
+    const ByteRecord &b = shared.records[at], &last = shared.records[at + 15];
+    if (!was_written(b) || b.array < 0 || last.array != b.array) return false;
+    return last.column - b.column == (ka_u32)(15 / arrays[b.array].size);
+}
+
 // The rows of one 8x8 matrix come from one place in the rows of the array they were copied from. If their columns
 // differ by whole 16-byte chunks, the writer and the reader swizzle differently.
 static void check_columns(WarpCall *const *lanes, int matrix, int thread, int line) {
@@ -57,7 +64,7 @@ static void check_columns(WarpCall *const *lanes, int matrix, int thread, int li
         const LoadMatrix *lane = static_cast<LoadMatrix *>(lanes[matrix * 8 + row]);
         if (lane->at % 16 || lane->at + 16 > shared.size) return;
         const ByteRecord &b = shared.records[lane->at];
-        if (b.array < 0 || !was_written(b) || (first && b.array != first->array)) continue;
+        if (!copied_whole(lane->at) || (first && b.array != first->array)) continue;
         if (!first) {
             first = &b;
             continue;
