@@ -39,6 +39,11 @@ def _node(node: sch.Node) -> Iterator[str]:
         case sch.Nest():
             yield f"for {', '.join(map(_axis, node.axes)) or 'once'}:{_at(node.origin)}"
             yield from (f"  {_output(output)}" for output in node.outputs)
+        case sch.Pipelined(_, steady, last):
+            yield f"one tile late:{_at(node.origin)}"
+            yield from (f"  {line}" for line in _node(steady))
+            yield "  after a thread's last tile:"
+            yield from (f"    {line}" for line in _node(last))
         case sch.RowGroup(axis, nests, origin):
             yield f"by row {_axis(axis)}:{_at(origin)}"
             yield from (f"  {line}" for nest in nests for line in _node(nest))

@@ -203,14 +203,15 @@ class ReduceBuffer:
 
 @dataclass(frozen=True)
 class WriteArray:
-    """`add` is an atomic addition. `inside` guards data coordinates. `via` stream goes around the caches."""
+    """`add` is an atomic addition. `inside` guards data coordinates. `via` stream goes around the caches; late does so
+    with the row of an earlier tile, which starts on a whole line."""
 
     array: str
     coordinates: tuple[Index | Expression, ...]
     value: Expression
     inside: tuple[Bound, ...] = ()
     add: bool = False
-    via: Literal["cached", "stream"] = "cached"
+    via: Literal["cached", "stream", "late"] = "cached"
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,24 @@ class Nest:
     outputs: tuple[Output, ...]
     origin: Origin
     unroll: int | None = None  # None: the target chooses
+
+
+@dataclass(frozen=True)
+class Pipelined:
+    """A pass and the store that follows it, the store one tile late.
+
+    A thread's first tile runs `first`; every later one `steady`, which is `first` behind the store of the tile before;
+    its last one runs `last` too, which is that store. Where the rows of the array stored to do not start on whole
+    lines, every tile runs `first` and `last`.
+    """
+
+    first: Nest
+    steady: Nest
+    last: Nest
+
+    @property
+    def origin(self) -> Origin:
+        return self.last.origin
 
 
 @dataclass(frozen=True)
@@ -371,7 +390,7 @@ class Branch:
     origin: Origin
 
 
-Node: TypeAlias = Nest | RowGroup | Invoke | Scan | ArgReduce | Wait | Arrive | InRole | Loop | Branch
+Node: TypeAlias = Nest | Pipelined | RowGroup | Invoke | Scan | ArgReduce | Wait | Arrive | InRole | Loop | Branch
 
 
 # Schedules -----------------------------------------------------------------------------------------
@@ -436,5 +455,7 @@ def walk(nodes: tuple[Node, ...]) -> Iterator[Node]:
                 yield from walk(node.otherwise)
             case RowGroup():
                 yield from node.nests
+            case Pipelined():
+                yield from (node.first, node.steady, node.last)
             case _:
                 pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from kernelagent.dsl import ir
 from kernelagent.dsl import schedule as sch
@@ -10,6 +11,7 @@ from kernelagent.dsl.lower.build import Builder
 from kernelagent.dsl.lower.choose_stores import choose_stores
 from kernelagent.dsl.lower.choose_transposes import choose_transposes
 from kernelagent.dsl.lower.classify import classify
+from kernelagent.dsl.lower.defer_store import defer_store, kept_buffers
 from kernelagent.dsl.lower.drop_checks import drop_checks
 from kernelagent.dsl.lower.fuse_nests import Compatible, drop_dead_buffers, effects, fuse_nests, set_unroll
 from kernelagent.dsl.lower.machine import Machine
@@ -20,7 +22,7 @@ from kernelagent.dsl.lower.simplify import simplify
 from kernelagent.dsl.lower.split_pairs import split_pairs
 from kernelagent.dsl.lower.turn_directly import turn_directly
 
-PASSES_VERSION = 4
+PASSES_VERSION = 5
 """Part of every cache key; raise it when a pass changes what is emitted."""
 
 
@@ -47,11 +49,13 @@ def lower(
     unroll = policy.get("unroll")
     if isinstance(unroll, int) and unroll > 0:
         body = set_unroll(body, unroll)
+    body = defer_store(body, machine.lanes, choices)
     body, shared = share_panels(body, {b.name: b for b in builder.all_buffers}, choices)
     guards = tuple(sch.Guard("unit_stride", a.name) for a in kernel.arrays if unit_stride and a.dims)
     shape_class = sch.ShapeClass("dense" if unit_stride else "general", guards)
     used = _used_names(body)
-    buffers = tuple(b for b in builder.all_buffers if b.name in used)
+    kept = kept_buffers(body)
+    buffers = tuple(replace(b, space="l1") if b.name in kept else b for b in builder.all_buffers if b.name in used)
     atoms = tuple(builder.atoms.values())
     return sch.Schedule(kernel.name, machine.name, shape_class, buffers, atoms, body, tuple(choices), shared)
 

@@ -32,10 +32,51 @@ def invokes(made: sch.Schedule) -> list[sch.Invoke]:
 
 def test_softmax_is_three_passes_with_one_row_buffer() -> None:
     made = schedule("softmax")
-    assert len(nests(made)) == 3
-    assert [b.space for b in made.buffers].count("l1") == 1
-    kinds = [type(o).__name__ for o in nests(made)[1].outputs]
+    grid = made.body[0]
+    assert isinstance(grid, sch.Loop)
+    first, late = grid.body
+    assert isinstance(first, sch.Nest)
+    assert isinstance(late, sch.Pipelined)
+    assert [b.layout.shape for b in made.buffers if b.space == "l1"] == [(1, 4096), (1,)]
+    kinds = [type(o).__name__ for o in late.first.outputs]
     assert kinds == ["WriteBuffer", "ReduceBuffer", "Prefetch"]
+
+
+def test_softmax_stores_a_row_while_it_computes_the_next() -> None:
+    """In the same pass and before the buffer is overwritten; only the store's place is that of the row before."""
+    late = next(n for n in sch.walk(schedule("softmax").body) if isinstance(n, sch.Pipelined))
+    assert late.steady.outputs[1:] == late.first.outputs
+    store, own = late.steady.outputs[0], late.last.outputs[0]
+    assert isinstance(store, sch.WriteArray)
+    assert isinstance(own, sch.WriteArray)
+    assert (store.via, own.via) == ("late", "stream")
+    assert str(store.coordinates[0]) == str(own.coordinates[0]).replace("%7", "%3").replace("i", "0i")
+    assert any(line.startswith("line 9: store to y: put off") for line in report(schedule("softmax")))
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        ("rmsnorm", ""),  # the store reads the array again: there is no buffer
+        ("bias_gelu_residual", ""),  # one pass
+        ("softmax", 'via="cached"'),
+        ("softmax", "unroll=2"),
+    ],
+)
+def test_other_stores_are_not_put_off(name: str, policy: str) -> None:
+    assert not any(isinstance(n, sch.Pipelined) for n in sch.walk(schedule(name, policy).body))
+
+
+def test_a_pass_that_reads_what_the_next_tile_has_overwritten_is_not_put_off() -> None:
+    """The maximum that the store needs is that of its own row, found before the pass it would be joined to."""
+    text = (KERNELS / "softmax.tile").read_text()
+    text = (
+        text.replace("max(row, axis=1)[:, None])", "top[:, None])")
+        .replace("        e = exp", "        top = max(row, axis=1)\n        e = exp")
+        .replace("cast(e / sum(e, axis=1)[:, None], T)", "cast(e / sum(e, axis=1)[:, None] + top[:, None], T)")
+    )
+    made = lowered(concrete_calls(parse(text), Choices({"T": "f32"}, {}, {}, {})), "avx512", True)[0].schedule
+    assert not any(isinstance(n, sch.Pipelined) for n in sch.walk(made.body))
 
 
 def test_a_fast_path_for_short_rows_is_prefetched_and_placed_as_the_row_alone() -> None:
@@ -50,7 +91,7 @@ def test_a_fast_path_for_short_rows_is_prefetched_and_placed_as_the_row_alone() 
     branch = grid.body[0]
     assert isinstance(branch, sch.Branch)
     alone = schedule("softmax")
-    kinds = [[type(o).__name__ for o in n.outputs] for n in branch.then if isinstance(n, sch.Nest)]
+    kinds = [[type(o).__name__ for o in n.outputs] for n in sch.walk(branch.then) if isinstance(n, sch.Nest)]
     assert kinds == [[type(o).__name__ for o in n.outputs] for n in nests(alone)]
     assert arena_shift(grid.body, True) == arena_shift(branch.then, True) != []
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kernelagent.dsl import moves
 from kernelagent.dsl.targets import cpu
 from numpy.typing import NDArray
 
+from kernelagent import problems
 from tests.support.compiled import loaded
 
 Array = NDArray[Any]
@@ -22,6 +24,8 @@ SHAPES = [
     (257, 4093, 4096),  # streamed, several rows an item of work
     (1031, 1021, 1024),  # streamed, most rows begin and end inside a line
     (9, 131071, 131072),  # streamed, one row an item of work
+    (1031, 1024, 1024),  # streamed in whole lines: a softmax stores a row while it computes the next
+    (301, 4080, 4096),  # the same with an end that no block divides
 ]
 
 
@@ -69,3 +73,21 @@ def test_rows_at_any_address(rows: int, columns: int, block: int, offsets: tuple
         text = (KERNELS / f"{name}.tile").read_text()
         kernel = loaded(text, {**arrays, "y": x}, tunables={"BN": block})
         np.testing.assert_allclose(run(kernel, arrays, scalars, offsets[1]), wanted, rtol=2e-5, atol=1e-6)
+
+
+def test_a_row_has_the_same_bits_wherever_it_is_stored() -> None:
+    """On whole lines the store runs with the next row's pass, elsewhere on its own."""
+    x, _ = placed(np.random.default_rng(5).standard_normal((301, 4080)).astype(np.float32), 0)
+    kernel = loaded((KERNELS / "softmax.tile").read_text(), {"x": x, "y": x})
+    late, apart = (run(kernel, {"x": x}, {}, offset) for offset in (0, 5))
+    assert late.tobytes() == apart.tobytes()
+    np.testing.assert_allclose(late, softmax(x), rtol=2e-5, atol=1e-6)
+
+
+def test_a_fast_path_for_short_rows_is_right_in_both_arms() -> None:
+    seed = problems.load("softmax").seed_kernel
+    text = moves.apply("share_value", moves.apply("whole_row", seed, size=1024, rows=1))
+    for columns in (1024, 1040):
+        x, _ = placed(np.random.default_rng(6).standard_normal((1100, columns)).astype(np.float32), 0)
+        kernel = loaded(text, {"x": x, "y": x})
+        np.testing.assert_allclose(run(kernel, {"x": x}, {}, 0), softmax(x), rtol=2e-5, atol=1e-6)

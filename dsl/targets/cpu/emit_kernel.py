@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kernelagent.dsl import ir
 from kernelagent.dsl import schedule as sch
 from kernelagent.dsl.index import Symbol, index
+from kernelagent.dsl.lower.defer_store import earlier
 from kernelagent.dsl.lower.multiply import buffer_offset
 from kernelagent.dsl.lower.unsupported import Unsupported
 from kernelagent.dsl.targets.cpu.ctypes_of import BYTES, COMPUTED, STORED, literal
@@ -151,11 +152,12 @@ def _scalar(kernel: ir.Kernel, name: str, slot: int) -> list[str]:
 def _tile_function(unit: Unit, outer: list[sch.Loop], grid: sch.Loop) -> list[str]:
     body = [line for node in grid.body for line in emit_node(unit, node)]
     return [
-        f"static void {unit.name}_tile(const struct ka_frame *frame, long item, char *arena) {{",
+        f"static void {unit.name}_tile(const struct ka_frame *frame, long item, char *arena, int begins, int ends) {{",
         "const int64_t *restrict const P = frame->P; const long *const outer = frame->outer;",
-        "(void)outer; (void)item; (void)arena;",
+        "(void)outer; (void)item; (void)arena; (void)begins; (void)ends;",
         *_parameters(unit),
         *_outer_variables(outer),
+        *_earlier_variables(grid, unit.raster),
         *_grid_variables(grid, unit.raster),
         *arena_shift(grid.body, unit.unit_stride),
         *_buffers(unit),
@@ -169,15 +171,25 @@ def _outer_variables(outer: list[sch.Loop]) -> list[str]:
     return [f"const long {symbol_name(v)} = outer[{k}];" for k, v in enumerate(variables)]
 
 
-def _grid_variables(grid: sch.Loop, raster: str) -> list[str]:
+def _grid_variables(grid: sch.Loop, raster: str, item: str = "item") -> list[str]:
     """The loop variables of one item; the last one fastest, or the first with raster "column"."""
     text: list[str] = []
     rows = list(zip(grid.variables, grid.lo, grid.hi, grid.step, strict=True))
     for variable, lo, hi, step in rows if raster == "column" else reversed(rows):
         count = f"ka_count({index_text(lo)}, {index_text(hi)}, {index_text(step)})"
         name = symbol_name(variable)
-        text.append(f"const long {name} = {index_text(lo)} + item % {count} * {index_text(step)}; item /= {count};")
+        start, stride = index_text(lo), index_text(step)
+        text.append(f"const long {name} = {start} + {item} % {count} * {stride}; {item} /= {count};")
     return text
+
+
+def _earlier_variables(grid: sch.Loop, raster: str) -> list[str]:
+    """The loop variables of the item before, where a tile stores that one's rows."""
+    if not any(isinstance(n, sch.Pipelined) for n in sch.walk(grid.body)):
+        return []
+    renamed = replace(grid, variables=tuple(map(earlier, grid.variables)))
+    text = ["long item_before = item - !begins;", *_grid_variables(renamed, raster, "item_before")]
+    return [*text, *(f"(void){symbol_name(v)};" for v in renamed.variables)]
 
 
 def _buffers(unit: Unit) -> list[str]:
@@ -205,7 +217,8 @@ def _task_function(unit: Unit, grid: sch.Loop) -> list[str]:
         "const struct ka_frame *frame = ctx;",
         f"char *arena = frame->rt->arena(worker, {unit.arena_bytes + spare});",
         "if (!arena) { __atomic_store_n(frame->failed, 1, __ATOMIC_RELAXED); return; }",
-        f"for (long item = begin; item < end; ++item) {unit.name}_tile(frame, item, arena);",
+        "for (long item = begin; item < end; ++item)",
+        f"{unit.name}_tile(frame, item, arena, item == begin, item + 1 == end);",
         "ka_fence();",
         "}",
     ]
@@ -262,6 +275,8 @@ def tile_work(nodes: Sequence[sch.Node]) -> int:
                 for axis in axes:
                     size *= axis.extent
                 total += max(1, size * (2 + 4 * len(outputs)) // 16)
+            case sch.Pipelined(first=first, last=last):
+                total += tile_work((first, last))
             case sch.Loop(body=body):
                 total += 8 * tile_work(body)
             case sch.Branch(then=then, otherwise=otherwise):
@@ -297,6 +312,8 @@ def emit_node(unit: Unit, node: sch.Node) -> list[str]:
     match node:
         case sch.Nest():
             return [_mark(node.origin), *emit_nest(node, unit.lanes, unit.unit_stride)]
+        case sch.Pipelined():
+            return [_mark(node.origin), *emit_pipelined(unit, node)]
         case sch.Invoke():
             return [_mark(node.origin), *emit_invoke(node)]
         case sch.Loop():
@@ -311,6 +328,22 @@ def emit_node(unit: Unit, node: sch.Node) -> list[str]:
 
 def _mark(origin: ir.Origin) -> str:
     return f"/* line {origin.span.line} */"
+
+
+def emit_pipelined(unit: Unit, node: sch.Pipelined) -> list[str]:
+    """`late` is the same for all tiles of a call, so each tile is stored once."""
+    store = node.last.outputs[0]
+    assert isinstance(store, sch.WriteArray)
+    array = array_name(store.array)
+    strides = [stride_name(store.array, k) for k in range(len(store.coordinates) - 1)]
+    apart = "".join(f" | {s} * 4" for s in strides)
+    first, steady, last = (emit_nest(n, unit.lanes, unit.unit_stride) for n in (node.first, node.steady, node.last))
+    return [
+        "{",
+        f"const int late = {streams_name(store.array)} && !(((long)(uintptr_t){array}{apart}) & 63);",
+        "if (late && !begins)", *steady, "else", *first, "if (!late || ends)", *last,
+        "}",
+    ]  # fmt: skip
 
 
 def emit_loop(unit: Unit, loop: sch.Loop) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kernelagent.dsl import schedule as sch
@@ -96,11 +97,18 @@ class Emission:
     def text(self) -> list[str]:
         copies = self._copies()
         main = self._body(Chunk(self.vector), 0) if self.vector is not None else []
-        unrolled = [self._body(Chunk(self.vector, u * self.lanes), u) for u in range(copies)] if copies > 1 else []
+        unrolled = self._unrolled(copies) if copies > 1 else []
         tail = self._body(Chunk(self.vector, 0, "n"), 0) if self._has_tail() else []
         scalar = self._body(Chunk(None), 0) if self.vector is None else []
         inner = scalar or self._vector_loops(main, unrolled, tail, copies)
         return self._wrapped(inner, copies)
+
+    def _unrolled(self, copies: int) -> list[list[str]]:
+        """The copies of the body; stores of the tile before come first, all in one block (see lower/defer_store.py)."""
+        late = tuple(o for o in self.nest.outputs if isinstance(o, sch.WriteArray) and o.via == "late")
+        others = tuple(o for o in self.nest.outputs if o not in late)
+        groups: list[tuple[sch.Output, ...]] = [late, others] if late else [others]
+        return [self._body(Chunk(self.vector, u * self.lanes), u, outputs) for outputs in groups for u in range(copies)]
 
     def _has_tail(self) -> bool:
         if self.vector is None:
@@ -123,15 +131,16 @@ class Emission:
     def _streams(self) -> bool:
         return any(isinstance(o, sch.WriteArray) and o.via == "stream" for o in self.nest.outputs)
 
-    def _body(self, chunk: Chunk, copy: int) -> list[str]:
+    def _body(self, chunk: Chunk, copy: int, outputs: Sequence[sch.Output] | None = None) -> list[str]:
         elements = Elements(self.lines, self.depth, chunk, self.unit_stride)
-        for output in self.nest.outputs:  # fused outputs read what stood in the buffers before the nest
+        outputs = self.nest.outputs if outputs is None else outputs
+        for output in outputs:  # fused outputs read what stood in the buffers before the nest
             if isinstance(output, sch.WritePairs):
                 elements.of(output.values[0])
                 elements.of(output.values[1])
             elif not isinstance(output, sch.Prefetch):
                 elements.of(output.value)
-        for output in self.nest.outputs:
+        for output in outputs:
             match output:
                 case sch.WriteBuffer():
                     self._write_buffer(elements, output)
@@ -175,8 +184,12 @@ class Emission:
             )
         else:
             pointer, stride = elements.pointer(array_name(output.array), offset)
+            held, count = elements.splat(value).text, elements.chunk.count
+            whole = output.via == "late" and stride == "1" and not count
             stream = output.via == "stream"
-            text = store_vector(pointer, stride, elements.splat(value).text, dtype, elements.chunk.count, stream)
+            text = (
+                f"vf_stream({pointer}, {held});" if whole else store_vector(pointer, stride, held, dtype, count, stream)
+            )
         elements.inner.append(f"if ({' && '.join(checks)}) {text}" if checks else text)
 
     def _write_pairs(self, elements: Elements, output: sch.WritePairs) -> None:
@@ -203,7 +216,7 @@ class Emission:
         offset = array_offset(self.unit_stride, output.array, list(output.coordinates))
         if elements.varies(offset) and elements.chunk.count is None:
             pointer, _ = elements.pointer(array_name(output.array), offset)
-            elements.inner.append(f"__builtin_prefetch({pointer}, 0, 2);")
+            elements.inner += [f"__builtin_prefetch({pointer}, 0, 2);", "ka_in_order();"]
 
     def _reduce(self, elements: Elements, output: sch.ReduceBuffer, copy: int) -> None:
         accumulator = self._named(output)

@@ -19,6 +19,10 @@ KA_FN long ka_apart(const void *p, const void *q, const char *at) {
     uintptr_t between = ((uintptr_t)q - (uintptr_t)p) & 4095, away = between < 2048 ? 3072 : 1024;
     return (long)(((uintptr_t)p + away - (uintptr_t)at) & 4032);
 }
+/* What stands before it stays before what follows. Left to itself gcc gathers the prefetches of an unrolled body in one
+ * place; spread over the arithmetic they are taken as they come, and a pass over a row is up to a tenth faster. */
+#define ka_in_order() __asm__ volatile("" ::: "memory")
+
 /* The line that a streamed row shares with what follows it is written through the caches: ask for it before the row is,
  * or the streamed stores behind it wait. */
 KA_FN void ka_own_end(const float *end) {
