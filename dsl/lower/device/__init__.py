@@ -54,7 +54,8 @@ def lower_device(
     body = innermost(grid).body
     buffers = place_shared(body, builder.buffers)
     again = grid.persistent or grid.inner is not None
-    body = order_shared(body, buffers, frozenset(builder.ringed), again)
+    updated = frozenset(a.name for a in kernel.arrays if a.role == "InOut")
+    body = order_shared(body, buffers, frozenset(builder.ringed), again, updated)
     made = dev.DeviceKernel(
         kernel.name, machine.name, shape, threads, kernel.arrays, kernel.scalars, kernel.dims, buffers,
         _with_innermost(grid, body), tuple(dict.fromkeys(choices)),

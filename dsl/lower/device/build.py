@@ -105,6 +105,8 @@ class Builder:
     ) -> dev.Fragment:
         if dtype is None:
             dtype = like.dtype if isinstance(like, dev.Fragment) else like.type.dtype
+        if layout is not None and not layout.shape:
+            layout = None
         made = self.fresh(name or like.name or "value", dtype, layout.shape if layout else (), layout, like.origin)
         self.emit(dev.Let(made, operation))
         return made

@@ -1,41 +1,62 @@
 """Insert the waits and barriers that shared memory needs outside the rings, and no others.
 
 A barrier goes in front of a statement that touches bytes which another thread may have touched since the last
-barrier, unless both only read. Loop bodies (and the tiles of a persistent block) are walked twice, so that what the
-end of one iteration leaves open meets the start of the next.
+barrier, unless both only read. The same holds for a store to an `InOut` array whose elements another thread may have
+loaded; a thread that stores what it alone loaded needs none. Loop bodies (and the tiles of a persistent block) are
+walked twice, so that what the end of one iteration leaves open meets the start of the next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kernelagent.dsl import device as dev
+from kernelagent.dsl.index import Index
 from kernelagent.dsl.ir import Origin
+from kernelagent.dsl.lanes import Distribution
 from kernelagent.dsl.lower.device.place_shared import shared_accesses
+
+
+@dataclass(frozen=True)
+class Touched:
+    """Elements of an `InOut` array and who holds them; layout None: any thread may."""
+
+    array: str
+    coordinates: tuple[Index, ...]
+    start: tuple[Index, ...]
+    layout: Distribution | None
+
+    def may_meet(self, other: Touched) -> bool:
+        """Whether one thread may touch here what another touches there: not if both give each element to one thread,
+        the same."""
+        alone = self.layout is not None and self.layout.copies == 1
+        return self.array == other.array and not (self == other and alone)
 
 
 @dataclass(frozen=True)
 class Open:
     """What has happened since the last barrier. `flying`: buffers with asynchronous copies that nobody has waited
-    for, and how many groups were committed after theirs (-1: not committed yet)."""
+    for, and how many groups were committed after theirs (-1: not committed yet). `loads`: of `InOut` arrays."""
 
     reads: frozenset[str] = frozenset()
     writes: frozenset[str] = frozenset()
     flying: Mapping[str, int] = field(default_factory=dict)
+    loads: frozenset[Touched] = frozenset()
 
     def joined(self, other: Open) -> Open:
         ages = dict(self.flying)
         for name, age in other.flying.items():
             ages[name] = min(age, ages.get(name, age))
-        return Open(self.reads | other.reads, self.writes | other.writes, ages)
+        return Open(self.reads | other.reads, self.writes | other.writes, ages, self.loads | other.loads)
 
 
 class Orderer:
     """`ringed` buffers are filled and read under their ring's own wait and barrier."""
 
-    def __init__(self, buffers: tuple[dev.SharedBuffer, ...], ringed: frozenset[str]) -> None:
+    def __init__(self, buffers: tuple[dev.SharedBuffer, ...], ringed: frozenset[str], updated: frozenset[str]) -> None:
         self.ringed = ringed
+        self.updated = updated
         spans = {b.name: (b.offset, b.offset + dev.stage_bytes(b) * b.stages) for b in buffers}
         self.meets = {
             a: frozenset(b for b in spans if spans[a][0] < spans[b][1] and spans[b][0] < spans[a][1]) for a in spans
@@ -70,12 +91,16 @@ class Orderer:
             meets = others if own_ring and (in_ring or not writes) else self.meets[name]
             if not writes and name in state.flying and not own_ring:
                 needed.append(dev.WaitGroup(0, origin))
-                state = Open(state.reads, state.writes | frozenset(state.flying), {})
+                state = replace(state, writes=state.writes | frozenset(state.flying), flying={})
             earlier = state.writes - {name} if own_ring else state.writes  # a ring's stages do not meet each other
             conflict = meets & (earlier | state.reads if writes else earlier)
             if conflict:
                 needed.append(dev.BlockBarrier(origin))
                 state = Open(flying=state.flying)
+        stored = stored_elements(statement)
+        if stored is not None and any(load.may_meet(stored) for load in state.loads):
+            needed.append(dev.BlockBarrier(origin))
+            state = Open(flying=state.flying)
         return needed, state
 
     def inside(self, statement: dev.Statement, state: Open, in_ring: bool) -> tuple[dev.Statement, Open]:
@@ -84,11 +109,11 @@ class Orderer:
             case dev.BlockBarrier():
                 return statement, Open(flying=state.flying)
             case dev.Commit():
-                return statement, Open(state.reads, state.writes, {n: a + 1 for n, a in state.flying.items()})
+                return statement, replace(state, flying={n: a + 1 for n, a in state.flying.items()})
             case dev.WaitGroup(pending):
                 landed = frozenset(n for n, age in state.flying.items() if age >= pending)
                 left = {n: a for n, a in state.flying.items() if n not in landed}
-                return statement, Open(state.reads, state.writes | landed, left)
+                return statement, replace(state, writes=state.writes | landed, flying=left)
             case dev.For():
                 body, state = self.repeated(statement.body, state, in_ring or self.is_ring(statement))
                 return _with_body(statement, body), state
@@ -114,7 +139,9 @@ class Orderer:
                 writes.add(name)
             else:
                 reads.add(name)
-        return Open(frozenset(reads), frozenset(writes), flying)
+        loaded = loaded_elements(statement)
+        loads = state.loads | {loaded} if loaded is not None and loaded.array in self.updated else state.loads
+        return Open(frozenset(reads), frozenset(writes), flying, loads)
 
     def is_ring(self, loop: dev.For) -> bool:
         copies = (s for s in dev.walk(loop.body) if isinstance(s, dev.Copy))
@@ -126,12 +153,33 @@ def order_shared(
     buffers: tuple[dev.SharedBuffer, ...],
     ringed: frozenset[str],
     persistent: bool,
+    updated: frozenset[str] = frozenset(),
 ) -> tuple[dev.Statement, ...]:
-    """The body with all barriers. `persistent`: it runs again for the block's next tile."""
-    orderer = Orderer(buffers, ringed)
+    """The body with all barriers. `persistent`: it runs again for the next tile. `updated`: the `InOut` arrays."""
+    orderer = Orderer(buffers, ringed, updated)
     if persistent:
         return orderer.repeated(body, Open(), False)[0]
     return orderer.body(body, Open())[0]
+
+
+def loaded_elements(statement: dev.Statement) -> Touched | None:
+    match statement:
+        case dev.Let(fragment, dev.Load(view, start)):
+            return Touched(view.array, view.coordinates, start, fragment.layout)
+        case dev.Let(_, dev.Gather(view, start)):
+            return Touched(view.array, view.coordinates, start, None)
+        case _:
+            return None
+
+
+def stored_elements(statement: dev.Statement) -> Touched | None:
+    match statement:
+        case dev.Store(view, start, value):
+            return Touched(view.array, view.coordinates, start, value.layout)
+        case dev.Scatter(view, start):
+            return Touched(view.array, view.coordinates, start, None)
+        case _:
+            return None
 
 
 def _with_body(loop: dev.For, body: tuple[dev.Statement, ...]) -> dev.For:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
 from kernelagent.dsl.index import index
-from kernelagent.dsl.lanes import WARP, Distribution, Mode, drop, insert, normal, unit
+from kernelagent.dsl.lanes import WARP, Distribution, Mode, drop, insert, normal, permuted, unit
+from kernelagent.dsl.lower.device.place_values import contiguous_rows
 from kernelagent.dsl.lower.unsupported import Unsupported
 
 if TYPE_CHECKING:
@@ -66,8 +67,6 @@ def by_warps(b: Builder, x: dev.Fragment, axis: int) -> tuple[int, dev.Fragment]
         return len(kept) - 1, made
     order = list(range(len(shape)))
     order[axis], order[axis + 1] = axis + 1, axis
-    from kernelagent.dsl.lanes import permuted
-
     return len(kept) - 1, b.let(dev.Reindex("permute", (made,), tuple(order)), made, permuted(split, tuple(order)))
 
 
@@ -85,17 +84,49 @@ def exchange(b: Builder, partial: dev.Fragment, axis: int) -> dev.Fragment:
 
 
 def scan(b: Builder, value: ir.Value, operation: ir.Scan, x: dev.Fragment) -> dev.Fragment:
-    """Inclusive prefix: within each warp's run, then plus (or combined with) the totals of the warps before."""
+    """Inclusive prefix, in the value's layout; x is converted first where no lane holds neighbours in order."""
     layout = x.layout
     assert layout is not None
-    axis = operation.axis
-    if not crosses_warps(layout, axis):
-        return b.let(dev.Scan(operation.word, x, axis), value, layout)
+    if not scannable(layout, operation.axis):
+        layout = scan_layout(layout, operation.axis)
+        x = b.convert(x, layout)
+    if crosses_warps(layout, operation.axis):
+        made = scan_over_warps(b, value, operation, x)
+    else:
+        made = b.let(dev.Scan(operation.word, x, operation.axis), value, layout)
+    return b.adapt(made, b.home(value))
+
+
+def scannable(layout: Distribution, axis: int) -> bool:
+    """Along `axis` in memory order: registers, then the lanes of one digit, then registers again or warps."""
+    lanes, warps = _split(layout)
+    kinds = [("registers", m) for m in normal(layout.values) if m.axis == axis]
+    kinds += [("lanes", m) for m in normal(lanes) if m.axis == axis]
+    kinds += [("warps", m) for m in normal(warps) if m.axis == axis]
+    order = [kind for kind, _ in sorted(kinds, key=lambda item: item[1].stride)]
+    if order[:1] == ["registers"]:
+        order = order[1:]
+        if order == ["warps"]:
+            return True
+    return order in ([], ["lanes"], ["lanes", "registers"], ["lanes", "warps"])
+
+
+def scan_layout(layout: Distribution, axis: int) -> Distribution:
+    """Each lane holds consecutive elements along `axis`; warps take other lines, or the next runs of one line."""
+    others = tuple(k for k in range(len(layout.shape)) if k != axis)
+    order = (*others, axis)
+    turned = contiguous_rows(tuple(layout.shape[k] for k in order), layout.threads)
+    return permuted(turned, tuple(order.index(k) for k in range(len(order))))
+
+
+def scan_over_warps(b: Builder, value: ir.Value, operation: ir.Scan, x: dev.Fragment) -> dev.Fragment:
+    """Within each warp's run, then combined with the totals of the warps before."""
+    layout, axis = x.layout, operation.axis
+    assert layout is not None
     inner, split = by_warps(b, x, axis)
     wide = split.layout
     assert wide is not None
-    if inner != 1 or operation.word not in ("sum", "max", "min", "prod"):
-        raise Unsupported("a prefix over warps whose runs are not side by side")
+    assert inner == 1, layout  # what `scannable` says of warps
     local = b.let(dev.Scan(operation.word, split, axis + 1), value, wide)
     total = b.let(dev.Reduce(operation.word, split, axis + 1), value, drop(wide, axis + 1))
     before = totals_before(b, value, operation.word, total, axis)

@@ -72,8 +72,10 @@ class _Reduction:
     to: Terms
     count: int  # registers of the result
 
-    def loops(self) -> Loops:
-        return Loops(self.layout.registers, [self.source.terms or (), self.to, identity(self.layout.registers)])
+    def loops(self, *others: Terms) -> Loops:
+        """Over the operand's registers; `others` are more functions of them that the body asks for."""
+        functions = [self.source.terms or (), self.to, identity(self.layout.registers), *others]
+        return Loops(self.layout.registers, functions)
 
 
 def _reduction(body: Body, fragment: dev.Fragment, x: dev.Fragment, axis: int) -> _Reduction:
@@ -112,7 +114,8 @@ def emit_reduce(body: Body, let: dev.Let) -> None:
         return
     with out.loops(_head(made.count)):
         for mask in masks:
-            other = shuffled("ka_shfl_xor", each, str(mask), dtype)
+            other = body.fresh("other")  # a word may name its operands twice, or leave one out
+            out.put(f"const {CTYPES[dtype]} {other} = {shuffled('ka_shfl_xor', each, str(mask), dtype)};")
             out.put(f"{each} = {word_text(word, [each, other], [dtype, dtype], dtype)};")
 
 
@@ -129,9 +132,10 @@ def emit_arg_reduce(body: Body, let: dev.Let) -> None:
     with out.loops(_head(made.count)):
         worst = identity_literal("max" if operation.word == "argmax" else "min", x.dtype)
         out.put(f"{best}[{index}] = {worst}; {_item(fragment, name, index)} = 2147483647;")
-    loops = made.loops()
+    positions = coordinate_terms(made.layout, operation.axis)
+    loops = made.loops(positions)
     with out.loops(loops.heads()):
-        at = plus(start, loops.sum(coordinate_terms(made.layout, operation.axis)))
+        at = plus(start, loops.sum(positions))
         to = loops.sum(made.to)
         _keep_better(body, operation, (made.source.at(loops), at), (f"{best}[{to}]", _item(fragment, name, to)))
     masks = [m for d in lane_digits(made.layout, operation.axis) for m in d.masks]

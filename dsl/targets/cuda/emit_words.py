@@ -130,10 +130,19 @@ def _binary(word: str, a: str, b: str, dtype: str) -> str:
     if word in ("shl", "shr"):
         return _shift(word, a, b, dtype)
     if word in ("floordiv", "mod"):
-        return _narrowed(f"ka_{word}({a}, {b})", dtype)
+        return _divided(word, a, b, dtype)
     if word == "pow":
         return _narrowed(f"ka_pow({a}, {b})", dtype)
     return _wrapped(_OPERATORS[word], a, b, dtype)
+
+
+def _divided(word: str, a: str, b: str, dtype: str) -> str:
+    """Elements may be divided by 0, which gives 0, and the lowest number by -1, which wraps: C++ defines neither."""
+    text = _narrowed(f"ka_{word}({a}, {b})", dtype)
+    if DTYPES[dtype].kind == "int":
+        wrapped = _wrapped("-", "0", a, dtype) if word == "floordiv" else "0"
+        text = f"({b} == -1 ? {wrapped} : {text})"
+    return f"({b} == 0 ? 0 : {text})"
 
 
 def _extremum(word: str, a: str, b: str) -> str:

@@ -91,7 +91,7 @@ def follow(target: Distribution, source: Distribution, axes: Mapping[int, int]) 
     dropped). Raises LayoutMismatch if the element is in another thread.
     """
     lanes = normal(_moved(m, axes) for m in target.lanes)
-    wanted = normal(m if source.shape[m.axis] > 1 or m.axis < 0 else Mode(m.extent, -1, 0) for m in lanes)
+    wanted = normal(m if m.axis < 0 or source.shape[m.axis] > 1 else Mode(m.extent, -1, 0) for m in lanes)
     if wanted != normal(source.lanes):
         raise LayoutMismatch(
             f"threads {_modes(source.lanes)} of {source.shape} hold other elements than {_modes(wanted)}"
@@ -165,6 +165,7 @@ class Loops:
         self.step = step
         if not self.chained:
             points = [step, registers]
+        self.points = points
         pairs = [(a, b // a) for a, b in pairwise(points) if b > a]
         several = len(pairs) > 1
         self.variables = [
@@ -192,6 +193,10 @@ class Loops:
         if not self.chained:
             return [self._divided(t) for t in terms if t.divisor * t.extent > self.step]
         found: list[Part] = []
+        for t in terms:
+            ends = {e for e in (t.divisor, t.divisor * t.extent) if e > self.step}
+            if not ends <= set(self.points):
+                raise LayoutMismatch(f"register digit {t} is cut by loops that step {self.points}")
         for divisor, extent, name in self.variables:
             term = next((t for t in terms if t.divisor <= divisor < t.divisor * t.extent), None)
             if term is not None:
