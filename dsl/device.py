@@ -48,7 +48,8 @@ class Swizzle:
 class SharedBuffer:
     """`stages` tiles of `shape` in shared memory at byte `offset`, rows `pad` elements longer than the last extent.
 
-    Buffers may overlap in bytes when their lifetimes do not: a barrier lies between.
+    Buffers may overlap in bytes when their lifetimes do not: a barrier lies between. `panel` above 0: the columns are
+    cut into panels of so many, one behind the other, each with all rows (rank 2, what boxes of tensor maps write).
     """
 
     name: str
@@ -57,6 +58,19 @@ class SharedBuffer:
     stages: int = 1
     swizzle: Swizzle | None = None
     pad: int = 0
+    offset: int = 0
+    origin: Origin | None = None
+    panel: int = 0
+
+
+@dataclass(frozen=True)
+class MBarrier:
+    """`stages` barriers with phases in shared memory at byte `offset`, 8 bytes each: a phase completes when
+    `arrivals` have arrived and every expected byte has landed."""
+
+    name: str
+    arrivals: int
+    stages: int = 1
     offset: int = 0
     origin: Origin | None = None
 
@@ -285,6 +299,140 @@ class BlockBarrier:
     origin: Origin
 
 
+# Hopper: barriers with phases, bulk copies, asynchronous products. `stage` and `parity` are index integers.
+
+
+@dataclass(frozen=True)
+class BarrierInit:
+    """One thread of the block initialises every stage of a barrier."""
+
+    barrier: str
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class FenceInit:
+    """Initialised barriers become visible to the cluster and to bulk copies."""
+
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Expect:
+    """One thread of the role arrives and announces the bytes that this phase will receive."""
+
+    barrier: str
+    stage: Index
+    bytes: int
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Arrive:
+    """One thread of each warp of the role arrives. `everywhere`: at the barrier of every block of the cluster."""
+
+    barrier: str
+    stage: Index
+    origin: Origin
+    everywhere: bool = False
+
+
+@dataclass(frozen=True)
+class WaitPhase:
+    """All threads of the role wait until the phase of this parity (0 or 1) has completed."""
+
+    barrier: str
+    stage: Index
+    parity: Index
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class CopyBulk:
+    """Global -> shared through a tensor map, issued by one thread; zero outside the array (not the view). All bytes
+    of the box count on the barrier's stage. `shared_by`: that many blocks of the cluster each copy their part of the
+    rows to all of them."""
+
+    target: Shared
+    view: View
+    start: tuple[Index, ...]
+    shape: tuple[int, ...]
+    barrier: str
+    stage: Index
+    origin: Origin
+    shared_by: int = 1
+
+
+@dataclass(frozen=True)
+class StoreBulk:
+    """Shared -> global through a tensor map, issued by one thread of the role, clipped to the array."""
+
+    source: Shared
+    view: View
+    start: tuple[Index, ...]
+    shape: tuple[int, ...]
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class CommitBulk:
+    """Close the issuing thread's group of bulk stores."""
+
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class WaitBulk:
+    """At most `pending` of the issuing thread's newest groups may still read shared memory."""
+
+    pending: int
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class FenceAsync:
+    """This thread's writes to shared memory become visible to bulk stores and asynchronous products."""
+
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class RoleBarrier:
+    """All threads of the executing role; orders their shared-memory accesses. `number` 1..15."""
+
+    number: int
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class ClusterBarrier:
+    """All threads of all blocks of the cluster."""
+
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class WgmmaFence:
+    """Registers written before are seen by the asynchronous products behind it."""
+
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class WgmmaCommit:
+    """Close the warpgroup's group of asynchronous products."""
+
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class WgmmaWait:
+    """At most `pending` groups of products are still in flight; the others' results may be touched."""
+
+    pending: int
+    origin: Origin
+
+
 @dataclass(frozen=True)
 class Carried:
     """`inside` at the top of the body is `initial`, then `end` of the iteration before; `result` after the loop."""
@@ -297,7 +445,8 @@ class Carried:
 
 @dataclass(frozen=True)
 class For:
-    """Nested counted loops, the last variable fastest; uniform over the block. `unroll` 1: not at all."""
+    """Nested counted loops, the last variable fastest; uniform over the block. `unroll` 1: not at all. `counter` is
+    an index integer that counts iterations over the whole life of the block (or role), across tiles."""
 
     variables: tuple[Symbol, ...]
     lo: tuple[Index, ...]
@@ -307,6 +456,7 @@ class For:
     body: tuple[Statement, ...]
     origin: Origin
     unroll: int = 1
+    counter: Symbol | None = None
 
 
 @dataclass(frozen=True)
@@ -328,7 +478,9 @@ class If:
 
 
 Statement: TypeAlias = (
-    Let | Store | Scatter | StoreShared | Copy | Commit | WaitGroup | BlockBarrier | For | If
+    Let | Store | Scatter | StoreShared | Copy | Commit | WaitGroup | BlockBarrier | For | If | BarrierInit | FenceInit
+    | Expect | Arrive | WaitPhase | CopyBulk | StoreBulk | CommitBulk | WaitBulk | FenceAsync | RoleBarrier
+    | ClusterBarrier | WgmmaFence | WgmmaCommit | WgmmaWait
 )  # fmt: skip
 
 
@@ -354,11 +506,34 @@ class Grid:
     group: int = 8
     persistent: bool = False
     inner: Grid | None = None
+    counter: Symbol | None = None  # counts the tiles of the block (or role)
+
+
+@dataclass(frozen=True)
+class Role:
+    """`warps` whole warps from `first_warp` on, with a walk over the tiles of their own. Fragments inside are
+    distributed over the role's threads. `registers` per thread (a multiple of 8) are asked for at the start;
+    None: what the launch gave. `after` runs once behind the last tile."""
+
+    name: str
+    first_warp: int
+    warps: int
+    grid: Grid
+    registers: int | None = None
+    after: tuple[Statement, ...] = ()
+
+    @property
+    def threads(self) -> int:
+        return self.warps * 32
 
 
 @dataclass(frozen=True)
 class DeviceKernel:
-    """A kernel scheduled for one target and one shape class. `text_level` is 2 when it was written by hand."""
+    """A kernel scheduled for one target and one shape class.
+
+    With `roles` the block first runs `prologue` (all threads), then each role its own grid; `grid` then has no body
+    and says only which tiles there are. `cluster` blocks, neighbours in the grid, run together.
+    """
 
     name: str
     target: str
@@ -371,6 +546,13 @@ class DeviceKernel:
     grid: Grid
     choices: tuple[Choice, ...] = ()
     min_blocks: int = 1  # resident blocks per SM that the register allocator must allow
+    barriers: tuple[MBarrier, ...] = ()
+    roles: tuple[Role, ...] = ()
+    prologue: tuple[Statement, ...] = ()
+    cluster: int = 1
+
+    def barrier(self, name: str) -> MBarrier:
+        return next(b for b in self.barriers if b.name == name)
 
     def buffer(self, name: str) -> SharedBuffer:
         return next(b for b in self.buffers if b.name == name)
@@ -378,7 +560,8 @@ class DeviceKernel:
     @property
     def shared_bytes(self) -> int:
         """Bytes of shared memory of a block."""
-        return max((b.offset + stage_bytes(b) * b.stages for b in self.buffers), default=0)
+        buffers = (b.offset + stage_bytes(b) * b.stages for b in self.buffers)
+        return max((*buffers, *(b.offset + 8 * b.stages for b in self.barriers)), default=0)
 
 
 def stage_elements(buffer: SharedBuffer) -> int:
@@ -412,8 +595,12 @@ def walk(body: tuple[Statement, ...]) -> Iterator[Statement]:
 
 
 def statements(kernel: DeviceKernel) -> Iterator[Statement]:
-    """Every statement of the kernel, those in front of inner grids first."""
-    grid: Grid | None = kernel.grid
-    while grid is not None:
-        yield from walk(grid.body)
-        grid = grid.inner
+    """Every statement of the kernel: the prologue, then each grid, those in front of inner grids first."""
+    yield from walk(kernel.prologue)
+    for grid in (kernel.grid, *(role.grid for role in kernel.roles)):
+        level: Grid | None = grid
+        while level is not None:
+            yield from walk(level.body)
+            level = level.inner
+    for role in kernel.roles:
+        yield from walk(role.after)
