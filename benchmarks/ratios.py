@@ -4,8 +4,9 @@
 
 Arrays start at multiples of 64 bytes, as torch's do. Kernels are those of benchmarks/kernels; each is compared with a
 rival that does the same work: a copy of as many bytes (the faster of torch's and our own streaming copy), numpy's BLAS,
-torch compiled, torch's attention (which allocates its output: it has no `out`). Results of the kernels are compared
-with torch's before anything is timed.
+torch compiled, torch's attention (which allocates its output: it has no `out`). Before each run the caches are emptied
+by reading, or whatever ran before would leave its dirty lines to be written back by the next. Results of the kernels
+are compared with torch's before anything is timed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from kernelagent.dsl.targets import cpu
-from measure import Subject, aligned, interleave, save, threads
+from measure import Subject, aligned, emptied_caches, interleave, save, threads
 
 from kernelagent import dsl
 
@@ -106,7 +107,7 @@ def run(case: Case) -> dict[str, Any]:
         "torch_compile": torch_compiled,
         "torch_eager": torch_eager,
     }
-    times = interleave({"kernel": kernel, **rivals[case.rival](case, arrays)}, rounds=31)
+    times = interleave({"kernel": kernel, **rivals[case.rival](case, arrays)}, rounds=31, between=emptied_caches())
     rival_ms = min(ms for name, ms in times.items() if name != "kernel")
     ratio = case.bytes_ratio * rival_ms / times["kernel"]
     reached = ratio >= case.wanted

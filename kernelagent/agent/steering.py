@@ -70,9 +70,12 @@ class Decision:
 
 
 def decide(progress: Progress, spent: Spent, budget: Budget, policy: Policy) -> Decision:
-    """After a trial: stop near the bound, when the budget is gone, or when nothing has moved for long enough."""
+    """After a trial: stop near the bound, when the budget is gone, or when nothing has moved for long enough.
+
+    A bound that is beaten was measured on a busier machine, and says nothing about what is left.
+    """
     gap = progress.gap
-    if gap is not None and gap <= 1 + policy.within:
+    if gap is not None and 1 / (1 + policy.within) <= gap <= 1 + policy.within:
         detail = f"the best kernel takes {gap:.2f} times the bound; {policy.within:.0%} above it counts as reached"
         return Decision("near-bound", detail, gap)
     over = budget.exhausted(spent)
