@@ -40,8 +40,9 @@ types: $(BIN)/.dev
 wheel: $(BIN)/.dev       ## build the wheel, install it without dev tools, run it beside foreign folders
 	PYTHON=$(abspath $(BIN))/python sh tools/wheel_test.sh
 
-guide: $(BIN)/.base      ## refresh the generated language guide
+guide: $(BIN)/.base      ## refresh the generated language guides
 	$(BIN)/python -m kernelagent.dsl.guide
+	$(BIN)/python -m kernelagent.dsl.level2.guide
 
 bench: $(BIN)/.base      ## the ratios that the README quotes (minutes)
 	$(BIN)/python benchmarks/ratios.py

@@ -20,24 +20,33 @@ def example(x: In[f32, M, N], y: Out[f32, M, N], BM=32, BN=64):
 
 @dataclass(frozen=True)
 class Entry:
-    """`wrong` gives the code and `right` is accepted; both are None for codes that arise at a call or in a proof."""
+    """`wrong` gives the code and `right` is accepted; both are None for codes that arise at a call or in a proof.
+    `level`: 2 for texts that are schedules."""
 
     code: str
     title: str
     why: str
     wrong: str | None = None
     right: str | None = None
+    level: int = 1
 
 
 @cache
 def entries() -> dict[str, Entry]:
     """Every code that a diagnostic may carry."""
-    table = tomllib.loads(files("kernelagent.dsl").joinpath("catalogue.toml").read_text(encoding="utf-8"))
-    return {code: Entry(code, **record) for code, record in table.items()}
+    found: dict[str, Entry] = {}
+    for level, package in ((1, "kernelagent.dsl"), (2, "kernelagent.dsl.level2")):
+        table = tomllib.loads(files(package).joinpath("catalogue.toml").read_text(encoding="utf-8"))
+        found |= {code: Entry(code, **record, level=level) for code, record in table.items()}
+    return found
 
 
-def example_text(snippet: str) -> str:
+def example_text(snippet: str, level: int = 1) -> str:
     """A whole kernel text from an example: lines are put into a standard kernel, functions get an edition line."""
+    if level == 2:
+        from kernelagent.dsl.level2.examples import example_text2
+
+        return example_text2(snippet)
     text = snippet.strip("\n")
     if text.startswith(("edition(", "# no edition")):
         return text + "\n"
@@ -53,11 +62,15 @@ def example_text(snippet: str) -> str:
     return _STANDARD.format(header="".join(f"    {line}\n" for line in header), body=indented)
 
 
-def diagnose(text: str) -> tuple[Diagnostic, ...]:
-    """Errors and warnings of a text."""
+def diagnose(text: str, level: int = 1) -> tuple[Diagnostic, ...]:
+    """Errors and warnings of a text of this level."""
     from kernelagent.dsl.elaborate import parse
+    from kernelagent.dsl.level2.parse_schedule import parse_schedule
 
     try:
+        if level == 2:
+            parse_schedule(text)
+            return ()
         return tuple(w for w in parse(text).warnings if isinstance(w, Diagnostic))
     except KernelError as error:
         return error.diagnostics
@@ -68,8 +81,8 @@ def explain(code: str) -> str:
     entry = entries()[code]
     parts = [f"{entry.code}: {entry.title}", "", entry.why]
     if entry.wrong is not None:
-        text = example_text(entry.wrong)
-        shown = next((d for d in diagnose(text) if d.code == code), None)
+        text = example_text(entry.wrong, entry.level)
+        shown = next((d for d in diagnose(text, entry.level) if d.code == code), None)
         parts += ["", "Wrong:", "", _indented(entry.wrong)]
         if shown is not None:
             parts += ["", _indented(render(shown, text, "example"))]

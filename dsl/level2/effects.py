@@ -116,7 +116,8 @@ def _check_join(parts: tuple[dev.Fragment, ...], where: str) -> None:
     for x in parts[1:]:
         if type_of(x) != first:
             kind = "distribution" if (x.dtype, x.shape) == (first.dtype, first.shape) else "type"
-            message = f"`{parts[-1].name}` changes its {kind} between {where}: {first}, then {type_of(x)}"
+            then = "in other threads or registers" if kind == "distribution" else str(type_of(x))
+            message = f"`{parts[-1].name}` changes its {kind} between {where}: {first}, then {then}"
             hint = "convert it to the same dtype, shape and distribution, or use another name"
             raise Broken("carried-layout" if kind == "distribution" else "carried-type", message, hint, "carried")
 

@@ -58,6 +58,8 @@ def read_header(k: State, statements: list[ast.stmt], dims: tuple[str, ...]) -> 
         with k.recovering():
             _line(k, header, statement, first=n == 0)
             complete = True
+        if n == 0 and not complete:
+            break  # everything below is judged against the target and the threads
         if not complete and isinstance(statement, ast.Assign):
             k.names |= {t.id: Poison() for t in statement.targets if isinstance(t, ast.Name)}
     if not header.target and not k.diagnostics:

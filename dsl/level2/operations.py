@@ -132,7 +132,7 @@ def _pointwise_dtype(word: str, tiles: list[Type], dtype: str | None) -> str:
 def _stretch(m: Machine, o: dev.Stretch, dtype: str | None, layout: Distribution | None) -> Type:
     x = type_of(o.x)
     if layout is None:
-        raise Broken("layout-needed", "a stretched tile needs a distribution", "write `stretch(x, layout)`", "layout")
+        raise Broken("not-a-layout", "a stretched tile needs a distribution", "write `stretch(x, layout)`", "layout")
     made = Type(x.dtype, layout.shape, layout)
     if not x.shape:
         return made

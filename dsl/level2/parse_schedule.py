@@ -66,7 +66,8 @@ def _refuse(k: State, base: Context) -> None:
 def _signature(source: Source) -> tuple[Context, Signature, ast.FunctionDef]:
     functions = [f.node for f in source.functions.values()]
     if len(functions) != 1 or next(iter(source.functions.values())).role != "kernel" or source.constants:
-        extra = functions[1] if len(functions) > 1 else Span(1, 1, 1, 2)
+        others = [*source.constants.values(), *functions[1:], *functions]
+        extra = span_of(others[0])
         hint = "put other kernels, constants and @inline functions into level-one texts"
         raise fault("level-one-kernel", "a level-two text holds one @kernel and nothing else", extra, hint)
     base = Context(source, {}, Facts())

@@ -193,7 +193,7 @@ def _buffer(b: dev.SharedBuffer) -> str:
 
 
 def _targets(variables: tuple[Symbol, ...]) -> str:
-    return ", ".join(v.name for v in variables)
+    return ", ".join(v.name for v in variables) or "()"
 
 
 def _tiles(grid: dev.Grid) -> str:

@@ -12,6 +12,13 @@ from kernelagent.dsl.level2.text import condition_text, index_text, number_text,
 from kernelagent.dsl.level2.words import SIGNS
 
 _PREFIX = {"neg": "-", "not": "~"}
+_COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
+_CALL = 8
+_TIGHTNESS = {
+    **dict.fromkeys(_COMPARISONS, 1), "or": 2, "xor": 3, "and": 4, "shl": 5, "shr": 5, "add": 6, "sub": 6,
+    **dict.fromkeys(("mul", "div", "floordiv", "mod"), 7), "neg": _CALL, "not": _CALL,
+}  # fmt: skip
+"""How tightly Python's operators bind; calls and names bind tightest."""
 
 
 class Expressions:
@@ -29,11 +36,13 @@ class Expressions:
         let = self.inside.get(x.number)
         return x.name if let is None else self.operation(let.fragment, let.operation)
 
-    def factor(self, x: dev.Fragment) -> str:
-        """As an operand of an operator: in parentheses if it is one itself."""
+    def factor(self, x: dev.Fragment, outer: int) -> str:
+        """As an operand of an operator: in parentheses unless it binds at least as tightly as `outer`."""
         let = self.inside.get(x.number)
-        operator = let and isinstance(let.operation, dev.Pointwise) and let.operation.word in {**SIGNS, **_PREFIX}
-        return f"({self.operand(x)})" if operator else self.operand(x)
+        if let is None or not isinstance(let.operation, dev.Pointwise):
+            return self.operand(x)
+        tight = _TIGHTNESS.get(let.operation.word, _CALL) >= outer
+        return self.operand(x) if tight else f"({self.operand(x)})"
 
     def operation(self, x: dev.Fragment, operation: dev.Operation) -> str:
         match operation:
@@ -81,16 +90,16 @@ class Expressions:
     # Pointwise and renaming ------------------------------------------------------------------------
 
     def pointwise(self, x: dev.Fragment, o: dev.Pointwise) -> str:
-        texts = self.arguments(o, self.factor if o.word in {**SIGNS, **_PREFIX} else self.operand)
         if o.word in SIGNS:
-            return f"{texts[0]} {SIGNS[o.word]} {texts[1]}"
+            tight = _TIGHTNESS[o.word]
+            left, right = self.arguments(o, (tight + (o.word in _COMPARISONS), tight + 1))
+            return f"{left} {SIGNS[o.word]} {right}"
         if o.word in _PREFIX:
-            return _PREFIX[o.word] + texts[0]
-        if o.word == "cast":
-            texts.append(x.dtype)
-        return f"{o.word}({', '.join(texts)})"
+            return _PREFIX[o.word] + self.factor(o.arguments[0], _TIGHTNESS[o.word])
+        texts = self.arguments(o, (0,) * len(o.arguments))
+        return f"{o.word}({', '.join([*texts, x.dtype] if o.word == 'cast' else texts)})"
 
-    def arguments(self, o: dev.Pointwise, text_of: Callable[[dev.Fragment], str]) -> list[str]:
+    def arguments(self, o: dev.Pointwise, outer: tuple[int, ...]) -> list[str]:
         """Constants as plain literals where the parser computes them in the same order and knows their dtype."""
         first = 1 if o.word == "where" else 0
         literals = [self.literal(a) if n >= first else None for n, a in enumerate(o.arguments)]
@@ -101,7 +110,7 @@ class Expressions:
             later = zip(o.arguments[n + 1 :], literals[n + 1 :], strict=True)
             plain = all(b.number not in self.inside or text is not None for b, text in later)
             literal = literals[n]
-            texts.append(literal if literal is not None and plain else text_of(a))
+            texts.append(literal if literal is not None and plain else self.factor(a, outer[n]))
         return texts
 
     def literal(self, x: dev.Fragment) -> str | None:
@@ -111,7 +120,7 @@ class Expressions:
         return None
 
     def reindex(self, x: dev.Fragment, o: dev.Reindex) -> str:
-        first = self.factor(o.parts[0])
+        first = self.factor(o.parts[0], _CALL + 1)
         match o.kind:
             case "expand":
                 entries = ["None" if axis in o.arguments else ":" for axis in range(len(x.shape))]

@@ -76,11 +76,11 @@ def same_layout(a: Distribution | None, b: Distribution | None) -> bool:
 
 def check_layout(m: Machine, d: Distribution) -> None:
     """A distribution covers its tile and has the block's threads."""
-    for mode in (*d.lanes, *d.values):
+    for part, mode in (*(("lanes", m) for m in d.lanes), *(("values", m) for m in d.values)):
         if mode.extent < 1 or not -1 <= mode.axis < len(d.shape) or (mode.axis >= 0 and mode.stride < 1):
             message = f"the mode {mode} does not fit the shape {shape_text(d.shape)}"
             raise Broken(
-                "layout-mode", message, "modes are (extent, axis, stride); axis -1 holds copies", mode=str(mode)
+                "layout-mode", message, "modes are (extent, axis, stride); axis -1 holds copies", part, mode=str(mode)
             )
     if d.threads != m.threads:
         message = f"the lanes make {d.threads} threads, but the block has {m.threads}"

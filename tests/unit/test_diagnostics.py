@@ -11,7 +11,7 @@ from kernelagent.dsl.diagnostics import Diagnostic, KernelError, render
 
 from kernelagent import dsl
 
-SHOWN = [e for e in entries().values() if e.wrong is not None]
+SHOWN = [e for e in entries().values() if e.wrong is not None and e.level == 1]
 SOURCES = Path(dsl.__file__).parent
 
 # code, line and text under the caret in the catalogue's wrong example, values that the message must show
