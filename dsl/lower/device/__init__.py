@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
+from kernelagent.dsl.lower.device import hopper
 from kernelagent.dsl.lower.device.build import Plan
 from kernelagent.dsl.lower.device.choose_atoms import choose_atoms
 from kernelagent.dsl.lower.device.order_shared import order_shared
@@ -39,8 +40,53 @@ def lower_device(
 
     Raises Unsupported for what no pass can express, KernelError where a limit of the chip is exceeded.
     """
-    choices: list[Choice] = []
     simple = simplify(kernel)
+    reason: list[Choice] = []
+    if machine.name == "sm_90a" and aligned:
+        try:
+            return _lower_hopper(simple, kernel, machine, policy)
+        except hopper.Unsuited as why:
+            reason = [Choice("roles", "none", str(why))]
+    return _lower_plain(simple, kernel, machine, policy, aligned, reason)
+
+
+def _lower_hopper(
+    simple: ir.Kernel, kernel: ir.Kernel, machine: Machine, policy: Mapping[str, object]
+) -> dev.DeviceKernel:
+    """With a copying role and warpgroup products; fewer stages until everything fits. Raises hopper.Unsuited."""
+    stages = policy.get("stages")
+    wanted = stages if isinstance(stages, int) else hopper.MOST_STAGES
+    for count in range(wanted, 0, -1):
+        choices: list[Choice] = []
+        road = hopper.choose_road(simple, policy, choices)
+        threads = hopper.WARPGROUP * road.groups
+        homes = place_values(simple, road.products, threads, choices)
+        shape = shape_class(simple, True)
+        chosen = {**policy, "stages": count}
+        plan = Plan(
+            simple, shape, threads, road.products, homes, road.operands, road.unheld, chosen,
+            known_multiples(simple, shape), choices, machine.shared_bytes,
+        )  # fmt: skip
+        builder = hopper.HopperLowering(plan, road.groups, bool(policy.get("persistent", False)))
+        grid = _grid(builder, simple.body, (), ir.Origin(simple.span), policy, True, choices)
+        if grid.inner is not None:
+            raise hopper.Unsuited("the grid is ragged")
+        if not any(isinstance(s, dev.For) for s in builder.producer):
+            raise hopper.Unsuited("no loop brings operands")
+        made = hopper.assemble(builder, grid, grid.body, kernel, machine.name)
+        if made.shared_bytes <= machine.shared_bytes:
+            return replace(made, choices=tuple(dict.fromkeys(choices)))
+    raise hopper.Unsuited(f"{made.shared_bytes} bytes of shared memory even with one stage")
+
+
+def _lower_plain(
+    simple: ir.Kernel,
+    kernel: ir.Kernel,
+    machine: Machine,
+    policy: Mapping[str, object],
+    aligned: bool,
+    choices: list[Choice],
+) -> dev.DeviceKernel:
     products, threads = choose_atoms(simple, machine.name, policy, choices)
     operands, unheld = stage_loads(simple, products)
     homes = place_values(simple, products, threads, choices)
@@ -114,8 +160,6 @@ def innermost(grid: dev.Grid) -> dev.Grid:
 
 
 def _with_innermost(grid: dev.Grid, body: tuple[dev.Statement, ...]) -> dev.Grid:
-    from dataclasses import replace
-
     if grid.inner is None:
         return replace(grid, body=body)
     return replace(grid, inner=_with_innermost(grid.inner, body))

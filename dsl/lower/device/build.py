@@ -120,9 +120,10 @@ class Builder:
         stages: int = 1,
         swizzle: dev.Swizzle | None = None,
         pad: int = 0,
+        panel: int = 0,
     ) -> str:
         unique = f"{name}_s" if all(b.name != f"{name}_s" for b in self.buffers) else f"{name}_s{len(self.buffers)}"
-        self.buffers.append(dev.SharedBuffer(unique, dtype, shape, stages, swizzle, pad, origin=origin))
+        self.buffers.append(dev.SharedBuffer(unique, dtype, shape, stages, swizzle, pad, origin=origin, panel=panel))
         return unique
 
     def known(self, value: ir.Value, layout: Distribution | None) -> dev.Fragment | None:
@@ -362,8 +363,8 @@ class Builder:
         elif not same(_layout(acc), product.result):
             acc = self.convert(acc, product.result)
         k = (mma.a.type.live[1], mma.b.type.live[0])
-        a = self.operand(mma.a, product, product.left, _along(mma.a, 1, k))
-        b = self.operand(mma.b, product, None, _along(mma.b, 0, k))
+        a = self.operand(mma.a, product, product.left, live_along(mma.a, 1, k))
+        b = self.operand(mma.b, product, None, live_along(mma.b, 0, k))
         return self.let(dev.Mma(product.atom, a, b, acc), value, product.result)
 
     def operand(
@@ -487,7 +488,7 @@ def _word(operation: ir.Operation) -> str:
             return "cast"
 
 
-def _along(x: ir.Value, axis: int, lives: tuple[ir.Live, ir.Live]) -> list[ir.Live]:
+def live_along(x: ir.Value, axis: int, lives: tuple[ir.Live, ir.Live]) -> list[ir.Live]:
     """Wholly live but for `axis`, where both intervals hold."""
     found = [ir.Live(index(0), extent) for extent in x.type.shape]
     first, second = lives

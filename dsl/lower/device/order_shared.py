@@ -8,7 +8,7 @@ walked twice, so that what the end of one iteration leaves open meets the start 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from kernelagent.dsl import device as dev
@@ -51,12 +51,24 @@ class Open:
         return Open(self.reads | other.reads, self.writes | other.writes, ages, self.loads | other.loads)
 
 
+MakeBarrier = Callable[[Origin], dev.Statement]
+
+
 class Orderer:
     """`ringed` buffers are filled and read under their ring's own wait and barrier."""
 
-    def __init__(self, buffers: tuple[dev.SharedBuffer, ...], ringed: frozenset[str], updated: frozenset[str]) -> None:
+    def __init__(
+        self,
+        buffers: tuple[dev.SharedBuffer, ...],
+        ringed: frozenset[str],
+        updated: frozenset[str],
+        barrier: MakeBarrier,
+        sent: frozenset[str],
+    ) -> None:
         self.ringed = ringed
         self.updated = updated
+        self.barrier = barrier
+        self.sent = sent
         spans = {b.name: (b.offset, b.offset + dev.stage_bytes(b) * b.stages) for b in buffers}
         self.meets = {
             a: frozenset(b for b in spans if spans[a][0] < spans[b][1] and spans[b][0] < spans[a][1]) for a in spans
@@ -95,19 +107,21 @@ class Orderer:
             earlier = state.writes - {name} if own_ring else state.writes  # a ring's stages do not meet each other
             conflict = meets & (earlier | state.reads if writes else earlier)
             if conflict:
-                needed.append(dev.BlockBarrier(origin))
+                needed.append(self.barrier(origin))
                 state = Open(flying=state.flying)
         stored = stored_elements(statement)
         if stored is not None and any(load.may_meet(stored) for load in state.loads):
-            needed.append(dev.BlockBarrier(origin))
+            needed.append(self.barrier(origin))
             state = Open(flying=state.flying)
         return needed, state
 
     def inside(self, statement: dev.Statement, state: Open, in_ring: bool) -> tuple[dev.Statement, Open]:
         """The statement with its bodies ordered, and what it leaves open."""
         match statement:
-            case dev.BlockBarrier():
+            case dev.BlockBarrier() | dev.RoleBarrier():
                 return statement, Open(flying=state.flying)
+            case dev.WaitBulk():
+                return statement, replace(state, reads=state.reads | self.sent)  # one thread knows that they are read
             case dev.Commit():
                 return statement, replace(state, flying={n: a + 1 for n, a in state.flying.items()})
             case dev.WaitGroup(pending):
@@ -154,9 +168,12 @@ def order_shared(
     ringed: frozenset[str],
     persistent: bool,
     updated: frozenset[str] = frozenset(),
+    barrier: MakeBarrier = dev.BlockBarrier,
 ) -> tuple[dev.Statement, ...]:
-    """The body with all barriers. `persistent`: it runs again for the next tile. `updated`: the `InOut` arrays."""
-    orderer = Orderer(buffers, ringed, updated)
+    """The body with all barriers. `persistent`: it runs again for the next tile. `updated`: the `InOut` arrays.
+    `barrier` makes the one of the threads that run the body: the block's, or a role's."""
+    sent = frozenset(s.source.buffer for s in dev.walk(body) if isinstance(s, dev.StoreBulk))
+    orderer = Orderer(buffers, ringed, updated, barrier, sent)
     if persistent:
         return orderer.repeated(body, Open(), False)[0]
     return orderer.body(body, Open())[0]
@@ -183,7 +200,7 @@ def stored_elements(statement: dev.Statement) -> Touched | None:
 
 
 def _with_body(loop: dev.For, body: tuple[dev.Statement, ...]) -> dev.For:
-    return dev.For(loop.variables, loop.lo, loop.hi, loop.step, loop.carried, body, loop.origin, loop.unroll)
+    return replace(loop, body=body)
 
 
 def _origin(statement: dev.Statement) -> Origin:

@@ -22,12 +22,20 @@ class Access:
     loops: tuple[tuple[int, int], ...]
 
 
-def place_shared(body: tuple[dev.Statement, ...], buffers: list[dev.SharedBuffer]) -> tuple[dev.SharedBuffer, ...]:
-    """Offsets by first fit, in the order of first use."""
+def place_shared(
+    body: tuple[dev.Statement, ...], buffers: list[dev.SharedBuffer], apart: frozenset[str] = frozenset()
+) -> tuple[dev.SharedBuffer, ...]:
+    """Offsets by first fit, in the order of first use. Buffers in `apart` share memory with no other: roles that
+    run ahead fill them at any time."""
     ranges = lifetimes(list(_accesses(body, [0], ())))
     placed: list[dev.SharedBuffer] = []
     for buffer in sorted((b for b in buffers if b.name in ranges), key=lambda b: ranges[b.name]):
-        others = [b for b in placed if _meet(ranges[b.name], ranges[buffer.name]) or _small(b, buffer)]
+        lonely = buffer.name in apart
+        others = [
+            b
+            for b in placed
+            if lonely or b.name in apart or _meet(ranges[b.name], ranges[buffer.name]) or _small(b, buffer)
+        ]
         placed.append(replace(buffer, offset=first_fit(buffer, others)))
     order = {b.name: k for k, b in enumerate(buffers)}
     return tuple(sorted(placed, key=lambda b: order[b.name]))
@@ -88,6 +96,8 @@ def shared_accesses(statement: dev.Statement) -> Iterator[tuple[str, bool]]:
             for operand in (a, b):
                 if isinstance(operand, dev.Shared):
                     yield operand.buffer, False
+        case dev.StoreBulk(source):
+            yield source.buffer, False
         case dev.StoreShared(target) | dev.Copy(target):
             yield target.buffer, True
 

@@ -1,0 +1,57 @@
+"""Tile IR -> device schedule with roles, for sm_90a: warpgroup products fed by bulk copies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kernelagent.dsl import device as dev
+from kernelagent.dsl import ir
+from kernelagent.dsl.lower.device.hopper.choose import WARPGROUP, Road, Unsuited, choose_road
+from kernelagent.dsl.lower.device.hopper.statements import MOST_STAGES, TILE_COUNT, HopperLowering
+from kernelagent.dsl.lower.device.order_shared import order_shared
+from kernelagent.dsl.lower.device.place_shared import place_shared
+
+PRODUCER_REGISTERS, CONSUMER_REGISTERS = 40, {1: None, 2: 232, 3: 160}
+"""Per thread: 128 * (40 + 2 * 232) and 128 * (32 + 3 * 160) are at most the 65536 of a multiprocessor."""
+CONSUMER_BARRIER = 1
+
+
+def assemble(
+    builder: HopperLowering, grid: dev.Grid, body: tuple[dev.Statement, ...], kernel: ir.Kernel, target: str
+) -> dev.DeviceKernel:
+    """Both roles around the same tiles, with placed buffers and ordered shared memory."""
+    plan, origin = builder.plan, grid.origin
+    buffers = place_shared(body, builder.buffers, frozenset(b.name for b in builder.buffers))
+    updated = frozenset(a.name for a in kernel.arrays if a.role == "InOut")
+    consumer = order_shared(
+        (*body, *builder.releases), buffers, frozenset(builder.ringed), grid.persistent, updated,
+        lambda at: dev.RoleBarrier(CONSUMER_BARRIER, at),
+    )  # fmt: skip
+    barriers = _placed(builder.barriers, max((b.offset + dev.stage_bytes(b) * b.stages for b in buffers), default=0))
+    counted = replace(grid, counter=TILE_COUNT)
+    groups = builder.groups
+    registers = CONSUMER_REGISTERS[groups]
+    few = PRODUCER_REGISTERS if groups == 2 else 32 if groups == 3 else None
+    after = (dev.WaitBulk(0, origin),) if builder.stored_by_bulk else ()
+    roles = (
+        dev.Role("producer", 0, 4, replace(counted, body=tuple(builder.producer)), few),
+        dev.Role("consumer", 4, 4 * groups, replace(counted, body=consumer), registers, after),
+    )
+    prologue: list[dev.Statement] = [dev.BarrierInit(b.name, origin) for b in barriers]
+    prologue += [dev.FenceInit(origin), dev.BlockBarrier(origin)]
+    return dev.DeviceKernel(
+        kernel.name, target, plan.shape, WARPGROUP * (groups + 1), kernel.arrays, kernel.scalars, kernel.dims,
+        buffers, replace(grid, body=()), (), 1, barriers, roles, tuple(prologue),
+    )  # fmt: skip
+
+
+def _placed(barriers: list[dev.MBarrier], first: int) -> tuple[dev.MBarrier, ...]:
+    made: list[dev.MBarrier] = []
+    offset = -(-first // 128) * 128
+    for barrier in barriers:
+        made.append(replace(barrier, offset=offset))
+        offset += 8 * barrier.stages
+    return tuple(made)
+
+
+__all__ = ["MOST_STAGES", "WARPGROUP", "HopperLowering", "Road", "Unsuited", "assemble", "choose_road"]

@@ -1,0 +1,203 @@
+"""Whether a kernel takes Hopper's road: warpgroup products, operands by bulk copies, a producer and consumers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kernelagent.dsl import ir
+from kernelagent.dsl.atoms import Atom
+from kernelagent.dsl.dtypes import bits
+from kernelagent.dsl.index import Index
+from kernelagent.dsl.lanes import Distribution, tiled
+from kernelagent.dsl.lower.device.choose_atoms import Product
+from kernelagent.dsl.lower.device.place_values import extents
+from kernelagent.dsl.lower.device.stage import Operand, Staged, stage_loads
+from kernelagent.dsl.lower.rewrite import walk_statements
+from kernelagent.dsl.schedule import Choice
+
+WARPGROUP = 128
+ROWS = 64
+"""Rows of one warpgroup's product."""
+SPAN_BYTES = 128
+"""The widest swizzle: the longest row of a box."""
+
+
+class Unsuited(Exception):
+    """Why a kernel keeps the products of single warps; the text goes into the report."""
+
+
+@dataclass(frozen=True)
+class Road:
+    """What was chosen: products by value number, consumer warpgroups, operands that bulk copies bring."""
+
+    products: Mapping[int, Product]
+    groups: int
+    operands: Mapping[int, Operand]
+    unheld: set[int]
+
+
+def choose_road(kernel: ir.Kernel, policy: Mapping[str, object], choices: list[Choice]) -> Road:
+    """Raises Unsuited."""
+    from kernelagent.dsl import atoms
+
+    if not hasattr(atoms, "wgmma_for"):
+        raise Unsuited("no warpgroup products yet")
+    lets = [s for s in walk_statements(kernel.body) if isinstance(s, ir.Let) and isinstance(s.operation, ir.Mma)]
+    if not lets:
+        raise Unsuited("there are no products")
+    if policy.get("roles") in (False, 1):
+        raise Unsuited("policy roles=1")
+    groups = _groups([extents(let.value)[0] for let in lets])
+    drafts = {let.value.number: _draft(let, groups) for let in lets}
+    operands, unheld = stage_loads(kernel, drafts)
+    products: dict[int, Product] = {}
+    for let in lets:
+        assert isinstance(let.operation, ir.Mma)
+        _require_boxes(let.operation, operands, kernel)
+        products[let.value.number] = _product(let, let.operation, operands, groups, choices)
+    return Road(products, groups, operands, unheld)
+
+
+def _groups(rows: list[int]) -> int:
+    """Consumer warpgroups: as many as all products' rows allow, at most 2 (3 for 192 rows)."""
+    for groups in (3, 2, 1):
+        if all(r % (ROWS * groups) == 0 for r in rows) and (groups != 3 or all(r == 192 for r in rows)):
+            return groups
+    raise Unsuited(f"{min(rows)} rows are no multiple of {ROWS}")
+
+
+def _draft(let: ir.Let, groups: int) -> Product:
+    """Enough of a product to ask which loads can be staged."""
+    assert isinstance(let.operation, ir.Mma)
+    m, n = extents(let.value)
+    k = extents(let.operation.a)[1]
+    dtype = let.operation.a.type.dtype
+    if dtype != let.operation.b.type.dtype:
+        raise Unsuited(f"operands are {dtype} and {let.operation.b.type.dtype}")
+    layout = Distribution((m, n), (), ())
+    return Product("wgmma", (m, n, k), (4 * groups, 1), layout, None, dtype)
+
+
+def _product(let: ir.Let, mma: ir.Mma, operands: Mapping[int, Operand], groups: int, choices: list[Choice]) -> Product:
+    from kernelagent.dsl.atoms import wgmma_for
+
+    m, n = extents(let.value)
+    k = extents(mma.a)[1]
+    a_major = _major(operands.get(mma.a.number), 1)
+    b_major = _major(operands.get(mma.b.number), 0)
+    answer = wgmma_for(
+        mma.a.type.dtype, mma.b.type.dtype, let.value.type.dtype, mma.precision, a_major, b_major, _columns(n)
+    )
+    if not isinstance(answer, Atom):
+        raise Unsuited(getattr(answer, "message", None) or getattr(answer, "reason", "no atom"))
+    step = int(answer.shape[2])
+    if k % step:
+        raise Unsuited(f"k: {k} is no multiple of {step}")
+    result = tiled(_placed(answer, "d"), (m, n), (groups, 1))
+    left = None
+    if mma.a.number not in operands:
+        left = tiled(_register_operand(answer, k), (m, k), (groups, 1))
+    reason = f"{groups} consumer warpgroups of {m // groups} rows"
+    choices.append(Choice(f"mma {m}x{n}x{k} {mma.a.type.dtype}", answer.name, reason, let.value.origin))
+    return Product(answer.name, (m, n, k), (groups, 1), result, left, mma.a.type.dtype)
+
+
+def _columns(n: int) -> int:
+    if n % 8:
+        raise Unsuited(f"{n} columns are no multiple of 8")
+    count = -(-n // 256)
+    if n % count or (n // count) % 8:
+        raise Unsuited(f"{n} columns do not divide into equal products of at most 256")
+    return n // count
+
+
+def _placed(chosen: Atom, operand: str) -> Distribution:
+    layout = chosen.operand(operand).layout
+    assert layout is not None
+    return layout
+
+
+def _register_operand(chosen: Atom, k: int) -> Distribution:
+    """Where a left operand must lie to come from registers: the accumulator's places, over (64, k)."""
+    from kernelagent.dsl.atoms import atom
+
+    return _placed(atom(f"{chosen.name}_ra"), "a")
+
+
+def _major(operand: Operand | None, k_axis: int) -> str:
+    """Which axis of a staged operand is contiguous in shared memory: "k" or "mn"."""
+    if operand is None:
+        return "k"
+    return "k" if operand.axes[k_axis] == 1 else "mn"
+
+
+# Boxes -------------------------------------------------------------------------------------------------
+
+
+def _require_boxes(mma: ir.Mma, operands: Mapping[int, Operand], kernel: ir.Kernel) -> None:
+    for x, k_axis in ((mma.a, 1), (mma.b, 0)):
+        operand = operands.get(x.number)
+        if operand is None:
+            if k_axis == 0:
+                raise Unsuited("the right operand is computed, and only shared memory can hold it")
+            continue
+        require_box(operand.staged, operand, k_axis, kernel)
+
+
+def require_box(staged: Staged, operand: Operand, k_axis: int, kernel: ir.Kernel) -> None:
+    """A bulk copy takes whole boxes and knows only the array's own bounds."""
+    load = staged.load.operation
+    assert isinstance(load, ir.Load)
+    array = kernel.array(load.view.array)
+    shape = extents(staged.load.value)
+    where = box_axes(load.view, array, shape)
+    tile_axis = _tile_axis(staged, operand, k_axis, len(shape))
+    for axis in tile_axis:
+        dim = where[axis]
+        offset = _offset(load.view, dim, axis)
+        bounds = load.view.axes[axis]
+        if bounds.hi + offset != array.dims[dim]:
+            raise Unsuited(f"{array.name}: the summed axis ends at {bounds.hi}, inside the array")
+    inner = staged.shape[1] * bits(load.view.dtype) // 8
+    if inner % 16 or (inner > SPAN_BYTES and inner % SPAN_BYTES):
+        raise Unsuited(f"{array.name}: rows of {inner} bytes are no box")
+    if any(extent > 256 for extent in staged.shape[:1]):
+        raise Unsuited(f"{array.name}: {staged.shape[0]} rows are more than a box has")
+
+
+def _tile_axis(staged: Staged, operand: Operand, k_axis: int, rank: int) -> list[int]:
+    """Axes of the loaded tile that make up the operand's k."""
+    buffer_axis = operand.axes[k_axis]
+    if rank == 2:
+        return [staged.axes.index(buffer_axis)]
+    return [rank - 1] if buffer_axis == 1 else list(range(rank - 1))
+
+
+def _offset(view: ir.View, dim: int, axis: int) -> Index:
+    found = view.coordinates[dim].affine(ir.position(axis))
+    assert found is not None
+    return found[1]
+
+
+def box_axes(view: ir.View, array: ir.Array, shape: tuple[int, ...]) -> dict[int, int]:
+    """For each axis of the view the array axis along which it runs with stride 1. Raises Unsuited."""
+    if len(array.dims) > 5:
+        raise Unsuited(f"{array.name}: rank {len(array.dims)} is more than a tensor map has")
+    found: dict[int, int] = {}
+    for dim, coordinate in enumerate(view.coordinates):
+        moving = [a for a in range(len(shape)) if ir.position(a) in coordinate.symbols()]
+        if len(moving) > 1:
+            raise Unsuited(f"{array.name}: one array axis follows several tile axes")
+        for axis in moving:
+            affine = coordinate.affine(ir.position(axis))
+            if affine is None or affine[0].constant != 1 or axis in found:
+                raise Unsuited(f"{array.name}: a tile axis does not step by one element")
+            found[axis] = dim
+    missing = [a for a in range(len(shape)) if a not in found]
+    if missing:
+        raise Unsuited(f"{array.name}: a tile axis moves along no array axis")
+    return found
+
+
+__all__ = ["ROWS", "SPAN_BYTES", "WARPGROUP", "Road", "Unsuited", "box_axes", "choose_road"]
