@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PROBLEM ?= softmax
 
-.PHONY: optimize test lint types wheel guide bench clean
+.PHONY: optimize test lint types wheel guide bench gpu gpu-table clean
 
 $(BIN)/.base: pyproject.toml constraints.txt
 	@if command -v uv >/dev/null 2>&1; then \
@@ -46,6 +46,12 @@ guide: $(BIN)/.base      ## refresh the generated language guides
 
 bench: $(BIN)/.base      ## the ratios that the README quotes (minutes)
 	$(BIN)/python benchmarks/ratios.py
+
+gpu: $(BIN)/.dev         ## on a machine with an NVIDIA GPU: atoms, correctness, timing; elsewhere compiles all kernels
+	$(BIN)/python benchmarks/gpu/run.py
+
+gpu-table: $(BIN)/.dev   ## what is known of the GPU kernels without a GPU is as committed (minutes)
+	$(BIN)/python benchmarks/gpu/table.py --check
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -322,7 +322,7 @@ CASES: tuple[Case, ...] = (
          makers={"rows": _below("S"), "offsets": _offsets}),
     Case("gemm_int4", "gemm_int4", {"a": "T M K", "wq": "u4 N K", "scales": "T N K//128", "points": "u8 N K//128"},
          {"c": "T M N"},
-         _shapes("M N K", ("full", (128, 256, 256)), ("ragged", (77, 93, 384)), ("tiny", (3, 5, 128))),
+         _shapes("M N K", ("full", (128, 128, 2048)), ("ragged", (77, 93, 384)), ("tiny", (3, 5, 128))),
          Large(LARGE_PRODUCT, "cublas"), oracles.gemm_int4("bf16"), _opcodes("HMMA.16816", "LDSM"), BF16,
          makers={"scales": POSITIVE}),
     Case("column_sums", "column_sums", {"x": "T M N"}, {"y": "f32 N"},

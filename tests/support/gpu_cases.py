@@ -1,4 +1,4 @@
-"""The table of GPU kernels, from the folder of benchmarks (whose modules import each other by plain names)."""
+"""The GPU kernels' table and tools, from the folder of benchmarks (whose modules import each other by plain names)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "gpu"))
 
+import page
+import table
 from cases import CASES, KERNELS, Case, Shape, has_opcode
 
-__all__ = ["CASES", "KERNELS", "Case", "Shape", "has_opcode"]
+__all__ = ["CASES", "KERNELS", "Case", "Shape", "has_opcode", "page", "table"]
