@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from kernelagent.agent.assembly import ProblemLike, Wish, assemble, find_problem, wish_again
 from kernelagent.agent.budget import Budget
@@ -23,6 +23,7 @@ from kernelagent.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from kernelagent.dsl.check import CheckReport
+    from kernelagent.dsl.check_gpu import GpuTarget
     from kernelagent.harness.records import Evaluation
 
 
@@ -178,15 +179,38 @@ def load_run(run: str | os.PathLike[str] = "last", problem: Problem | None = Non
     return Result(record, folder, problem or find_problem(source or record["problem"])[0])
 
 
-def check(text: str, problem: ProblemLike | None = None, *, target: str = "cpu", quick: bool = False) -> CheckReport:
-    """Parse, type and verify a kernel text, against a problem if one is given; never raises for its mistakes."""
+def check(
+    text: str,
+    problem: ProblemLike | None = None,
+    *,
+    target: str = "cpu",
+    quick: bool = False,
+    arch: str = "sm_80",
+    dtypes: Mapping[str, str] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> CheckReport:
+    """Parse, type and verify a kernel text, against a problem if one is given; never raises for its mistakes.
+
+    `target` "cuda" compiles it for `arch` too, "emu" runs the code for `arch` in the emulator; neither needs a GPU.
+    `dtypes` (of dtype variables, default f32) and `dims` (that are tile extents) are for a text without a problem.
+    Raises CallError for them beside a problem, MissingTool or NoCompiler for what this machine lacks.
+    """
+    if problem is not None and (dtypes or dims):
+        raise CallError("the problem decides dtypes and dims", "leave out --dtype and --dim, or --problem")
     if problem is None:
         from kernelagent.dsl.check import check as check_text
+        from kernelagent.dsl.check_gpu import GpuCalls, check_gpu
 
-        return check_text(text, target=target, quick=quick)
-    from kernelagent.checking import check_for
+        if target in ("cuda", "emu"):
+            calls = GpuCalls(arch, dtypes or {}, dims=dims or {})
+            return check_gpu(text, cast("GpuTarget", target), calls, None, quick)
+        return check_text(text, target=target, quick=quick, dtypes=dtypes)
+    from kernelagent.checking import check_for, check_gpu_for
 
-    return check_for(text, find_problem(problem)[0], target, quick)
+    found = find_problem(problem)[0]
+    if target in ("cuda", "emu"):
+        return check_gpu_for(text, found, cast("GpuTarget", target), arch, quick)
+    return check_for(text, found, target, quick)
 
 
 def bench(text: str, problem: ProblemLike, target: str = "auto", workloads: Sequence[str] = ()) -> Evaluation:

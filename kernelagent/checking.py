@@ -12,9 +12,13 @@ import numpy as np
 
 from kernelagent import problems
 from kernelagent.agent.matching import diagnose
+from kernelagent.dsl.binding import bind
 from kernelagent.dsl.check import CheckReport, check
+from kernelagent.dsl.check_gpu import GpuCalls, GpuTarget, check_gpu
 from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.ir import Module
+from kernelagent.dsl.targets.calls import Choices, entry_dims
+from kernelagent.dsl.verify.emulated import ALIGNED
 from kernelagent.dsl.verify.numeric import Reference
 from kernelagent.dsl.verify.shapes import sizes
 from kernelagent.dsl.verify.trials import Trial
@@ -33,6 +37,38 @@ def check_for(text: str, problem: Problem, target: str, quick: bool) -> CheckRep
     if misfits:
         return CheckReport(False, "UNKNOWN", (), (), tuple(misfits))
     return check(text, reference_of(problem, parse(text)), target=target, quick=quick)
+
+
+def check_gpu_for(text: str, problem: Problem, target: GpuTarget, arch: str, quick: bool) -> CheckReport:
+    """`dsl.check_gpu` on the problem: compiled for all its workloads, or emulated on small calls of it."""
+    misfits = [d for d in diagnose(text, problem) if d.severity == "error"]
+    if misfits:
+        return CheckReport(False, "UNKNOWN", (), (), tuple(misfits))
+    module = parse(text)
+    reference = reference_of(problem, module)
+    calls = GpuCalls(arch, classes=_classes(problem, module), trials=_emulated_trials(problem, module, reference))
+    return check_gpu(text, target, calls, reference, quick)
+
+
+def _classes(problem: Problem, module: Module) -> tuple[Choices, ...]:
+    """What binaries of the problem's workloads depend on, each once."""
+    found: dict[str, Choices] = {}
+    for workload in problem.workloads:
+        shapes = problems.shapes(problem, workload)
+        arrays = {t.name: (shapes[t.name], t.dtype) for t in (*problem.inputs, *problem.outputs)}
+        binding = bind(module.entry, arrays, problems.scalars(problem, workload))
+        choices = Choices(binding.dtypes, {}, binding.consts, entry_dims(module, binding.dims))
+        found.setdefault(repr(choices), choices)
+    return tuple(found.values())
+
+
+def _emulated_trials(problem: Problem, module: Module, reference: Reference) -> tuple[Trial, ...]:
+    """The problem's smallest workload, the trials of the reference, and sizes in whole 16-byte rows."""
+    smallest = min(problem.workloads, key=lambda w: _elements(problem, w))
+    hidden = next(hidden_workloads(problem, module), smallest)
+    whole = replace(hidden, name="hidden", dims={d: -(-n // ALIGNED) * ALIGNED for d, n in hidden.dims.items()})
+    extra = [w for w in (whole, smallest) if _elements(problem, w) <= SMALL_ELEMENTS and _has_answer(problem, w)]
+    return (*reference.trials[:2], *(_trial(problem, w) for w in extra))
 
 
 def reference_of(problem: Problem, module: Module) -> Reference:

@@ -13,7 +13,7 @@ Verdict: TypeAlias = Literal["PROVED", "PROVED_BOUNDED", "TESTED", "UNKNOWN", "R
 argument. TESTED: no failure in the runs that the detail lists. UNKNOWN: nothing was shown, the detail says why.
 REFUTED: a counterexample exists and was replayed."""
 
-Family: TypeAlias = Literal["coverage", "bounds", "definedness", "accumulator", "numeric"]
+Family: TypeAlias = Literal["coverage", "bounds", "definedness", "accumulator", "numeric", "emulation"]
 
 _FROM_WORST: tuple[Verdict, ...] = ("REFUTED", "UNKNOWN", "TESTED", "PROVED_BOUNDED", "PROVED")
 
@@ -55,6 +55,28 @@ class Counterexample:
 
     def to_dict(self) -> dict[str, Any]:
         return {"obligation": self.family, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class DeviceCounterexample(Counterexample):
+    """What an emulated run of the GPU code did wrong, and who did it.
+
+    `kind` is the emulator's word (race, out-of-bounds, missing-wait ...) or "value" for a wrong element; `element` and
+    `place` say where, `warp` and `lane` are those of a thread of `block`. `other_*` is the other party of a race.
+    `completion` is how late asynchronous copies were in that run. Lines are of the kernel text, None: unknown.
+    """
+
+    kind: str = "value"
+    kernel: str = ""
+    shape_class: str = ""
+    block: int | None = None
+    warp: int | None = None
+    lane: int | None = None
+    place: str = ""
+    line: int | None = None
+    other_line: int | None = None
+    completion: str = "late"
+    occurrences: int = 1
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,37 @@ def sizes(module: Module, tunables: Mapping[str, int | bool]) -> Iterator[dict[s
         yield found
 
 
+def members(module: Module, dim: str) -> list[int]:
+    """Values that the entry's assumptions list for a dim: `D in (64, 128)`."""
+    return sorted({m for c in _conditions(module) for m in _members(c, dim)})
+
+
+def whole_rows(module: Module, found: Mapping[str, int], multiple: int) -> dict[str, int] | None:
+    """The sizes with the dims that are the last of an array at a multiple; None if the entry does not allow them."""
+    last = {s.name for a in module.entry.arrays if a.dims for s in a.dims[-1].symbols()}
+    return completed(module, {d: -(-n // multiple) * multiple if d in last else n for d, n in found.items()})
+
+
+def completed(module: Module, found: Mapping[str, int]) -> dict[str, int] | None:
+    """The sizes with dims that follow from others put right; None if the entry does not allow them."""
+    conditions = _conditions(module)
+    derived = _derived(conditions, module.entry.dims)
+    complete = _complete({d: n for d, n in found.items() if d not in derived}, derived, {})
+    return complete if complete is not None and _allowed(complete, conditions, {}) else None
+
+
+def deepened(module: Module, found: Mapping[str, int], iterations: int) -> dict[str, int] | None:
+    """The sizes with `iterations` - 1 more tiles along every dim at which a sequential loop ends: rings come around.
+
+    None if the entry does not allow them.
+    """
+    conditions = _conditions(module)
+    steps = _extents(module, {}, sequential=True)
+    members = {d for d in found if any(_members(c, d) for c in conditions)}
+    more = {d: n + (iterations - 1) * steps.get(d, 0) for d, n in found.items() if d not in members}
+    return completed(module, {**found, **more})
+
+
 def _combinations(choices: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:
     """Every dim one past its tile, then diagonals, so that few runs see every candidate of every dim; then the rest."""
     longest = max((len(c) for c in choices), default=1)
@@ -156,20 +187,25 @@ def _integers(tunables: Mapping[str, int | bool]) -> dict[str, int]:
 # Tile extents --------------------------------------------------------------------------------
 
 
-def _extents(module: Module, tunables: Mapping[str, int | bool]) -> dict[str, int]:
-    """For each dim of the entry, the largest step of a loop that ends at it; "" for loops with literal ends."""
+def _extents(module: Module, tunables: Mapping[str, int | bool], sequential: bool = False) -> dict[str, int]:
+    """For each dim of the entry, the largest step of a loop that ends at it; "" for loops with literal ends.
+
+    `sequential`: loops over tiles left out.
+    """
     entry = module.entry
     if isinstance(entry, Kernel):
-        return _kernel_extents(entry, tunables)
-    return _program_extents(module, entry, tunables)
+        return _kernel_extents(entry, tunables, sequential)
+    return _program_extents(module, entry, tunables, sequential)
 
 
-def _program_extents(module: Module, program: Program, tunables: Mapping[str, int | bool]) -> dict[str, int]:
+def _program_extents(
+    module: Module, program: Program, tunables: Mapping[str, int | bool], sequential: bool
+) -> dict[str, int]:
     found: dict[str, int] = {}
     chosen = {t.name: int(tunables.get(t.name, t.default)) for t in program.tunables}
     for call in program.calls:
         given = {name: value.evaluate(chosen) for name, value in call.tunables}
-        inner = _kernel_extents(module.kernel(call.kernel), given)
+        inner = _kernel_extents(module.kernel(call.kernel), given, sequential)
         for dim, value in call.dims:
             name = _name(value)
             if name is not None and dim in inner:
@@ -177,10 +213,12 @@ def _program_extents(module: Module, program: Program, tunables: Mapping[str, in
     return found
 
 
-def _kernel_extents(kernel: Kernel, tunables: Mapping[str, int | bool]) -> dict[str, int]:
+def _kernel_extents(kernel: Kernel, tunables: Mapping[str, int | bool], sequential: bool) -> dict[str, int]:
     environment = {t.name: int(tunables.get(t.name, t.default)) for t in kernel.tunables}
     found: dict[str, int] = {}
     for loop in _loops(kernel.body):
+        if sequential and loop.kind == "tiles":
+            continue
         for hi, step in zip(loop.hi, loop.step, strict=True):
             if not all(s.name in environment for s in step.symbols()):
                 continue

@@ -21,6 +21,7 @@ COMMANDS = {
     "chips": ("chips", "chips", "List chips; measure this machine."),
     "check": ("check", "check", "Parse, type and verify a kernel text."),
     "bench": ("bench", "bench", "Test and time a kernel text on a problem."),
+    "inspect": ("inspect", "inspect", "What a kernel text becomes on a GPU: registers, occupancy, opcodes, schedule."),
     "explain": ("explain", "explain", "What a diagnostic code means, with examples."),
     "leaderboard": ("leaderboard", "leaderboard", "The best kernels of all runs: HTML, Markdown, JSON."),
     "kb": ("kb", "kb", "The knowledge base: what was learned."),

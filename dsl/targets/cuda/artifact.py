@@ -62,6 +62,15 @@ class Binary:
     def name(self) -> str:
         return f"{self.kernel} ({self.shape_class})"
 
+    @property
+    def guard_texts(self) -> tuple[str, ...]:
+        return tuple(guard_text(*guard) for guard in self.guards)
+
+
+def guard_text(kind: str, subject: str, value: int) -> str:
+    """`unit_stride(a)`, `divides(K, 8)` and the like."""
+    return f"{kind}({subject}, {value})" if value else f"{kind}({subject})"
+
 
 @dataclass(frozen=True)
 class CudaArtifact:

@@ -52,7 +52,7 @@ def cached_cubin(
         _write(folder, source, made[0])
 
     folder = cache.entry(cache.cache_root("cuda", cache_dir), key, build)
-    return Entry(key, folder / CUBIN, made[0] if made else _read(folder))
+    return Entry(key, folder / CUBIN, made[0] if made else read_entry(folder))
 
 
 def _facts(
@@ -74,6 +74,7 @@ def _write(folder: Path, source: str, compiled: Compiled) -> None:
     (folder / "compiled.json").write_text(json.dumps(record))
 
 
-def _read(folder: Path) -> Compiled:
+def read_entry(folder: Path) -> Compiled:
+    """What was compiled into an entry's folder (that of a cubin's path)."""
     record = json.loads((folder / "compiled.json").read_text())
     return Compiled((folder / CUBIN).read_bytes(), seconds=0.0, cached=True, **record)

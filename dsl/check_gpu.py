@@ -1,0 +1,167 @@
+"""Check a kernel text for a GPU without one: proofs for its policies, then the compiler's word or emulated runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal
+
+from kernelagent.dsl.check import CheckReport, check
+from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
+from kernelagent.dsl.verify.records import DeviceCounterexample, worst
+
+if TYPE_CHECKING:
+    from kernelagent.dsl.ir import Module
+    from kernelagent.dsl.targets.calls import Choices
+    from kernelagent.dsl.targets.cuda.artifact import Binary, CudaArtifact, CudaOptions
+    from kernelagent.dsl.targets.emulator.launch import Completion
+    from kernelagent.dsl.verify.families import Choice
+    from kernelagent.dsl.verify.numeric import Reference
+    from kernelagent.dsl.verify.trials import Trial
+
+GpuTarget = Literal["cuda", "emu"]
+SECONDS = 6.0
+"""After which no further emulated run is begun."""
+
+
+@dataclass(frozen=True)
+class GpuCalls:
+    """What a text is compiled and run for. Empty `classes`: one for each member of its fixed dims; `trials` None: drawn
+    at sizes around the text's own tiles."""
+
+    arch: str = "sm_80"
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    tunables: Mapping[str, int | bool] = field(default_factory=dict)
+    scalars: Mapping[str, float | int | bool] = field(default_factory=dict)
+    dims: Mapping[str, int] = field(default_factory=dict)
+    classes: Sequence[Choices] = ()
+    trials: Sequence[Trial] | None = None
+
+
+def check_gpu(
+    text: str, target: GpuTarget, calls: GpuCalls | None = None, reference: Reference | None = None, quick: bool = True
+) -> CheckReport:
+    """`check` with the policies of an architecture; then `cuda` compiles every shape class and puts what they take into
+    `resources`, and `emu` runs the emitted code in the emulator.
+
+    Never raises for a mistake of the text. Raises MissingTool or NoCompiler for what this machine lacks.
+    """
+    begin = time.perf_counter()
+    calls = calls or GpuCalls()
+    report = check(text, reference, calls.arch, quick, calls.dtypes, calls.scalars, calls.tunables)
+    if report.ok:
+        try:
+            report = _compiled(text, calls, report) if target == "cuda" else _emulated(text, calls, report, quick)
+        except KernelError as error:
+            found = (*report.diagnostics, *error.diagnostics)
+            report = replace(report, ok=False, verdict="UNKNOWN", diagnostics=found)
+    return replace(report, seconds=time.perf_counter() - begin)
+
+
+def _compiled(text: str, calls: GpuCalls, report: CheckReport) -> CheckReport:
+    artifacts = compile_classes(_parsed(text), calls)
+    kernels = [resources(a, b) for a in artifacts for b in a.binaries()]
+    found = {"arch": calls.arch, "compiler": artifacts[0].compiler, "kernels": kernels}
+    warnings = tuple(d for a in artifacts for d in a.diagnostics)
+    return replace(report, diagnostics=report.diagnostics + warnings, resources={**report.resources, **found})
+
+
+def _emulated(text: str, calls: GpuCalls, report: CheckReport, quick: bool) -> CheckReport:
+    from kernelagent.dsl.verify.emulated import Runs, emulated, small_trials
+
+    module, choice = _parsed(text), _choice(calls)
+    trials = small_trials(module, choice) if calls.trials is None else calls.trials
+    end = time.monotonic() + SECONDS
+    completions: tuple[Completion, ...] = ("late",) if quick else ("late", "random")
+    findings = emulated(module, trials, choice, Runs(calls.arch, completions, lambda: time.monotonic() > end))
+    obligations = (*report.obligations, *findings.obligations)
+    verdict = worst(o.verdict for o in obligations)
+    counterexamples = (*report.counterexamples, *findings.counterexamples)
+    return replace(
+        report, ok=verdict != "REFUTED", verdict=verdict, obligations=obligations, counterexamples=counterexamples,
+        resources={**report.resources, "arch": calls.arch},
+    )  # fmt: skip
+
+
+def compile_classes(module: Module, calls: GpuCalls, options: CudaOptions | None = None) -> list[CudaArtifact]:
+    """The text compiled for each class of fixed dims. Raises KernelError, MissingTool."""
+    from kernelagent.dsl.targets.cuda.build import compile
+
+    return [
+        compile(module, c.dtypes, c.tunables, c.consts, c.dims, calls.arch, options) for c in classes(module, calls)
+    ]
+
+
+def classes(module: Module, calls: GpuCalls) -> Sequence[Choices]:
+    """The choices for which binaries differ. Dtype variables that are not chosen are f32."""
+    from kernelagent.dsl.targets.calls import Choices, entry_dims
+
+    if calls.classes:
+        return calls.classes
+    entry = module.entry
+    dtypes = {v: calls.dtypes.get(v, "f32") for v in entry.dtype_variables} | dict(calls.dtypes)
+    consts = {
+        s.name: int(calls.scalars[s.name]) for s in entry.scalars if s.dtype == "const" and s.name in calls.scalars
+    }
+    fixed = [d for d in entry_dims(module, dict.fromkeys(entry.dims, 0)) if d not in calls.dims]
+    picked = [dict(calls.dims) | combination for combination in _combinations(module, fixed)]
+    return [Choices(dtypes, dict(calls.tunables), consts, dims) for dims in picked]
+
+
+def _combinations(module: Module, fixed: Sequence[str]) -> Iterator[dict[str, int]]:
+    """Members that the text's assumptions list for dims; a dim without any is left open (the compiler asks for it)."""
+    from kernelagent.dsl.verify.shapes import members
+
+    known = {d: found for d in fixed if (found := members(module, d))}
+    for values in product(*known.values()):
+        yield dict(zip(known, values, strict=True))
+
+
+def resources(artifact: CudaArtifact, binary: Binary) -> dict[str, Any]:
+    """One entry of `resources.kernels` of a check."""
+    return {
+        "kernel": binary.kernel,
+        "shape_class": binary.shape_class,
+        "guards": list(binary.guard_texts),
+        "dims": dict(artifact.dims),
+        "threads": binary.threads,
+        **asdict(binary.resources),
+        "notes": list(binary.notes),
+        "report": list(binary.report),
+    }
+
+
+def _parsed(text: str) -> Module:
+    from kernelagent.dsl.elaborate import parse
+
+    return parse(text)
+
+
+def _choice(calls: GpuCalls) -> Choice:
+    from kernelagent.dsl.verify.families import Choice
+
+    return Choice(calls.dtypes, calls.scalars, calls.tunables, calls.arch, calls.dims)
+
+
+def finding_diagnostics(report: CheckReport, text: str) -> tuple[Diagnostic, ...]:
+    """What emulated runs showed, as diagnostics at the lines of the text."""
+    found = (c for c in report.counterexamples if isinstance(c, DeviceCounterexample))
+    return tuple(_finding(c, text.splitlines()) for c in found)
+
+
+def _finding(c: DeviceCounterexample, lines: Sequence[str]) -> Diagnostic:
+    span = _line_span(lines, c.line)
+    other = "" if c.other_line in (None, c.line) else f"; the other access is on line {c.other_line}"
+    who = "" if c.block is None else f" (block {c.block}, warp {c.warp}, lane {c.lane})"
+    message = f"{c.kind}: {c.message}{who}{other}"
+    hint = f"{c.kernel}, {c.shape_class} class; {c.scope}"
+    return Diagnostic("emulator-finding", message, span, "error", hint, {"kind": c.kind, "completion": c.completion})
+
+
+def _line_span(lines: Sequence[str], line: int | None) -> Span | None:
+    if line is None or not 0 < line <= len(lines):
+        return None
+    text = lines[line - 1]
+    return Span(line, len(text) - len(text.lstrip()) + 1, line, len(text.rstrip()) + 1)

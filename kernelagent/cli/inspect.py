@@ -1,0 +1,63 @@
+"""`kernelagent inspect FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kernelagent.errors import EXIT_WRONG_CANDIDATE
+
+from .choices import gpu_options, known_arch, read_dims, read_dtypes
+from .output import json_option, print_json
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@gpu_options
+@click.option("--schedule", is_flag=True, help="Print the schedule as level-two text instead.")
+@click.option("--body", is_flag=True, help="Print the emitted C++ instead.")
+@json_option
+@click.pass_context
+def inspect(
+    ctx: click.Context,
+    file: Path,
+    arch: str,
+    dtypes: tuple[str, ...],
+    dims: tuple[str, ...],
+    schedule: bool,
+    body: bool,
+    as_json: bool,
+) -> None:
+    """What the kernel text in FILE becomes on a GPU, for each kernel and shape class. No GPU is needed.
+
+    Registers, spills, shared memory, occupancy and what limits it, machine opcodes and the widths of loads and stores.
+    """
+    from kernelagent.dsl.check_gpu import GpuCalls
+    from kernelagent.dsl.diagnostics import KernelError, render_all
+    from kernelagent.inspection import inspect_text
+
+    text = file.read_text(encoding="utf-8", errors="replace")
+    calls = GpuCalls(known_arch(arch), read_dtypes(dtypes), dims=read_dims(dims))
+    try:
+        found = inspect_text(text, calls, machine_code=not (schedule or body))
+    except KernelError as error:
+        if as_json:
+            record = {"file": str(file), "arch": arch, "diagnostics": [d.to_dict() for d in error.diagnostics]}
+            print_json({**record, "kernels": []})
+        else:
+            click.echo(render_all(error.diagnostics, text, str(file)))
+        ctx.exit(EXIT_WRONG_CANDIDATE)
+    if as_json:
+        print_json({"file": str(file), **found.to_dict(schedule, body)})
+        return
+    if found.warnings:
+        click.echo(render_all(found.warnings, text, str(file)) + "\n", err=True)
+    for part in found.parts:
+        click.echo(_text(part, schedule, body))
+
+
+def _text(part: Any, schedule: bool, body: bool) -> str:
+    asked = [part.schedule] * schedule + [part.body] * body
+    return "\n".join(asked) if asked else f"{part}\n"

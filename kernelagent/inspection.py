@@ -1,0 +1,111 @@
+"""What a kernel text becomes on a GPU: schedules, emitted code, machine code and what it takes. No GPU is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kernelagent.dsl.check_gpu import GpuCalls, classes, compile_classes, resources
+from kernelagent.dsl.diagnostics import Diagnostic
+from kernelagent.dsl.elaborate import parse
+from kernelagent.dsl.ir import Module
+from kernelagent.dsl.level2.print_schedule import print_schedule
+from kernelagent.dsl.targets.cuda.artifact import Binary, CudaArtifact, guard_text
+from kernelagent.dsl.targets.cuda.cache import read_entry
+from kernelagent.dsl.targets.cuda.inspect import Inspection
+from kernelagent.dsl.targets.cuda.inspect import inspect as inspect_cubin
+from kernelagent.dsl.targets.cuda.units import DeviceCode, device_units
+
+
+@dataclass(frozen=True)
+class Part:
+    """One kernel in one shape class. `used` and `machine` are None where nothing was compiled, `schedule` is
+    empty where nothing was lowered."""
+
+    kernel: str
+    shape_class: str
+    guards: tuple[str, ...]
+    dims: Mapping[str, int]
+    choices: tuple[str, ...]
+    body: str
+    schedule: str = ""
+    used: Mapping[str, Any] | None = None
+    machine: Inspection | None = None
+
+    def to_dict(self, schedule: bool, body: bool) -> dict[str, Any]:
+        record: dict[str, Any] = {
+            "kernel": self.kernel, "shape_class": self.shape_class, "guards": list(self.guards),
+            "dims": dict(self.dims), "report": list(self.choices),
+        }  # fmt: skip
+        record |= dict(self.used or {})
+        record |= {"schedule": self.schedule} if schedule else {}
+        record |= {"body": self.body} if body else {}
+        if self.machine:
+            sass = self.machine.sass.to_dict()
+            record |= {"opcodes": sass["opcodes"], "widths": sass["widths"], "instructions": sass["instructions"]}
+            record["occupancy_limits"] = self.machine.occupancy.limits
+        return record
+
+    def __str__(self) -> str:
+        sizes = "".join(f", {d}={n}" for d, n in self.dims.items())
+        relies = f", which relies on {', '.join(self.guards)}" if self.guards else ", for every call"
+        lines = [f"{self.kernel}{sizes}: {self.shape_class} class{relies}"]
+        lines += [f"  choice         {choice}" for choice in self.choices]
+        return "\n".join([*lines, *([str(self.machine)] if self.machine else [])])
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """Every kernel and shape class of a text, in call order."""
+
+    arch: str
+    compiler: str | None
+    parts: tuple[Part, ...]
+    warnings: tuple[Diagnostic, ...] = ()
+
+    def to_dict(self, schedule: bool = False, body: bool = False) -> dict[str, Any]:
+        return {
+            "arch": self.arch,
+            "compiler": self.compiler,
+            "diagnostics": [d.to_dict() for d in self.warnings],
+            "kernels": [p.to_dict(schedule, body) for p in self.parts],
+        }
+
+
+def inspect_text(text: str, calls: GpuCalls | None = None, machine_code: bool = True) -> Inspected:
+    """Inspect the entry of a text. Without `machine_code` no compiler is needed: schedules and emitted code only.
+
+    Raises KernelError for what the text gets wrong or the architecture cannot do, MissingTool for a missing program.
+    """
+    calls = calls or GpuCalls()
+    module = parse(text)
+    if not machine_code:
+        return Inspected(calls.arch, None, tuple(_lowered(module, calls)))
+    artifacts = compile_classes(module, calls)
+    parts = tuple(_compiled(a, b) for a in artifacts for b in a.binaries())
+    return Inspected(calls.arch, artifacts[0].compiler, parts, tuple(d for a in artifacts for d in a.diagnostics))
+
+
+def _lowered(module: Module, calls: GpuCalls) -> Iterator[Part]:
+    for chosen in classes(module, calls):
+        for unit in device_units(module, chosen, calls.arch):
+            yield from (_part(code, chosen.dims) for code in unit.classes)
+
+
+def _part(code: DeviceCode, dims: Mapping[str, int]) -> Part:
+    schedule = code.schedule
+    guards = tuple(guard_text(g.kind, g.subject, g.value) for g in schedule.shape_class.guards)
+    choices = tuple(str(c) for c in schedule.choices)
+    return Part(schedule.name, schedule.shape_class.name, guards, dims, choices, code.body, print_schedule(schedule))
+
+
+def _compiled(artifact: CudaArtifact, binary: Binary) -> Part:
+    compiled = read_entry(Path(binary.cubin_path).parent)
+    shared = binary.resources.dynamic_shared_bytes
+    machine = inspect_cubin(compiled, artifact.arch, binary.threads, shared, binary.function)
+    return Part(
+        binary.kernel, binary.shape_class, binary.guard_texts, artifact.dims, binary.report, binary.body,
+        used=resources(artifact, binary), machine=machine,
+    )  # fmt: skip
