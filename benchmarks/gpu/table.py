@@ -1,6 +1,7 @@
 """The table of the GPU kernels that needs no GPU: docs/gpu-kernels.md, from facts that this command collects.
 
     python benchmarks/gpu/table.py              # collects, writes the facts and the page (about two minutes)
+    python benchmarks/gpu/table.py --page       # the page again from the committed facts
     python benchmarks/gpu/table.py --check      # collects again; exit 1 with a diff where the committed facts differ
     python benchmarks/gpu/table.py gemm_fp8     # prints the facts of the cases whose names hold the word
 
@@ -38,18 +39,18 @@ def main() -> int:
         chosen = [i for i, case in enumerate(CASES) if any(word in case.name for word in options.words)]
         print(json.dumps(collect(options.processes, chosen), indent=2))
         return 0
+    if options.page:
+        return write(json.loads(FACTS.read_text(encoding="utf-8")))
     record = {"toolchain": find_toolchain().identity, "cases": collect(options.processes, range(len(CASES)))}
     if options.check:
         return check(record)
-    FACTS.write_text(written(record), encoding="utf-8")
-    PAGE.write_text(page(record, FACTS.parent), encoding="utf-8")
-    print(f"wrote {FACTS.relative_to(ROOT)} and {PAGE.relative_to(ROOT)}")
-    return 0
+    return write(record)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("words", nargs="*", help="only cases whose name holds one of these; prints, writes nothing")
+    parser.add_argument("--page", action="store_true", help="collect nothing, write the page of the committed facts")
     parser.add_argument("--check", action="store_true", help="compare with what is committed")
     parser.add_argument("--processes", type=int, default=2)
     return parser.parse_args()
@@ -63,6 +64,13 @@ def collect(processes: int, which: Any) -> list[Record]:
 
 def _facts(number: int) -> Record:
     return static.facts(CASES[number])
+
+
+def write(record: Record) -> int:
+    FACTS.write_text(written(record), encoding="utf-8")
+    PAGE.write_text(page(record, FACTS.parent), encoding="utf-8")
+    print(f"wrote {FACTS.relative_to(ROOT)} and {PAGE.relative_to(ROOT)}")
+    return 0
 
 
 def written(record: Record) -> str:
