@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
+from kernelagent.dsl.atoms import wgmma
 from kernelagent.dsl.atoms.record import Atom
+from kernelagent.dsl.atoms.shared_operand import Major, majors
 from kernelagent.dsl.atoms.tables import atom
 from kernelagent.dsl.diagnostics import Diagnostic
 
@@ -68,6 +70,51 @@ def _through_f16(dtype: str, arch: str) -> Detour:
     """Every finite value of both 8-bit floats is an f16, and infinities and NaN go over."""
     reason = f"{arch} has no 8-bit float mma: operands become f16, which holds every {dtype}"
     return Detour("f8-as-f16", atom(_NATIVE["f16"]), "f16", reason)
+
+
+# Warpgroup products -------------------------------------------------------------------------------------------
+
+WARPGROUP_ARCH = "sm_90a"
+
+_WARPGROUP = {
+    "f16": "f16", "bf16": "bf16", "tf32": "tf32", "i8": "s8", "f8e4m3": "e4m3", "f8e5m2": "e5m2",
+}  # fmt: skip
+
+
+def wgmma_for(
+    a_dtype: str, b_dtype: str, acc_dtype: str, precision: str, a_major: Major | Literal["R"], b_major: Major, n: int
+) -> Choice:
+    """The warpgroup's atom of width `n` for a (m, k) @ b (k, n), b in shared memory; sm_90a.
+
+    Majors say along what the rows of shared memory run; `a_major` "R": a is in registers. What the machine lacks goes
+    through a's registers or to `mma_for`'s choice, each a Detour; other products are refused as there.
+    """
+    plain = mma_for(a_dtype, b_dtype, acc_dtype, precision, WARPGROUP_ARCH)
+    kind = _WARPGROUP.get("tf32" if (a_dtype, precision) == ("f32", "tf32") else a_dtype)
+    if not isinstance(plain, Atom):
+        return plain
+    if kind is None:
+        return _by_warps(plain, a_dtype, f"warpgroup products of {a_dtype} are not among the atoms")
+    if n not in wgmma.sizes(a_dtype):
+        return _refused_width(a_dtype, n)
+    product = atom(wgmma.name(kind, n, a_major == "R"))
+    if b_major not in majors(product):
+        return _by_warps(plain, a_dtype, f"warpgroup products of {kind} want b stored as [n, k]")
+    if a_major not in ("R", *majors(product)):
+        reason = f"warpgroup products of {kind} want a stored as [m, k]: a goes through registers"
+        return Detour("a-through-registers", atom(wgmma.name(kind, n, True)), a_dtype, reason)
+    return product
+
+
+def _by_warps(plain: Atom, dtype: str, reason: str) -> Detour:
+    return Detour("mma-sync", plain, dtype, f"{reason}: each warp multiplies by itself")
+
+
+def _refused_width(dtype: str, n: int) -> Diagnostic:
+    below = [s for s in wgmma.sizes(dtype) if s < n][-1:]
+    above = [s for s in wgmma.sizes(dtype) if s > n][:1]
+    hint = f"take n = {' or '.join(map(str, (*below, *above)))}"
+    return _refused(f"no warpgroup product of {dtype} is {n} wide", hint, n=n, dtype=dtype, arch=WARPGROUP_ARCH)
 
 
 def _refused(message: str, hint: str, **facts: object) -> Diagnostic:

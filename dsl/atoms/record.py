@@ -14,7 +14,10 @@ Scope = Literal["lane", "warp", "warpgroup", "block", "cluster"]
 Completion = Literal["sync", "group", "mbarrier", "counter"]
 Proxy = Literal["generic", "async"]
 Space: TypeAlias = str
-"""Where an operand lies: register, shared, global, tmem, immediate ... an open set."""
+"""Where an operand lies: register, shared, global, tmem, immediate ... an open set.
+
+descriptor: in shared memory, named by a 64-bit descriptor; tensor_map: a map among the kernel's parameters.
+"""
 
 Reference: TypeAlias = Callable[..., Any]
 
@@ -79,7 +82,7 @@ class Atom:
     def orders_memory(self) -> bool:
         """Whether accesses to memory may not move across it."""
         in_memory = any(o.space not in ("register", "immediate") for o in self.operands)
-        return in_memory or self.kind in ("barrier", "commit", "wait")
+        return in_memory or self.kind in ("barrier", "commit", "fence", "wait")
 
     def operand(self, name: str) -> Operand:
         """The operand of this name. Raises StopIteration for others."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kernelagent.dsl.atoms.choose import Choice, Detour, mma_for
+from kernelagent.dsl.atoms.choose import WARPGROUP_ARCH, Choice, Detour, mma_for, wgmma_for
 from kernelagent.dsl.atoms.fetch import Fetch, fetch
 from kernelagent.dsl.atoms.record import Atom
+from kernelagent.dsl.atoms.shared_operand import Major
 from kernelagent.dsl.diagnostics import Diagnostic
 from kernelagent.dsl.dtypes import is_integer
 
@@ -57,9 +58,7 @@ class Cell:
 
 def support(dtype: str, transposition: str, arch: str) -> Cell:
     """One cell. `dtype` is an element type, or "tf32" for f32 operands with `precision=tf32`."""
-    operand, precision = ("f32", "tf32") if dtype == "tf32" else (dtype, "exact")
-    accumulator = "i32" if is_integer(operand) else "f64" if operand == "f64" else "f32"
-    choice = mma_for(operand, operand, accumulator, precision, arch)
+    choice = mma_for(*_product(dtype), arch)
     used = choice.atom if isinstance(choice, Detour) else choice
     if isinstance(used, Diagnostic) or used.kind != "mma":
         return Cell(dtype, transposition, arch, choice)
@@ -68,13 +67,29 @@ def support(dtype: str, transposition: str, arch: str) -> Cell:
     return Cell(dtype, transposition, arch, choice, a, b)
 
 
+def warpgroup_support(dtype: str, transposition: str, n: int = 64) -> Cell:
+    """As `support`, of sm_90a's warpgroup products of width `n`; operands lie in shared memory as they are stored."""
+    a_major: Major = "K" if transposition[0] == "N" else "MN"
+    b_major: Major = "K" if transposition[1] == "T" else "MN"
+    return Cell(dtype, transposition, WARPGROUP_ARCH, wgmma_for(*_product(dtype), a_major, b_major, n))
+
+
+def _product(dtype: str) -> tuple[str, str, str, str]:
+    """Operand dtypes, accumulator and precision of a table's dtype."""
+    operand, precision = ("f32", "tf32") if dtype == "tf32" else (dtype, "exact")
+    accumulator = "i32" if is_integer(operand) else "f64" if operand == "f64" else "f32"
+    return operand, operand, accumulator, precision
+
+
 def support_markdown() -> str:
-    """The whole table, one row a dtype and transposition; detours are explained below it."""
-    lines = [f"| dtype | A, B | {' | '.join(ARCHS)} |", f"|---|---|{'---|' * len(ARCHS)}"]
+    """The whole table, one row a dtype and transposition, the warpgroup's products last, detours explained below."""
+    heads = (*ARCHS, f"{WARPGROUP_ARCH}, warpgroup (n = 64)")
+    lines = [f"| dtype | A, B | {' | '.join(heads)} |", f"|---|---|{'---|' * len(heads)}"]
     reasons: dict[str, None] = {}
     for dtype in DTYPES:
         for transposition in TRANSPOSITIONS:
             cells = [support(dtype, transposition, arch) for arch in ARCHS]
+            cells.append(warpgroup_support(dtype, transposition))
             lines.append(f"| {dtype} | {transposition} | {' | '.join(map(str, cells))} |")
             reasons |= dict.fromkeys(r for cell in cells for r in cell.detours)
     return "\n".join((*lines, "", *(f"- {reason}." for reason in reasons))) + "\n"

@@ -13,12 +13,19 @@ from kernelagent.dsl.atoms import (
     elementary,
     fma,
     ldmatrix,
+    mbarrier,
     mma,
+    roles,
     shuffles,
+    tma,
+    wgmma,
 )
 from kernelagent.dsl.atoms.record import Atom
 
-_FAMILIES = (mma, fma, ldmatrix, copies, shuffles, barriers, atomics, conversions, elementary, cpu)
+_FAMILIES = (
+    mma, fma, ldmatrix, copies, shuffles, barriers, atomics, conversions, elementary, cpu,
+    wgmma, tma, mbarrier, roles,
+)  # fmt: skip
 
 
 @cache

@@ -88,10 +88,13 @@ def test_the_table_prints_every_cell_and_reason() -> None:
     text = support_markdown()
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert len(rows) == 1 + len(DTYPES) * len(TRANSPOSITIONS)
-    assert all(row.count("|") == len(ARCHS) + 3 for row in rows)
+    assert all(row.count("|") == len(ARCHS) + 4 for row in rows)
     for dtype, transposition, arch in CELLS:
         assert all(reason in text for reason in support(dtype, transposition, arch).detours)
 
+
+WITHOUT_RESULT = ("barrier", "commit", "fence", "identity", "registers", "wait")
+BY_GROUPS = ("async_copy", "commit", "tma_store", "wait", "wgmma")
 
 # Records ------------------------------------------------------------------------------------------------------
 
@@ -104,12 +107,13 @@ def test_names_are_unique() -> None:
 def test_records_are_complete(record: Atom) -> None:
     assert record.archs
     assert record.source
-    assert record.reference is not None or record.kind in ("barrier", "commit", "wait")
+    assert record.reference is not None or record.kind in WITHOUT_RESULT
     assert record.alignment & (record.alignment - 1) == 0
     assert set(re.findall(r"\$(\w+)", record.ptx)) == ({o.name for o in record.operands} if record.ptx else set())
     if record.ptx:
         assert all(record.opcode(arch) for arch in ARCHS if record.runs_on(arch))
-    assert (record.completion == "group") == (record.kind in ("async_copy", "commit", "wait"))
+    assert (record.completion == "group") == (record.kind in BY_GROUPS and record.completion != "mbarrier")
+    assert (record.proxy == "async") == (record.kind in ("wgmma", "tma_load", "tma_store"))
 
 
 def test_architectures() -> None:

@@ -15,15 +15,27 @@ from kernelagent.dsl.atoms import Atom, Operand
 from kernelagent.dsl.dtypes import bits, is_float
 
 _CONSTRAINTS = {"f32": "f", "f64": "d"}
+_SPACES = {"shared": "r", "global": "l", "immediate": "n", "descriptor": "l", "tensor_map": "l"}
 _BEFORE, _AFTER = ("types",), ("registers", "convert", "memory", "math")
+_PRODUCT = re.compile(r"\bka_(wgmma_m64\w+)")
+
+
+def prelude(arch: str, body: str = "") -> str:
+    """CUDA C++ that gives every call of an emitted body its meaning on `arch` ("sm_80" and later).
+
+    Of the warpgroup products only those are there that `body` calls: there are hundreds.
+    """
+    return _prelude(arch, frozenset(_PRODUCT.findall(body)))
 
 
 @cache
-def prelude(arch: str) -> str:
-    """CUDA C++ that gives every call of an emitted body its meaning on `arch` ("sm_80" and later)."""
-    wrappers = [wrapper(a) for a in atoms.atoms(arch=arch) if a.ptx]
-    parts = [_switches(arch), *map(_part, _BEFORE), *wrappers, *map(_part, _AFTER)]
-    return "\n".join(parts)
+def _prelude(arch: str, products: frozenset[str]) -> str:
+    found = (a for a in atoms.atoms(arch=arch) if a.ptx and (a.kind != "wgmma" or a.name in products))
+    wrappers = [wrapper(a) for a in found]
+    before, after = (*_BEFORE, "cluster_types"), (*_AFTER, "cluster")
+    if not atoms.atom("tma_load_1d").runs_on(arch):
+        before, after = _BEFORE, _AFTER
+    return "\n".join([_switches(arch), *map(_part, before), *wrappers, *map(_part, after)])
 
 
 def _switches(arch: str) -> str:
@@ -63,6 +75,8 @@ def _returned(operand: Operand) -> bool:
 def _parameter(operand: Operand) -> str:
     if operand.space == "shared":
         return f"ka_u32 {operand.name}"
+    if operand.space == "tensor_map":
+        return f"const ka_tensor_map& {operand.name}"
     if operand.space == "global":
         return f"{'const ' if operand.direction == 'in' else ''}void* {operand.name}"
     if operand.count is None:
@@ -103,7 +117,7 @@ def _bindings(operand: Operand) -> list[str]:
 
 def _constraint(operand: Operand) -> str:
     if operand.space != "register":
-        return {"shared": "r", "global": "l", "immediate": "n"}[operand.space]
+        return _SPACES[operand.space]
     dtype = operand.register_dtype
     by_width = {64: "l", 16: "h"}.get(bits(dtype), "r")
     return _CONSTRAINTS.get(dtype, by_width) if is_float(dtype) else by_width
@@ -112,4 +126,6 @@ def _constraint(operand: Operand) -> str:
 def _value(operand: Operand) -> str:
     if operand.space == "shared":
         return f"ka_shared_base() + {operand.name}"
+    if operand.space == "tensor_map":
+        return f"&{operand.name}"
     return f"(int){operand.name}" if operand.dtype == "bool" else operand.name
