@@ -10,8 +10,9 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import index
 from kernelagent.dsl.ir import View
 from kernelagent.dsl.lanes import Distribution, Mode, drop, insert, permuted, striped, tiled, unit
-from kernelagent.dsl.targets.cuda.emit import emit
+from kernelagent.dsl.targets.cuda.emit import emit, entry_name
 from kernelagent.dsl.targets.cuda.registers import LayoutMismatch
+from kernelagent.dsl.targets.emulator import ArrayArgument, run
 from numpy.typing import NDArray
 from support.device_kernels import Maker, blank, correct
 
@@ -21,7 +22,9 @@ LAYOUTS = {
     "rows": striped(SHAPE, 32, 4),
     "columns": striped(SHAPE, 32, 2, first=0),
     "matrix": tiled(C, SHAPE, (1, 1)),
-    "spread": Distribution(SHAPE, (Mode(4, 0, 2), Mode(2, -1, 0), Mode(4, 1, 8)), (Mode(2, 0, 1), Mode(8, 1, 1), Mode(2, 0, 8))),
+    "spread": Distribution(
+        SHAPE, (Mode(4, 0, 2), Mode(2, -1, 0), Mode(4, 1, 8)), (Mode(2, 0, 1), Mode(8, 1, 1), Mode(2, 0, 8))
+    ),
 }  # fmt: skip
 each_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 
@@ -44,7 +47,9 @@ REDUCTIONS = {"sum": np.sum, "max": np.max, "min": np.min, "prod": np.prod, "any
 
 @each_layout
 @pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize(("word", "dtype"), [("sum", "f32"), ("max", "f32"), ("min", "i8"), ("sum", "i32"), ("any", "bool")])
+@pytest.mark.parametrize(
+    ("word", "dtype"), [("sum", "f32"), ("max", "f32"), ("min", "i8"), ("sum", "i32"), ("any", "bool")]
+)
 def test_reductions(layout: Distribution, axis: int, word: str, dtype: str) -> None:
     maker, x = Maker(), sample(dtype)
     value = inputs(maker, layout, dtype)
@@ -61,9 +66,6 @@ def test_a_whole_tile_reduces_to_a_scalar_that_is_stored_once() -> None:
     output(maker, total)
     y = np.zeros((1,), "f4")
     kernel = maker.kernel()
-    from kernelagent.dsl.targets.cuda.emit import entry_name
-    from kernelagent.dsl.targets.emulator import ArrayArgument, run
-
     arrays = [ArrayArgument("x", x, "in"), ArrayArgument("y", y, "out")]
     assert run(emit(kernel), entry_name(kernel), 32, 1, 0, arrays).ok
     assert y[0] == x.sum()
@@ -155,7 +157,9 @@ def test_pairs_are_split_taken_and_stacked() -> None:
     """rope's shape: a row as pairs, each member by itself, stacked the other way round."""
     maker, x = Maker(), sample()
     flat = LAYOUTS["rows"]
-    pairs = Distribution((16, 16, 2), tuple(_halved(m) for m in flat.lanes), (Mode(2, 2, 1), Mode(2, 1, 1), Mode(4, 0, 4)))
+    pairs = Distribution(
+        (16, 16, 2), tuple(_halved(m) for m in flat.lanes), (Mode(2, 2, 1), Mode(2, 1, 1), Mode(4, 0, 4))
+    )
     held = maker.let(dev.Reindex("reshape", (inputs(maker, flat),)), "f32", pairs)
     even, odd = (maker.let(dev.Reindex("take", (held,), (k,)), "f32", drop(pairs, 2)) for k in (0, 1))
     both = maker.let(dev.Reindex("stack", (maker.word("neg", odd), even)), "f32", pairs)
@@ -183,7 +187,9 @@ def test_scalars_of_a_tile_of_one_element() -> None:
     one = Distribution((1,), (Mode(32, -1, 0),), ())
     value = maker.load(maker.array("x", "f32", [1]), one)
     scalar = maker.let(dev.Reindex("reshape", (value,)), "f32", None)
-    output(maker, maker.word("add", maker.load(maker.array("z", "f32", [64]), striped((64,), 32, 2)), _wide(maker, scalar)))
+    output(
+        maker, maker.word("add", maker.load(maker.array("z", "f32", [64]), striped((64,), 32, 2)), _wide(maker, scalar))
+    )
     y, z = blank("f32", 64), sample("f32", (64,))
     correct(maker.kernel(), {"x": x[0, :1].copy(), "z": z, "y": y})
     np.testing.assert_array_equal(y, z + x[0, 0])
@@ -207,7 +213,11 @@ def test_gathered_and_scattered_rows(layout: Distribution, axis: int) -> None:
     output(maker, value)
     spread = maker.array("out", "f32", (40, 40), "InOut")
     maker.add(dev.Scatter(spread, start, axis, where, value, maker.here()))
-    x, y, out = np.random.default_rng(1).standard_normal((40, 40)).astype("f4"), blank("f32", *SHAPE), blank("f32", 40, 40)
+    x, y, out = (
+        np.random.default_rng(1).standard_normal((40, 40)).astype("f4"),
+        blank("f32", *SHAPE),
+        blank("f32", 40, 40),
+    )
     correct(maker.kernel(), {"x": x, "rows": rows, "y": y, "out": out})
     inside = (rows >= 0) & (rows < 40)
     cut = x[: SHAPE[0], : SHAPE[1]] if axis else x[:, : SHAPE[1]]

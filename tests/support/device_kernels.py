@@ -98,7 +98,10 @@ ROLES: Mapping[str, Any] = {"In": "in", "Out": "out", "InOut": "inout", "Acc": "
 
 
 def emulated(
-    kernel: dev.DeviceKernel, arrays: Mapping[str, NDArray[Any]], dims: Mapping[str, int] | None = None, resident: int = 3
+    kernel: dev.DeviceKernel,
+    arrays: Mapping[str, NDArray[Any]],
+    dims: Mapping[str, int] | None = None,
+    resident: int = 3,
 ) -> EmulatorReport:
     """Runs the emitted body; outputs are written into `arrays`."""
     sizes = dict(dims or {})
@@ -110,7 +113,9 @@ def emulated(
     )  # fmt: skip
 
 
-def correct(kernel: dev.DeviceKernel, arrays: Mapping[str, NDArray[Any]], dims: Mapping[str, int] | None = None) -> None:
+def correct(
+    kernel: dev.DeviceKernel, arrays: Mapping[str, NDArray[Any]], dims: Mapping[str, int] | None = None
+) -> None:
     report = emulated(kernel, arrays, dims)
     assert report.ok, [f.message for f in report.findings]
 

@@ -43,12 +43,15 @@ class Place:
 class Body:
     """The emitted body of one kernel while it grows."""
 
-    def __init__(self, kernel: dev.DeviceKernel) -> None:
+    def __init__(self, kernel: dev.DeviceKernel, uses_of: dev.DeviceKernel | None = None) -> None:
+        """`kernel` may be one role of the kernel `uses_of`: its threads and its grid."""
         self.kernel = kernel
+        self.whole = uses_of or kernel
+        self.flying: list[tuple[str, int]] = []  # registers of asynchronous products: array, how many
         self.out = Writer()
         self.texts = IndexTexts({a.name: a for a in kernel.arrays})
         self.divides = {g.subject: g.value for g in kernel.shape_class.guards if g.kind == "divides"}
-        self.uses = uses(kernel)
+        self.uses = uses(self.whole)
         self.places: dict[int, Place] = {}
         self.homes: dict[int, int] = {}  # the scope in which a fragment's array came to be
         self.scopes = [0]

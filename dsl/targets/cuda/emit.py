@@ -10,9 +10,11 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.targets.cuda.body import Body, Place, fragment_name, require_same
 from kernelagent.dsl.targets.cuda.emit_global import emit_load, emit_store
 from kernelagent.dsl.targets.cuda.emit_grid import emit_grid, launch_blocks, loop_head
-from kernelagent.dsl.targets.cuda.emit_index import array_name, plain, scalar_name
+from kernelagent.dsl.targets.cuda.emit_hopper import emit_hopper, map_parameters
+from kernelagent.dsl.targets.cuda.emit_index import array_name, plain, scalar_name, symbol_name
 from kernelagent.dsl.targets.cuda.emit_mma import emit_mma
 from kernelagent.dsl.targets.cuda.emit_reduce import emit_arg_reduce, emit_reduce, emit_scan
+from kernelagent.dsl.targets.cuda.emit_roles import emit_roles
 from kernelagent.dsl.targets.cuda.emit_shared import emit_copy, emit_load_shared, emit_store_shared
 from kernelagent.dsl.targets.cuda.emit_values import emit_pointwise, emit_positions, emit_renaming, fusable
 from kernelagent.dsl.targets.cuda.emit_words import CTYPES
@@ -27,7 +29,11 @@ def emit(kernel: dev.DeviceKernel) -> str:
     target has no code for.
     """
     body = Body(kernel)
-    emit_grid(body, kernel.grid, emit_statements)
+    if kernel.roles:
+        inside = emit_roles(kernel, body, emit_statements)
+    else:
+        emit_grid(body, kernel.grid, emit_statements)
+        inside = [*body.header(), *body.out.lines]
     lines = [
         *(f"// {choice}" for choice in kernel.choices),
         *(f"// {fact}" for fact in _facts(kernel)),
@@ -35,8 +41,7 @@ def emit(kernel: dev.DeviceKernel) -> str:
         f"KA_KERNEL({entry_name(kernel)}, {kernel.threads}, {kernel.min_blocks})({_parameters(kernel)}) {{",
         "    KA_PROLOGUE",
         "    const int tid = ka_thread();",
-        *body.header(),
-        *body.out.lines,
+        *inside,
         "}",
     ]
     return "\n".join(lines) + "\n"
@@ -56,7 +61,7 @@ def _parameters(kernel: dev.DeviceKernel) -> str:
     arrays = [f"ka_array<{CTYPES[a.dtype]}, {max(1, len(a.dims))}> {array_name(a.name)}" for a in kernel.arrays]
     dims = [f"int d_{plain(d)}" for d in kernel.dims]
     scalars = [f"{CTYPES[s.dtype]} {scalar_name(s.name)}" for s in kernel.scalars if s.dtype != "const"]
-    return ", ".join([*arrays, *dims, *scalars])
+    return ", ".join([*arrays, *dims, *scalars, *map_parameters(kernel)])
 
 
 # Statements ------------------------------------------------------------------------------------------------
@@ -92,6 +97,8 @@ def emit_statement(body: Body, statement: dev.Statement) -> None:
             _emit_for(body, statement)
         case dev.If():
             _emit_if(body, statement)
+        case _:
+            emit_hopper(body, statement)
 
 
 def _emit_let(body: Body, let: dev.Let) -> None:
@@ -128,6 +135,8 @@ def _emit_for(body: Body, loop: dev.For) -> None:
         emit_statements(body, loop.body)
         body.out.at(loop.origin)
         _carry(body, loop.carried, names)
+        if loop.counter is not None:
+            body.out.put(f"++{symbol_name(loop.counter)};")
     for carried, name in zip(loop.carried, names, strict=True):
         body.own(carried.result, name)
 

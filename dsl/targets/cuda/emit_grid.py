@@ -64,7 +64,7 @@ def _emit_counts(body: Body, grid: dev.Grid) -> list[str]:
     for count in _counts(grid):
         text = body.texts.text(count)
         held = text if body.texts.ctype(count) == "int" else f"(int){text}"
-        found.append(body.const("int", "n", held if count.constant is not None else f"ka_max({held}, 0)"))
+        found.append(body.const("int", "n", held if body.texts.never_negative(count) else f"ka_max({held}, 0)"))
     return found
 
 
@@ -82,6 +82,8 @@ def _emit_tile(
         body.out.put(f"const int {symbol_name(variable)} = {text};")
     with body.scope():
         statements(body, grid.body)
+    if grid.counter is not None:
+        body.out.put(f"++{symbol_name(grid.counter)};")
 
 
 def _emit_places(body: Body, grid: dev.Grid, counts: list[str], number: str) -> list[str]:

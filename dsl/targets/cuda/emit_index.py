@@ -96,7 +96,11 @@ class IndexTexts:
                 return self.wide(then) or self.wide(otherwise)
 
     def _term(self, monomial: Monomial, coefficient: int, wide: bool, texts: Mapping[str, str]) -> str:
-        factors = [self._atom(atom, texts) for atom in monomial]
+        factors: list[str] = []
+        for atom in monomial:
+            up = self._divided_up(atom, texts)  # -a // b rounds down where a // b rounded up is meant
+            factors.append(up or self._atom(atom, texts))
+            coefficient = -coefficient if up else coefficient
         if not factors:
             return str(coefficient) if abs(coefficient) < 2**31 else f"{coefficient}ll"
         if wide and len(factors) > 1:
@@ -122,6 +126,17 @@ class IndexTexts:
                 choice = f"{self.text(then, texts)} : {self.text(otherwise, texts)}"
                 return f"({self.condition(condition, texts)} ? {choice})"
 
+    def _divided_up(self, atom: Atom, texts: Mapping[str, str]) -> str | None:
+        """The negative of a // b, as an unsigned division that rounds up, where -a and b are never negative."""
+        if not isinstance(atom, FloorDiv) or not self.never_negative(-atom.a):
+            return None
+        divisor, wide = atom.b.constant, self.wide(atom.a)
+        if divisor is None or divisor <= 0:
+            return None
+        unsigned, suffix = ("ka_u64", "ull") if wide else ("ka_u32", "u")
+        rounded = f"(({unsigned}){self.text(-atom.a, texts)} + {divisor - 1}{suffix}) / {divisor}{suffix}"
+        return f"({'ka_i64' if wide else 'int'})({rounded})"
+
     def _divided(self, atom: FloorDiv | Mod, a: Index, b: Index, texts: Mapping[str, str]) -> str:
         """Division of what cannot be negative is unsigned: shifts and masks for powers of two."""
         wide = self.wide(a) or self.wide(b)
@@ -132,9 +147,6 @@ class IndexTexts:
             if self.never_negative(a):
                 sign = "/" if isinstance(atom, FloorDiv) else "%"
                 return f"({result})(({unsigned}){self.text(a, texts)} {sign} {divisor}{suffix})"
-            if isinstance(atom, FloorDiv) and self.never_negative(-a):  # -cdiv(-a, b)
-                rounded = f"({unsigned}){self.text(-a, texts)} + {divisor - 1}{suffix}"
-                return f"(-({result})(({rounded}) / {divisor}{suffix}))"
         held = "ka_i64" if wide else "int"
         word = "floordiv" if isinstance(atom, FloorDiv) else "mod"
         text = f"ka_{word}({self._as(held, a, texts)}, {self._as(held, b, texts)})"

@@ -10,8 +10,9 @@ from kernelagent.dsl.atoms import Atom, Fetch, atom, fetch
 from kernelagent.dsl.atoms.fetch import Side
 from kernelagent.dsl.lanes import WARP, Distribution, DistributionError, Mode, drop, same, tiled
 from kernelagent.dsl.targets.cuda.body import Body, Place, registers, require_same
+from kernelagent.dsl.targets.cuda.emit_hopper import emit_wgmma
 from kernelagent.dsl.targets.cuda.emit_shared import SharedAddress, pitches
-from kernelagent.dsl.targets.cuda.emit_words import CTYPES, word_text
+from kernelagent.dsl.targets.cuda.emit_words import CTYPES, cast, word_text
 from kernelagent.dsl.targets.cuda.registers import (
     LayoutMismatch,
     Loops,
@@ -32,6 +33,8 @@ def emit_mma(body: Body, let: dev.Let) -> None:
     result = _accumulate_into(body, fragment, operation.acc)
     if operation.atom.startswith("fma"):
         _emit_fma(body, operation, fragment, result)
+    elif operation.atom.startswith("wgmma"):
+        emit_wgmma(body, operation, fragment, result)
     else:
         _Product(body, operation, fragment, result).emit()
 
@@ -292,9 +295,7 @@ class _Lines:
         self.index: Terms = follow(layout, self.layout, {axis: 0})
         self.name = body.fresh("x")
         buffer = body.kernel.buffer(source.buffer)
-        self.ctype = CTYPES[buffer.dtype]
-        if buffer.dtype != dtype:
-            raise LayoutMismatch(f"{buffer.name}: {buffer.dtype} elements in a product of {dtype}")
+        self.held, self.dtype = buffer.dtype, dtype
         weights = pitches(buffer, source.axes)
         self.terms: Terms = coordinate_terms(self.layout, 0, weights[axis])
         self.loops = Loops(self.layout.registers, [self.terms, identity(self.layout.registers)])
@@ -304,8 +305,14 @@ class _Lines:
         self.address = SharedAddress(body, source, lanes, [*self.step, *self.loops.parts(self.terms)])
 
     def emit(self) -> None:
-        count = self.layout.registers
-        self.body.out.put(f"{self.ctype} {self.name}[{count}];")
+        count, put = self.layout.registers, self.body.out.put
+        put(f"{CTYPES[self.dtype]} {self.name}[{count}];")
         with self.body.out.loops(self.loops.heads()):
             at = self.address.at([*self.step, *self.loops.parts(self.terms)])
-            self.body.out.put(f"ka_lds<1>({self.name} + {self.loops.sum(identity(count))}, {at});")
+            to = self.loops.sum(identity(count))
+            if self.held == self.dtype:
+                put(f"ka_lds<1>({self.name} + {to}, {at});")
+                return
+            each = self.body.fresh("e")
+            put(f"{CTYPES[self.held]} {each}; ka_lds<1>(&{each}, {at});")
+            put(f"{self.name}[{to}] = {cast(each, self.held, self.dtype)};")

@@ -1,0 +1,270 @@
+"""Barriers with phases, bulk copies and stores through tensor maps, warpgroup products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+from kernelagent.dsl import device as dev
+from kernelagent.dsl.atoms import atom
+from kernelagent.dsl.atoms.shared_operand import Descriptor, Major, Side, descriptor, majors
+from kernelagent.dsl.dtypes import bits
+from kernelagent.dsl.index import Index
+from kernelagent.dsl.ir import Array, View, position
+from kernelagent.dsl.targets.cuda.body import Body
+from kernelagent.dsl.targets.cuda.emit_words import element_bits
+from kernelagent.dsl.targets.cuda.registers import LayoutMismatch
+from kernelagent.dsl.tensor_map import LARGEST_BOX, TensorMapSpec
+
+BARRIER_BYTES = 8
+
+
+def emit_hopper(body: Body, statement: dev.Statement) -> None:
+    """Statements of sm_90a that make no fragment."""
+    put = body.out.put
+    match statement:
+        case dev.BarrierInit(name):
+            barrier = body.kernel.barrier(name)
+            with body.out.block("if (tid == 0)"):
+                for stage in range(barrier.stages):
+                    put(f"ka_mbar_init({barrier.offset + BARRIER_BYTES * stage}, {barrier.arrivals});")
+        case dev.FenceInit():
+            put("if (tid == 0) ka_mbar_fence_init();")
+        case dev.Expect(name, stage, count):
+            put(f"if (tid == 0) ka_mbar_expect({barrier_at(body, name, stage)}, {count});")
+        case dev.Arrive(name, stage, _, everywhere):
+            _arrive(body, barrier_at(body, name, stage), everywhere)
+        case dev.WaitPhase(name, stage, parity):
+            put(f"ka_mbar_wait({barrier_at(body, name, stage)}, {body.texts.text(parity)});")
+        case dev.CopyBulk():
+            _copy(body, statement)
+        case dev.StoreBulk():
+            _store(body, statement)
+        case dev.CommitBulk():
+            put("if (tid == 0) ka_tma_commit();")
+        case dev.WaitBulk(pending):
+            put(f"if (tid == 0) ka_tma_wait_read<{pending}>();")
+        case dev.FenceAsync():
+            put("ka_fence_async();")
+        case dev.RoleBarrier(number):
+            put(f"ka_named_barrier<{number}>({body.kernel.threads});")
+        case dev.ClusterBarrier():
+            put("ka_cluster_barrier();")
+        case dev.WgmmaFence():
+            put("ka_wgmma_fence();")
+        case dev.WgmmaCommit():
+            put("ka_wgmma_commit();")
+        case dev.WgmmaWait(pending):
+            put(f"ka_wgmma_wait<{pending}>();")
+            _settle(body, pending)
+        case _:
+            raise AssertionError(statement)
+
+
+def barrier_at(body: Body, name: str, stage: Index) -> str:
+    """The byte offset of one stage's barrier."""
+    first = body.kernel.barrier(name).offset
+    if stage.constant is not None:
+        return str(first + BARRIER_BYTES * stage.constant)
+    return f"{first} + {body.texts.text(stage)} * {BARRIER_BYTES}"
+
+
+def _arrive(body: Body, at: str, everywhere: bool) -> None:
+    if everywhere:
+        body.out.put(f"if ((tid & 31) < {body.kernel.cluster}) ka_mbar_arrive_at({at}, tid & 31);")
+    else:
+        body.out.put(f"if ((tid & 31) == 0) ka_mbar_arrive({at});")
+
+
+# Tensor maps -------------------------------------------------------------------------------------------------
+
+
+def maps(kernel: dev.DeviceKernel) -> tuple[TensorMapSpec, ...]:
+    """The tensor maps of a kernel, in the order of its parameters."""
+    found = [_spec(kernel, s) for s in dev.statements(kernel) if isinstance(s, (dev.CopyBulk, dev.StoreBulk))]
+    return tuple(dict.fromkeys(found))
+
+
+def map_parameters(kernel: dev.DeviceKernel) -> list[str]:
+    return [f"KA_MAP map_{k}" for k in range(len(maps(kernel)))]
+
+
+def _spec(kernel: dev.DeviceKernel, statement: dev.CopyBulk | dev.StoreBulk) -> TensorMapSpec:
+    """Boxes of one panel's columns and at most 256 rows; axes of the array innermost first."""
+    buffer = kernel.buffer(_shared(statement).buffer)
+    array = next(a for a in kernel.arrays if a.name == statement.view.array)
+    box = _box(array, statement.view, statement.shape, buffer)
+    axes = tuple(reversed(range(len(array.dims))))
+    return TensorMapSpec(array.name, array.dtype, axes, box, swizzle_bytes(buffer))
+
+
+def _shared(statement: dev.CopyBulk | dev.StoreBulk) -> dev.Shared:
+    return statement.target if isinstance(statement, dev.CopyBulk) else statement.source
+
+
+def swizzle_bytes(buffer: dev.SharedBuffer) -> int:
+    """The span of a buffer's swizzle as tensor maps and descriptors name it. Raises LayoutMismatch."""
+    if buffer.swizzle is None:
+        return 0
+    swizzle, size = buffer.swizzle, element_bits(buffer.dtype) // 8
+    span = {3: 128, 2: 64, 1: 32}.get(swizzle.bits)
+    if span is None or swizzle.shift != 3 or size << swizzle.base != 16 or buffer.panel * size != span:
+        raise LayoutMismatch(f"{buffer.name}: {swizzle} over panels of {buffer.panel} is no swizzle of boxes")
+    return span
+
+
+def _box(array: Array, view: View, shape: Sequence[int], buffer: dev.SharedBuffer) -> tuple[int, ...]:
+    """Extents along the array's axes, innermost first: 1 where the tile does not move."""
+    found: list[int] = []
+    for d in reversed(range(len(array.dims))):
+        moving = [a for a in range(len(shape)) if position(a) in view.coordinates[d].symbols()]
+        extent = shape[moving[0]] if moving else 1
+        found.append(buffer.panel if d == len(array.dims) - 1 else min(extent, LARGEST_BOX))
+    return tuple(found)
+
+
+def _pieces(buffer: dev.SharedBuffer) -> list[tuple[int, int]]:
+    """First column of each panel, and its byte offset in a stage."""
+    rows, columns = buffer.shape
+    size = element_bits(buffer.dtype) // 8
+    return [(p, p * rows * size) for p in range(0, columns, buffer.panel)]
+
+
+def _coordinates(body: Body, view: View, start: Sequence[Index], column: int) -> str:
+    """Array coordinates of a box's first element, innermost first."""
+    origin = {position(k).name: s for k, s in enumerate(start)}
+    texts: list[str] = []
+    for d, coordinate in enumerate(view.coordinates):
+        at = coordinate.substitute(origin)
+        if d == len(view.coordinates) - 1:
+            at = at + column
+        texts.insert(0, f"(int)({body.texts.text(at)})" if body.texts.wide(at) else body.texts.text(at))
+    return ", ".join(texts)
+
+
+def _stage_at(body: Body, buffer: dev.SharedBuffer, stage: Index) -> str:
+    if stage.constant is not None:
+        return str(buffer.offset + stage.constant * dev.stage_bytes(buffer))
+    return body.const("ka_u32", "s", f"{buffer.offset} + {body.texts.text(stage)} * {dev.stage_bytes(buffer)}")
+
+
+def _plus(base: str, offset: int) -> str:
+    return base if offset == 0 else str(int(base) + offset) if base.isdigit() else f"{base} + {offset}"
+
+
+def _copy(body: Body, copy: dev.CopyBulk) -> None:
+    buffer = body.kernel.buffer(copy.target.buffer)
+    number = maps(body.whole).index(_spec(body.whole, copy))
+    rank = len(copy.view.coordinates)
+    with body.out.block("if (tid == 0)"):
+        base = _stage_at(body, buffer, copy.target.stage)
+        bar = barrier_at(body, copy.barrier, copy.stage)
+        for column, offset in _pieces(buffer):
+            at = _coordinates(body, copy.view, copy.start, column)
+            body.out.put(f"ka_tma_load<{rank}>({_plus(base, offset)}, map_{number}, {bar}, {at});")
+
+
+def _store(body: Body, store: dev.StoreBulk) -> None:
+    buffer = body.kernel.buffer(store.source.buffer)
+    number = maps(body.whole).index(_spec(body.whole, store))
+    rank = len(store.view.coordinates)
+    with body.out.block("if (tid == 0)"):
+        base = _stage_at(body, buffer, store.source.stage)
+        for column, offset in _pieces(buffer):
+            at = _coordinates(body, store.view, store.start, column)
+            body.out.put(f"ka_tma_store<{rank}>(map_{number}, {_plus(base, offset)}, {at});")
+
+
+# Products ------------------------------------------------------------------------------------------------------
+
+
+def emit_wgmma(body: Body, operation: dev.Mma, fragment: dev.Fragment, result: str) -> None:
+    """All k steps and repetitions of one product, asynchronous; `result` is the accumulator's array."""
+    chosen = atom(operation.atom)
+    m, n, step = (int(e) for e in chosen.shape)
+    assert fragment.layout is not None
+    rows, columns = fragment.layout.shape
+    groups = body.kernel.threads // 128
+    repeats = (rows // groups // m, columns // n)
+    depth = _depth(body, operation)
+    right = _Descriptor(body, operation.atom, "b", operation.b, 0, groups)
+    left: _Descriptor | str
+    if isinstance(operation.a, dev.Fragment):
+        left = _packed(body, operation.a, depth // step, repeats[0])
+    else:
+        left = _Descriptor(body, operation.atom, "a", operation.a, rows // groups, groups)
+    turns = len(majors(chosen)) > 1
+    with _no_scope():
+        for k in range(depth // step):
+            for i in range(repeats[0]):
+                for j in range(repeats[1]):
+                    d = f"{result} + {(i * repeats[1] + j) * (n // 2)}"
+                    b = right.at(k, j * n)
+                    if isinstance(left, str):
+                        arguments = f"<{right.turn}>" if turns else ""
+                        a = f"{left} + {(i * (depth // step) + k) * 4}"
+                        body.out.put(f"ka_{operation.atom}_ra{arguments}({d}, {a}, {b});")
+                    else:
+                        arguments = f"<{left.turn}, {right.turn}>" if turns else ""
+                        body.out.put(f"ka_{operation.atom}{arguments}({d}, {left.at(k, i * m)}, {b});")
+    body.flying.append((result, fragment.layout.registers))
+
+
+def _no_scope() -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def _depth(body: Body, operation: dev.Mma) -> int:
+    if isinstance(operation.a, dev.Fragment):
+        return operation.a.shape[1]
+    return body.kernel.buffer(operation.a.buffer).shape[operation.a.axes[1]]
+
+
+def _packed(body: Body, a: dev.Fragment, steps: int, repeats: int) -> str:
+    """The left operand's registers, 32 bits each: they must rest until the product is waited for."""
+    held = body.held(a)
+    each = 32 // bits(a.dtype)
+    name = body.fresh("a")
+    count = steps * repeats * 4
+    body.out.put(f"ka_u32 {name}[{count}];")
+    with body.out.block(f"KA_UNROLL for (int x = 0; x < {count}; ++x)"):
+        parts = ", ".join(f"{held}[x * {each} + {e}]" for e in range(each))
+        packed = f"ka_raw({parts})" if each == 1 else f"ka_pack{'4' if each == 4 else ''}({parts})"
+        body.out.put(f"{name}[x] = {packed};")
+    body.flying.append((name, count))
+    return name
+
+
+class _Descriptor:
+    """The descriptor of one operand in shared memory; `per_group` rows of it belong to each warpgroup."""
+
+    def __init__(self, body: Body, name: str, side: Side, source: dev.Fragment | dev.Shared, per_group: int, groups: int):
+        if isinstance(source, dev.Fragment):
+            raise LayoutMismatch(f"{name}: operand {side} in registers")
+        buffer = body.kernel.buffer(source.buffer)
+        tile = (buffer.shape[source.axes[0]], buffer.shape[source.axes[1]])
+        k_axis = 1 if side == "a" else 0
+        major: Major = "K" if source.axes[k_axis] == 1 else "MN"
+        self.form: Descriptor = descriptor(atom(name), side, tile, major, swizzle_bytes(buffer))
+        self.turn = self.form.turn
+        base = _stage_at(body, buffer, source.stage)
+        if per_group and groups > 1:
+            base = f"{base} + (tid >> 7) * {self.form.start(0, per_group)}"
+        text = f"ka_descriptor<{self.form.swizzle}>({base}, {self.form.lbo}, {self.form.sbo})"
+        self.name = body.const("ka_u64", f"d{side}", text)
+
+    def at(self, step: int, mn: int) -> str:
+        """The descriptor of a k step, for rows or columns from `mn` on: addresses count 16 bytes."""
+        offset = self.form.start(step, mn)
+        return self.name if offset == 0 else f"{self.name} + {offset // 16}"
+
+
+def _settle(body: Body, pending: int) -> None:
+    """The compiler does not know that the wait completes registers: they are pinned here."""
+    if pending == 0:
+        for name, count in body.flying:
+            body.out.put(f"ka_wgmma_settle<{count}>({name});")
+        body.flying.clear()
+
+
+__all__ = ["emit_hopper", "emit_wgmma", "map_parameters", "maps", "swizzle_bytes"]
