@@ -27,7 +27,8 @@ pytestmark = [needs_compiler, needs_binary_tools]
 
 @cache
 def compiled(arch: str) -> dict[str, Sass]:
-    source = prelude(arch) + "".join(kernel(atom) for atom in wrapped(arch))
+    kernels = "".join(kernel(atom) for atom in wrapped(arch))
+    source = prelude(arch, kernels) + kernels
     return read_all(compile_cubin(source, arch, CompileOptions(line_info=False)).cubin)
 
 

@@ -8,19 +8,32 @@ from kernelagent.dsl.atoms import Atom, Operand, atoms
 from kernelagent.dsl.targets.cuda.sass import Instruction, Sass
 
 
+WIDTHS = (8,)
+"""Warpgroup products that are looked at: the others differ in their number of registers."""
+
+_IMMEDIATES = {"count": 40}
+
+
 def wrapped(arch: str) -> tuple[Atom, ...]:
-    """Atoms that the prelude wraps on an architecture."""
-    return tuple(a for a in atoms(arch=arch) if a.ptx)
+    """Atoms that the prelude wraps on an architecture; of the warpgroup's products, those of some widths."""
+    return tuple(a for a in atoms(arch=arch) if a.ptx and (a.kind != "wgmma" or a.shape[1] in WIDTHS))
 
 
 def kernel(atom: Atom) -> str:
     """`extern "C"` kernel `test_NAME` that calls the wrapper once and stores what it gives."""
-    parameters, before, arguments, after, template = [], [], [], [], ""
+    parameters, before, arguments, after = [], [], [], []
+    template: list[str] = []
     result = ""
     for o in atom.operands:
         dtype = f"ka_{o.register_dtype}"
         if o.space == "immediate":
-            template = "<1>"
+            template.append(str(_IMMEDIATES.get(o.name, 1)))
+        elif o.space == "tensor_map":
+            parameters.append(f"KA_MAP {o.name}")
+            arguments.append(o.name)
+        elif o.space == "descriptor":
+            parameters.append(f"{dtype} {o.name}")
+            arguments.append(o.name)
         elif o.space == "shared":
             parameters.append(f"ka_u32 {o.name}")
             arguments.append(o.name)
@@ -37,9 +50,18 @@ def kernel(atom: Atom) -> str:
         else:
             _registers(o, dtype, parameters, before, after)
             arguments.append(o.name)
-    call = f"    {result}ka_{atom.name}{template}({', '.join(arguments)});\n"
-    body = "".join(f"    {line}\n" for line in before) + call + "".join(f"    {line}\n" for line in after)
-    return f"KA_KERNEL(test_{atom.name}, 32, 1)({', '.join(parameters)}) {{\n{body}}}\n"
+    chosen = f"<{', '.join(template)}>" if template else ""
+    call = [f"{result}ka_{atom.name}{chosen}({', '.join(arguments)});"]
+    lines = [*before, *(_grouped(atom, call) if atom.kind == "wgmma" else call), *after]
+    body = "".join(f"    {line}\n" for line in lines)
+    threads = 128 if atom.scope == "warpgroup" else 32
+    return f"KA_KERNEL(test_{atom.name}, {threads}, 1)({', '.join(parameters)}) {{\n{body}}}\n"
+
+
+def _grouped(atom: Atom, call: list[str]) -> list[str]:
+    """What belongs around an asynchronous product."""
+    pinned = [f"ka_wgmma_settle<{o.count}>({o.name});" for o in atom.operands if o.count]
+    return [*pinned, "ka_wgmma_fence();", *call, "ka_wgmma_commit();", "ka_wgmma_wait<0>();", pinned[0]]
 
 
 def _registers(o: Operand, dtype: str, parameters: list[str], before: list[str], after: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Proofs by exhaustion for warpgroup products: fragments are bijections, references are the product, choices are whole."""
+"""Warpgroup products by exhaustion: fragments are bijections, references are the product, choices are whole."""
 
 from __future__ import annotations
 

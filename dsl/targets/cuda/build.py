@@ -98,7 +98,7 @@ def _artifact(
 
 def _binary(code: DeviceCode, arch: str, toolchain: Toolchain, cache_dir: Path | None) -> Binary:
     versions = {"passes": PASSES_VERSION, "emitter": EMITTER_VERSION}
-    entry = cached_cubin(prelude(arch) + code.body, arch, None, versions, toolchain, cache_dir)
+    entry = cached_cubin(prelude(arch, code.body) + code.body, arch, None, versions, toolchain, cache_dir)
     schedule = code.schedule
     return Binary(
         kernel=schedule.name,
