@@ -89,7 +89,10 @@ class Body:
             for a in self.kernel.arrays
             if a.dims and a.name in unit
         ]
-        return lasts + [f"    const int {name} = {text};" for text, name in self._hoisted.items()]
+        return lasts + self.hoisted_lines()
+
+    def hoisted_lines(self) -> list[str]:
+        return [f"    const int {name} = {text};" for text, name in self._hoisted.items()]
 
     # Scopes ---------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from itertools import product
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.atoms import atom
@@ -194,24 +194,17 @@ def emit_wgmma(body: Body, operation: dev.Mma, fragment: dev.Fragment, result: s
     else:
         left = _Descriptor(body, operation.atom, "a", operation.a, rows // groups, groups)
     turns = len(majors(chosen)) > 1
-    with _no_scope():
-        for k in range(depth // step):
-            for i in range(repeats[0]):
-                for j in range(repeats[1]):
-                    d = f"{result} + {(i * repeats[1] + j) * (n // 2)}"
-                    b = right.at(k, j * n)
-                    if isinstance(left, str):
-                        arguments = f"<{right.turn}>" if turns else ""
-                        a = f"{left} + {(i * (depth // step) + k) * 4}"
-                        body.out.put(f"ka_{operation.atom}_ra{arguments}({d}, {a}, {b});")
-                    else:
-                        arguments = f"<{left.turn}, {right.turn}>" if turns else ""
-                        body.out.put(f"ka_{operation.atom}{arguments}({d}, {left.at(k, i * m)}, {b});")
+    for k, i, j in product(range(depth // step), range(repeats[0]), range(repeats[1])):
+        d = f"{result} + {(i * repeats[1] + j) * (n // 2)}"
+        b = right.at(k, j * n)
+        if isinstance(left, str):
+            arguments = f"<{right.turn}>" if turns else ""
+            a = f"{left} + {(i * (depth // step) + k) * 4}"
+            body.out.put(f"ka_{operation.atom}_ra{arguments}({d}, {a}, {b});")
+        else:
+            arguments = f"<{left.turn}, {right.turn}>" if turns else ""
+            body.out.put(f"ka_{operation.atom}{arguments}({d}, {left.at(k, i * m)}, {b});")
     body.flying.append((result, fragment.layout.registers))
-
-
-def _no_scope() -> AbstractContextManager[None]:
-    return nullcontext()
 
 
 def _depth(body: Body, operation: dev.Mma) -> int:
@@ -238,7 +231,9 @@ def _packed(body: Body, a: dev.Fragment, steps: int, repeats: int) -> str:
 class _Descriptor:
     """The descriptor of one operand in shared memory; `per_group` rows of it belong to each warpgroup."""
 
-    def __init__(self, body: Body, name: str, side: Side, source: dev.Fragment | dev.Shared, per_group: int, groups: int):
+    def __init__(
+        self, body: Body, name: str, side: Side, source: dev.Fragment | dev.Shared, per_group: int, groups: int
+    ) -> None:
         if isinstance(source, dev.Fragment):
             raise LayoutMismatch(f"{name}: operand {side} in registers")
         buffer = body.kernel.buffer(source.buffer)

@@ -32,7 +32,7 @@ def _role(kernel: dev.DeviceKernel, role: dev.Role, statements: EmitStatements) 
     """Threads are counted from the role's first; a role that only fills rings runs in one of them."""
     part = replace(kernel, threads=role.threads, grid=role.grid, roles=(), prologue=())
     body = Body(part, uses_of=kernel)
-    counters = [grid_or_loop for grid_or_loop in _counters(role)]
+    counters = _counters(role)
     for symbol in counters:
         body.texts.ranges[symbol] = Range(index(0), ENDLESS, index(1))
     emit_grid(body, role.grid, statements)
@@ -42,7 +42,7 @@ def _role(kernel: dev.DeviceKernel, role: dev.Role, statements: EmitStatements) 
     start = f"ka_thread() - {first}" if first else "ka_thread()"
     lines = [f"// role {role.name}: {role.warps} warps", *_registers(kernel, role), f"const int tid = {start};"]
     lines += ["if (tid == 0) {"] if alone else []
-    lines += [line.strip() for line in body.header()]
+    lines += [line.strip() for line in body.hoisted_lines()]
     lines += [f"int {symbol_name(symbol)} = 0;" for symbol in counters]
     inner = [f"{INDENT * 2}{line}" for line in lines]
     moved = [line if line.startswith("#") else f"{INDENT}{line}" for line in body.out.lines]

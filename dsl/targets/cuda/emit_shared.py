@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.lanes import Distribution, Mode
+from kernelagent.dsl.lanes import Distribution, Mode, permuted
+from kernelagent.dsl.lower.device.place_values import reshaped
 from kernelagent.dsl.lower.unsupported import Unsupported
 from kernelagent.dsl.targets.cuda.body import Body, registers
 from kernelagent.dsl.targets.cuda.emit_global import SCALAR, Access, readable, require_run
@@ -92,8 +93,9 @@ class SharedAddress:
         lanes: Iterable[Mode],
         parts: Sequence[Part],
         shape: tuple[int, ...] | None = None,
+        buffer: dev.SharedBuffer | None = None,
     ) -> None:
-        buffer = body.kernel.buffer(shared.buffer)
+        buffer = buffer or body.kernel.buffer(shared.buffer)
         if buffer.dtype == "u4":
             raise Unsupported(f"u4 in shared memory ({buffer.name}): cast it first")
         self.swizzle = byte_swizzle(buffer)
@@ -174,10 +176,25 @@ def _address(
     body: Body, shared: dev.Shared, layout: Distribution | None, vector: int, others: Sequence[Terms]
 ) -> tuple[SharedAddress, Loops, Terms]:
     _require_vector(body, shared, layout, vector)
-    held = layout or SCALAR
-    terms = tile_terms(held, pitches(body.kernel.buffer(shared.buffer), shared.axes, held.shape or None))
+    buffer, shared, held = by_panels(body.kernel.buffer(shared.buffer), shared, layout or SCALAR)
+    terms = tile_terms(held, pitches(buffer, shared.axes, held.shape or None))
     loops = Loops(held.registers, [*others, terms], vector)
-    return SharedAddress(body, shared, held.lanes, loops.parts(terms), held.shape or None), loops, terms
+    return SharedAddress(body, shared, held.lanes, loops.parts(terms), held.shape or None, buffer), loops, terms
+
+
+def by_panels(
+    buffer: dev.SharedBuffer, shared: dev.Shared, layout: Distribution
+) -> tuple[dev.SharedBuffer, dev.Shared, Distribution]:
+    """A buffer of several panels as what it is in memory: (panels, rows, columns of a panel)."""
+    if not buffer.panel or buffer.panel == buffer.shape[-1]:
+        return buffer, shared, layout
+    rows, columns = buffer.shape
+    straight = permuted(layout, (shared.axes.index(0), shared.axes.index(1)))
+    split = reshaped(straight, (rows, columns // buffer.panel, buffer.panel))
+    if split is None:
+        raise LayoutMismatch(f"{buffer.name}: panels of {buffer.panel} columns cut registers of {layout}")
+    stacked = replace(buffer, shape=(columns // buffer.panel, rows, buffer.panel), panel=0)
+    return stacked, replace(shared, axes=(0, 1, 2)), permuted(split, (1, 0, 2))
 
 
 def emit_load_shared(body: Body, let: dev.Let) -> None:

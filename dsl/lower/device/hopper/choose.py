@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kernelagent.dsl import ir
-from kernelagent.dsl.atoms import Atom
+from kernelagent.dsl.atoms import Atom, atom, wgmma_for
+from kernelagent.dsl.atoms.shared_operand import Major
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.lanes import Distribution, tiled
@@ -39,10 +40,6 @@ class Road:
 
 def choose_road(kernel: ir.Kernel, policy: Mapping[str, object], choices: list[Choice]) -> Road:
     """Raises Unsuited."""
-    from kernelagent.dsl import atoms
-
-    if not hasattr(atoms, "wgmma_for"):
-        raise Unsuited("no warpgroup products yet")
     lets = [s for s in walk_statements(kernel.body) if isinstance(s, ir.Let) and isinstance(s.operation, ir.Mma)]
     if not lets:
         raise Unsuited("there are no products")
@@ -80,8 +77,6 @@ def _draft(let: ir.Let, groups: int) -> Product:
 
 
 def _product(let: ir.Let, mma: ir.Mma, operands: Mapping[int, Operand], groups: int, choices: list[Choice]) -> Product:
-    from kernelagent.dsl.atoms import wgmma_for
-
     m, n = extents(let.value)
     k = extents(mma.a)[1]
     a_major = _major(operands.get(mma.a.number), 1)
@@ -120,16 +115,14 @@ def _placed(chosen: Atom, operand: str) -> Distribution:
 
 def _register_operand(chosen: Atom, k: int) -> Distribution:
     """Where a left operand must lie to come from registers: the accumulator's places, over (64, k)."""
-    from kernelagent.dsl.atoms import atom
-
     return _placed(atom(f"{chosen.name}_ra"), "a")
 
 
-def _major(operand: Operand | None, k_axis: int) -> str:
-    """Which axis of a staged operand is contiguous in shared memory: "k" or "mn"."""
+def _major(operand: Operand | None, k_axis: int) -> Major:
+    """Which axis of a staged operand is contiguous in shared memory: "K" or "MN"."""
     if operand is None:
-        return "k"
-    return "k" if operand.axes[k_axis] == 1 else "mn"
+        return "K"
+    return "K" if operand.axes[k_axis] == 1 else "MN"
 
 
 # Boxes -------------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ class HopperLowering(Lowering):
     def ring(self, loop: ir.For, staged: list[Staged], carried: list[tuple[dev.Fragment, dev.Fragment]]) -> None:
         if self.depth:
             raise Unsuited("operands are loaded in nested loops")
-        stages = self.stage_count(staged, loop.origin)
+        stages = self.stage_count(loop.origin)
         buffers = {s.load.value.number: self.stage_buffer(s, stages) for s in staged}
         counter = Symbol(f"{'_'.join(v.name for v in loop.variables)}_count", "loop")
         count = index(counter)
