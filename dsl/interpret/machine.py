@@ -13,7 +13,7 @@ from kernelagent.dsl.interpret.evaluate import Environment, Evaluator
 from kernelagent.dsl.interpret.fault import RunError, WorkLimit
 from kernelagent.dsl.interpret.held import garbage
 from kernelagent.dsl.interpret.memory import Access, Cell, index_range
-from kernelagent.dsl.interpret.tile import Tile, box, interval, refill, wholly_live
+from kernelagent.dsl.interpret.tile import Tile, box, common, interval, refill, wholly_live
 from kernelagent.dsl.ir import For, If, Kernel, Let, Merged, Origin, Scatter, Statement, Store, Value, View
 
 Order: TypeAlias = Literal["forward", "reverse", "shuffle"]
@@ -317,8 +317,19 @@ class Machine:
         return listed
 
     def _carry(self, moves: Iterable[tuple[Value, Value]]) -> None:
-        new = [(target.number, self.values[source.number]) for target, source in moves]
+        new = [(target.number, self._narrowed(target, source)) for target, source in moves]
         self.values.update(new)
+
+    def _narrowed(self, target: Value, source: Value) -> Tile:
+        """A value under another name, whose live part may be smaller: that of a carried name is what all iterations
+        leave live, however many run."""
+        tile = self.values[source.number]
+        if target.type.live == source.type.live:
+            return tile
+        lives = [(self.evaluator.index(a.lo)(), self.evaluator.index(a.hi)()) for a in target.type.live]
+        declared = tuple(interval(lo, hi, extent) for (lo, hi), extent in zip(lives, tile.data.shape, strict=True))
+        narrow = Tile(tile.data, common(tile.live, declared))
+        return self.poisoned(narrow, target.type.dtype) if self.options.plant_nan else narrow
 
     def _if(self, statement: If) -> Action:
         then, otherwise = self.block(statement.then), self.block(statement.otherwise)
