@@ -10,7 +10,7 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.targets.cuda.body import Body, Place, fragment_name, require_same
 from kernelagent.dsl.targets.cuda.emit_global import emit_load, emit_store
 from kernelagent.dsl.targets.cuda.emit_grid import emit_grid, launch_blocks, loop_head
-from kernelagent.dsl.targets.cuda.emit_hopper import emit_hopper, map_parameters
+from kernelagent.dsl.targets.cuda.emit_hopper import emit_hopper, map_parameters, settle_before
 from kernelagent.dsl.targets.cuda.emit_index import array_name, plain, scalar_name, symbol_name
 from kernelagent.dsl.targets.cuda.emit_mma import emit_mma
 from kernelagent.dsl.targets.cuda.emit_reduce import emit_arg_reduce, emit_reduce, emit_scan
@@ -123,6 +123,7 @@ def _emit_let(body: Body, let: dev.Let) -> None:
 
 def _emit_for(body: Body, loop: dev.For) -> None:
     names = [_enter_carried(body, c) for c in loop.carried]
+    settle_before(body, loop, names)
     with ExitStack() as nest:
         for k, variable in enumerate(loop.variables):
             head = loop_head(body, variable, loop.lo[k], loop.hi[k], loop.step[k])

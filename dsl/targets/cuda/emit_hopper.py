@@ -254,6 +254,19 @@ class _Descriptor:
         return self.name if offset == 0 else f"{self.name} + {offset // 16}"
 
 
+def settle_before(body: Body, loop: dev.For, names: Sequence[str]) -> None:
+    """Sums of a loop's asynchronous products are pinned before it: else the compiler, which moves their first values
+    about, runs the products one by one (note C7515 of ptxas)."""
+    made = {s.fragment.number for s in loop.body if isinstance(s, dev.Let) and is_asynchronous(s.operation)}
+    for carried, name in zip(loop.carried, names, strict=True):
+        if carried.end.number in made and carried.end.layout is not None:
+            body.out.put(f"ka_wgmma_settle<{carried.end.layout.registers}>({name});")
+
+
+def is_asynchronous(operation: dev.Operation) -> bool:
+    return isinstance(operation, dev.Mma) and operation.atom.startswith("wgmma")
+
+
 def _settle(body: Body, pending: int) -> None:
     """The compiler does not know that the wait completes registers: they are pinned here."""
     if pending == 0:
@@ -262,4 +275,4 @@ def _settle(body: Body, pending: int) -> None:
         body.flying.clear()
 
 
-__all__ = ["emit_hopper", "emit_wgmma", "map_parameters", "maps", "swizzle_bytes"]
+__all__ = ["emit_hopper", "emit_wgmma", "is_asynchronous", "map_parameters", "maps", "settle_before", "swizzle_bytes"]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import bits
-from kernelagent.dsl.index import Index, Symbol, index
+from kernelagent.dsl.index import Compare, Index, Symbol, index
 from kernelagent.dsl.lanes import same
 from kernelagent.dsl.lower.device.build import Plan, Ring, Scope, live_along
 from kernelagent.dsl.lower.device.hopper.choose import SPAN_BYTES, Unsuited, box_axes
@@ -38,6 +38,7 @@ class HopperLowering(Lowering):
         self.releases: list[dev.Statement] = []  # of buffers that live for a whole tile
         self.stored_by_bulk = False
         self.depth = 0
+        self.overlapped = False  # the products of a step are waited for in the next one
 
     # Barriers ----------------------------------------------------------------------------------------
 
@@ -118,17 +119,54 @@ class HopperLowering(Lowering):
         self.scopes.append(scope)
         self.depth += 1
         self.emit(dev.WaitPhase(barriers[0], count % stages, (count // stages) % 2, loop.origin))
+        self.overlapped = stages > 1 and self.only_accumulates(loop)
         for statement in loop.body:
             self.statement(statement)
-        self.emit(dev.Arrive(barriers[1], count % stages, loop.origin))
+        if self.overlapped:
+            self.release_earlier(loop, barriers[1], count, stages)
+        else:
+            self.emit(dev.Arrive(barriers[1], count % stages, loop.origin))
         made = self.closed(loop, loop.variables, loop.lo, loop.hi, loop.step, scope, carried)
         self.depth -= 1
         self.emit(replace(made, counter=counter))
+        if self.overlapped:
+            self.emit(dev.WgmmaWait(0, loop.origin))
+            last = dev.Arrive(barriers[1], (count - 1) % stages, loop.origin)
+            self.emit(dev.If(Compare("<", loop.lo[-1], loop.hi[-1]), (last,), (), (), loop.origin))
+        self.overlapped = False
+
+    def only_accumulates(self, loop: ir.For) -> bool:
+        """Whether nothing in the loop looks at the sums, so that a step's products may run into the next step."""
+        if len(loop.variables) > 1:
+            return False
+        for statement in loop.body:
+            match statement:
+                case ir.Let(value, ir.Mma()) if value.number in self.deferred:
+                    continue
+                case ir.Let(_, ir.Binary() as sum_) if self.accumulates_later(sum_):
+                    continue
+                case ir.Let(value, _) if value.number in self.plan.unheld:
+                    continue
+                case _:
+                    return False
+        return True
+
+    def accumulates_later(self, operation: ir.Binary) -> bool:
+        return operation.word == "add" and (operation.a.number in self.deferred or operation.b.number in self.deferred)
+
+    def release_earlier(self, loop: ir.For, empty: str, count: Index, stages: int) -> None:
+        """One group stays in flight: its stage is given back in the next step."""
+        origin = loop.origin
+        self.emit(dev.WgmmaCommit(origin))
+        self.emit(dev.WgmmaWait(1, origin))
+        earlier = dev.Arrive(empty, (count - 1) % stages, origin)
+        begun = Compare(">", index(loop.variables[0]), loop.lo[0])
+        self.emit(dev.If(begun, (earlier,), (), (), origin))
 
     # Products ----------------------------------------------------------------------------------------
 
     def product(self, value: ir.Value, mma: ir.Mma, acc: dev.Fragment | None) -> dev.Fragment:
-        """One group of asynchronous products, waited for at once."""
+        """One group of asynchronous products, waited for at once unless the loop overlaps its steps."""
         chosen = self.plan.products[value.number]
         if acc is None:
             acc = self.let(dev.Constant(0), value, chosen.result, name="zero")
@@ -140,8 +178,9 @@ class HopperLowering(Lowering):
         origin = value.origin
         self.emit(dev.WgmmaFence(origin))
         made = self.let(dev.Mma(chosen.atom, a, b, acc), value, chosen.result)
-        self.emit(dev.WgmmaCommit(origin))
-        self.emit(dev.WgmmaWait(0, origin))
+        if not self.overlapped:
+            self.emit(dev.WgmmaCommit(origin))
+            self.emit(dev.WgmmaWait(0, origin))
         return made
 
     def through_shared(self, fragment: dev.Fragment, value: ir.Value) -> dev.Shared:
