@@ -18,7 +18,7 @@ from kernelagent.agent.features import features, op_classes
 from kernelagent.proposers.base import Context, Proposal, ProposerExhausted
 from kernelagent.proposers.search import SearchProposer
 
-TRIALS = 16
+TRIALS = 30
 
 
 def softmax_time(text: str, columns: int) -> float:
