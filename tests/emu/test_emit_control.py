@@ -33,8 +33,9 @@ def carried(maker: Maker, initial: dev.Fragment, end: dev.Fragment, inside: dev.
 
 @pytest.mark.parametrize("times", [0, 1, 5])
 @pytest.mark.parametrize("layout", [LAYOUT, None])
-def test_two_carried_names_exchange(times: int, layout: Any) -> None:
-    """Fibonacci: a, b = b, a + b reads both old values."""
+@pytest.mark.parametrize("backwards", [False, True])
+def test_two_carried_names_exchange(times: int, layout: Any, backwards: bool) -> None:
+    """Fibonacci: a, b = b, a + b reads both old values, whichever is written first."""
     maker = Maker()
     first = [maker.let(dev.Constant(v), "i32", layout) for v in (0, 1)]
     inside = [maker.fragment("i32", layout, n) for n in "ab"]
@@ -42,7 +43,7 @@ def test_two_carried_names_exchange(times: int, layout: Any) -> None:
     total = maker.word("add", *inside)
     body = maker.bodies.pop()
     made = (carried(maker, first[0], inside[1], inside[0]), carried(maker, first[1], total, inside[1]))
-    loop(maker, made, body, dim("N"))
+    loop(maker, made[::-1] if backwards else made, body, dim("N"))
     maker.dims.append("N")
     for name, c in zip("yz", made, strict=True):
         value = c.result if layout else maker.let(dev.Stretch(c.result), "i32", LAYOUT)

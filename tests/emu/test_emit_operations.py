@@ -146,7 +146,9 @@ def test_a_transposed_fragment_is_read_after_it_is_made(layout: Distribution) ->
     """The group of pointwise statements must not read registers that it has not written yet."""
     maker, x = Maker(), sample()
     twice = maker.word("add", *[inputs(maker, layout)] * 2)
-    turned = maker.let(dev.Reindex("permute", (twice,), (1, 0)), "f32", permuted(layout, (1, 0)))
+    other = permuted(layout, (1, 0))
+    other = Distribution(other.shape, other.lanes, other.values[::-1])  # the same threads, registers in another order
+    turned = maker.let(dev.Reindex("permute", (twice,), (1, 0)), "f32", other)
     output(maker, maker.word("neg", turned))
     y = blank("f32", SHAPE[1], SHAPE[0])
     correct(maker.kernel(), {"x": x, "y": y})
