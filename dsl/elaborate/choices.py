@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from kernelagent.dsl import dtypes as types
 from kernelagent.dsl import ir
@@ -146,19 +146,32 @@ def _illegal(assume: ir.Assume, values: Mapping[str, Index], why: str) -> Kernel
 
 _MEANINGFUL = {
     "cpu": frozenset({"stages", "raster", "via", "layout", "unroll"}),
-    "cuda": frozenset({"stages", "cluster", "raster", "persistent", "roles", "via", "layout", "unroll"}),
+    "cuda": frozenset(
+        {"stages", "warps", "cluster", "raster", "persistent", "roles", "via", "layout", "unroll", "no_spills"}
+    ),
     "hip": frozenset({"stages", "raster", "persistent", "layout", "unroll"}),
 }
 """Which policy words mean something on which family of targets."""
 
 
+_CHECKED = frozenset({"deterministic", "no_spills"})
+"""Words that are checked on the result and choose nothing."""
+
+
 @dataclass(frozen=True)
 class EffectivePolicy:
-    """Policy words that hold on a target, those of them that are binding, and a line for each dropped one."""
+    """Policy words that hold on a target, those of them that are binding, and a line for each dropped one.
+
+    `demanded` are those that `require(...)` gives; `required`: some `require(...)` that holds here sets policy or
+    tunables. `spans`: where each word is given.
+    """
 
     words: Mapping[str, int | bool | str | tuple[int, ...]]
     binding: frozenset[str]
     report: tuple[str, ...]
+    demanded: frozenset[str] = frozenset()
+    required: bool = False
+    spans: Mapping[str, Span] = field(default_factory=dict)
 
 
 def policies_for(kernel: ir.Kernel | ir.Program, target: str) -> EffectivePolicy:
@@ -168,10 +181,14 @@ def policies_for(kernel: ir.Kernel | ir.Program, target: str) -> EffectivePolicy
     best: dict[str, tuple[int, int | bool | str | tuple[int, ...]]] = {}
     binding: set[str] = set()
     report: list[str] = []
+    spans: dict[str, Span] = {}
+    demanded: set[str] = set()
+    required = False
     for policy in kernel.policies:
         rank = specificity(policy.target, target)
         if rank is None:
             continue
+        required |= policy.required and any(word not in _CHECKED for word, _ in policy.words)
         for word, value in policy.words:
             if word in tunables or word not in _POLICY_WORDS:
                 continue
@@ -181,9 +198,13 @@ def policies_for(kernel: ir.Kernel | ir.Program, target: str) -> EffectivePolicy
             rank_here = rank + 3 * policy.required
             if word not in best or rank_here > best[word][0]:
                 best[word] = (rank_here, value)
+                spans[word] = policy.span
             if policy.required or policy.target is not None:
                 binding.add(word)
-    return EffectivePolicy({w: v for w, (_, v) in best.items()}, frozenset(binding), tuple(report))
+            if policy.required:
+                demanded.add(word)
+    words = {w: v for w, (_, v) in best.items()}
+    return EffectivePolicy(words, frozenset(binding), tuple(report), frozenset(demanded), required, spans)
 
 
 _POLICY_WORDS = frozenset().union(*_MEANINGFUL.values()) | {"deterministic"}

@@ -14,9 +14,13 @@ from kernelagent.dsl.elaborate.operands import Operand, Word, as_condition, desc
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.syntax import fault, span_of
 
-POLICY_WORDS = ("stages", "cluster", "raster", "persistent", "roles", "via", "layout", "unroll")
+POLICY_WORDS = ("stages", "warps", "cluster", "raster", "persistent", "roles", "via", "layout", "unroll")
+RASTERS = ("row", "column", "grouped")
+MAX_GROUP = 64
+WARPS = (1, 2, 4, 8, 16, 32)
+"""Of a block: a GPU's block has at most 1024 threads."""
 MAX_UNROLL = 64
-_BARE = ("deterministic",)
+_BARE = ("deterministic", "no_spills")
 
 FAMILIES = {
     "cpu": "cpu", "avx512": "cpu", "avx2": "cpu", "neon": "cpu", "portable": "cpu", "cuda": "cuda", "hip": "hip",
@@ -189,6 +193,11 @@ def _policy_value(k: Context, keyword: ast.keyword) -> PolicyValue:
         raise fault("unroll-bound", f"unroll={source_text(node)} is unbounded or too large", node, hint)
     if name == "stages" and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 16):
         raise fault("policy-value", message, node, "write a literal from 1 to 16")
+    if name == "warps" and (isinstance(value, bool) or not isinstance(value, int) or value not in WARPS):
+        raise fault("policy-value", message, node, f"write a power of two from 1 to {WARPS[-1]}")
+    if name == "raster" and value not in RASTERS and not (type(value) is int and 1 <= value <= MAX_GROUP):
+        hint = f"write {', '.join(RASTERS)}, or the rows of a group: 1 to {MAX_GROUP}"
+        raise fault("policy-value", message, node, hint)
     if name == "persistent" and not isinstance(value, bool):
         raise fault("policy-value", message, node, "write persistent=True")
     if name == "cluster" and isinstance(value, bool | str):

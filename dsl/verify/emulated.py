@@ -50,7 +50,7 @@ def small_trials(module: Module, choice: Choice) -> list[Trial]:
     first = next((s for s in islice(sizes(module, tunables), _SEARCHED) if wanted.items() <= s.items()), None)
     if first is None:
         return []
-    deep = deepened(module, first, ITERATIONS) or first
+    deep = deepened(module, first, tunables, ITERATIONS) or first
     tiny = completed(module, {d: wanted.get(d, 3) for d in first})
     picked = [deep, whole_rows(module, deep, ALIGNED), tiny or first]
     different = {tuple(s.items()): s for s in picked if s is not None}.values()

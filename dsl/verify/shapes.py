@@ -62,15 +62,17 @@ def completed(module: Module, found: Mapping[str, int]) -> dict[str, int] | None
     return complete if complete is not None and _allowed(complete, conditions, {}) else None
 
 
-def deepened(module: Module, found: Mapping[str, int], iterations: int) -> dict[str, int] | None:
+def deepened(
+    module: Module, found: Mapping[str, int], tunables: Mapping[str, int | bool], iterations: int
+) -> dict[str, int] | None:
     """The sizes with `iterations` - 1 more tiles along every dim at which a sequential loop ends: rings come around.
 
     None if the entry does not allow them.
     """
     conditions = _conditions(module)
-    steps = _extents(module, {}, sequential=True)
-    members = {d for d in found if any(_members(c, d) for c in conditions)}
-    more = {d: n + (iterations - 1) * steps.get(d, 0) for d, n in found.items() if d not in members}
+    steps = _extents(module, tunables, sequential=True)
+    listed = {d for d in found if any(_members(c, d) for c in conditions)}
+    more = {d: n + (iterations - 1) * steps.get(d, 0) for d, n in found.items() if d not in listed}
     return completed(module, {**found, **more})
 
 

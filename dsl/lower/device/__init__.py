@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -15,13 +14,14 @@ from kernelagent.dsl.lower.device.choose_atoms import choose_atoms
 from kernelagent.dsl.lower.device.order_shared import order_shared
 from kernelagent.dsl.lower.device.place_shared import place_shared
 from kernelagent.dsl.lower.device.place_values import place_values
+from kernelagent.dsl.lower.device.policy import Policy
 from kernelagent.dsl.lower.device.stage import stage_loads
 from kernelagent.dsl.lower.device.statements import Lowering
 from kernelagent.dsl.lower.device.widen import known_multiples, shape_class
 from kernelagent.dsl.lower.simplify import simplify
 from kernelagent.dsl.schedule import Choice
 
-PASSES_VERSION = 1
+PASSES_VERSION = 2
 """Part of every cache key; raise it when a pass changes what is emitted."""
 
 
@@ -33,12 +33,11 @@ class Machine:
     shared_bytes: int
 
 
-def lower_device(
-    kernel: ir.Kernel, machine: Machine, policy: Mapping[str, object], aligned: bool = True
-) -> dev.DeviceKernel:
+def lower_device(kernel: ir.Kernel, machine: Machine, policy: Policy, aligned: bool = True) -> dev.DeviceKernel:
     """The device schedule of an instantiated kernel for one shape class.
 
-    Raises Unsupported for what no pass can express, KernelError where a limit of the chip is exceeded.
+    Raises Unsupported for what no pass can express, KernelError where a limit of the chip is exceeded or binding policy
+    cannot be honoured.
     """
     simple = simplify(kernel)
     reason: list[Choice] = []
@@ -50,22 +49,20 @@ def lower_device(
     return _lower_plain(simple, kernel, machine, policy, aligned, reason)
 
 
-def _lower_hopper(
-    simple: ir.Kernel, kernel: ir.Kernel, machine: Machine, policy: Mapping[str, object]
-) -> dev.DeviceKernel:
+def _lower_hopper(simple: ir.Kernel, kernel: ir.Kernel, machine: Machine, policy: Policy) -> dev.DeviceKernel:
     """With a copying role and warpgroup products; fewer stages until everything fits. Raises hopper.Unsuited."""
-    stages = policy.get("stages")
-    wanted = stages if isinstance(stages, int) else hopper.MOST_STAGES
+    wanted = policy.integer("stages", hopper.MOST_STAGES)
+    needed = 0
     for count in range(wanted, 0, -1):
         choices: list[Choice] = []
         road = hopper.choose_road(simple, policy, choices)
         threads = hopper.WARPGROUP * road.groups
         homes = place_values(simple, road.products, threads, choices)
         shape = shape_class(simple, True)
-        chosen = {**policy, "stages": count}
+        chosen = policy.replaced("stages", count)
         plan = Plan(
             simple, shape, threads, road.products, homes, road.operands, road.unheld, chosen,
-            known_multiples(simple, shape), choices, machine.shared_bytes,
+            known_multiples(simple, shape), choices,
         )  # fmt: skip
         builder = hopper.HopperLowering(plan, road.groups, bool(policy.get("persistent", False)))
         grid = _grid(builder, simple.body, (), ir.Origin(simple.span), policy, True, choices)
@@ -74,27 +71,50 @@ def _lower_hopper(
         if not any(isinstance(s, dev.For) for s in builder.producer):
             raise hopper.Unsuited("no loop brings operands")
         made = hopper.assemble(builder, grid, grid.body, kernel, machine.name)
+        needed = needed or made.shared_bytes
         if made.shared_bytes <= machine.shared_bytes:
-            return replace(made, choices=tuple(dict.fromkeys(choices)))
+            fewer = _fewer_stages(policy, wanted, count, needed, machine)
+            return replace(made, choices=tuple(dict.fromkeys((*choices, *fewer))))
     raise hopper.Unsuited(f"{made.shared_bytes} bytes of shared memory even with one stage")
 
 
 def _lower_plain(
-    simple: ir.Kernel,
-    kernel: ir.Kernel,
-    machine: Machine,
-    policy: Mapping[str, object],
-    aligned: bool,
-    choices: list[Choice],
+    simple: ir.Kernel, kernel: ir.Kernel, machine: Machine, policy: Policy, aligned: bool, reason: list[Choice]
+) -> dev.DeviceKernel:
+    """With fewer stages until everything fits. Raises KernelError (`shared-limit`) where one is too many."""
+    made = _lower_stages(simple, kernel, machine, policy, aligned, list(reason))
+    needed, wanted = made.shared_bytes, max((b.stages for b in made.buffers), default=1)
+    for count in range(wanted - 1, 0, -1):
+        if made.shared_bytes <= machine.shared_bytes:
+            break
+        made = _lower_stages(simple, kernel, machine, policy.replaced("stages", count), aligned, list(reason))
+    _check_limits(made, machine, kernel)
+    ring = max((b.stages for b in made.buffers), default=1)
+    if made.shared_bytes == needed:
+        return made
+    return replace(made, choices=(*made.choices, *_fewer_stages(policy, wanted, ring, needed, machine)))
+
+
+def _fewer_stages(policy: Policy, wanted: int, count: int, needed: int, machine: Machine) -> tuple[Choice, ...]:
+    """The line that says why there are fewer stages. Raises KernelError where their number is binding."""
+    if count == wanted:
+        return ()
+    why = f"{wanted} stages take {needed} bytes of shared memory, a block of {machine.name} has {machine.shared_bytes}"
+    if "stages" not in policy.spans:
+        return (Choice("stages", str(count), why),)
+    facts = {"bytes": needed, "limit": machine.shared_bytes, "most_stages": count}
+    return (policy.drop("stages", why, f"stages={count} is the most that fits", "shared-limit", **facts),)
+
+
+def _lower_stages(
+    simple: ir.Kernel, kernel: ir.Kernel, machine: Machine, policy: Policy, aligned: bool, choices: list[Choice]
 ) -> dev.DeviceKernel:
     products, threads = choose_atoms(simple, machine.name, policy, choices)
     operands, unheld = stage_loads(simple, products)
     homes = place_values(simple, products, threads, choices)
     shape = shape_class(simple, aligned)
     multiples = known_multiples(simple, shape)
-    plan = Plan(
-        simple, shape, threads, products, homes, operands, unheld, policy, multiples, choices, machine.shared_bytes
-    )
+    plan = Plan(simple, shape, threads, products, homes, operands, unheld, policy, multiples, choices)
     builder = Lowering(plan)
     grid = _grid(builder, simple.body, (), ir.Origin(simple.span), policy, bool(products), choices)
     body = innermost(grid).body
@@ -102,12 +122,10 @@ def _lower_plain(
     again = grid.persistent or grid.inner is not None
     updated = frozenset(a.name for a in kernel.arrays if a.role == "InOut")
     body = order_shared(body, buffers, frozenset(builder.ringed), again, updated)
-    made = dev.DeviceKernel(
+    return dev.DeviceKernel(
         kernel.name, machine.name, shape, threads, kernel.arrays, kernel.scalars, kernel.dims, buffers,
         _with_innermost(grid, body), tuple(dict.fromkeys(choices)),
     )  # fmt: skip
-    _check_limits(made, machine, kernel)
-    return made
 
 
 def _grid(
@@ -115,7 +133,7 @@ def _grid(
     body: tuple[ir.Statement, ...],
     before: tuple[ir.Statement, ...],
     origin: ir.Origin,
-    policy: Mapping[str, object],
+    policy: Policy,
     products: bool,
     choices: list[Choice],
 ) -> dev.Grid:
@@ -129,8 +147,8 @@ def _grid(
     builder.plan.multiples.enter(loop.variables, loop.lo, loop.step)
     inner = _grid(builder, loop.body, (*before, *body[:split]), loop.origin, policy, products, choices)
     raster, group = _raster(loop, policy, products, choices)
-    persistent = bool(policy.get("persistent", False))
     nested = inner if inner.variables else None
+    persistent = _persistent(policy, nested is not None, loop, choices)
     return dev.Grid(
         loop.variables, loop.lo, loop.hi, loop.step, () if nested else inner.body, loop.origin, raster, group,
         persistent, nested,
@@ -141,13 +159,29 @@ GROUP = 8
 """Tile rows that share one column sweep, so that both operands' tiles stay in the second-level cache."""
 
 
+def _persistent(policy: Policy, nested: bool, loop: ir.For, choices: list[Choice]) -> bool:
+    asked = policy.get("persistent")
+    if nested and asked is False:
+        why = "the inner grid depends on the outer one, so blocks walk over its tiles in turn"
+        choices.append(policy.drop("persistent", why, "remove `persistent`"))
+    elif asked is not None:
+        choices.append(Choice("persistent", str(asked), "policy", loop.origin))
+    return bool(asked)
+
+
 def _raster(
-    loop: ir.For, policy: Mapping[str, object], products: bool, choices: list[Choice]
+    loop: ir.For, policy: Policy, products: bool, choices: list[Choice]
 ) -> tuple[Literal["row", "column", "grouped"], int]:
+    if len(loop.variables) < 2:
+        return "row", GROUP
     asked = policy.get("raster")
+    if isinstance(asked, int):
+        choices.append(Choice("raster", f"grouped by {asked} rows", "policy", loop.origin))
+        return "grouped", asked
     if asked in ("row", "column", "grouped"):
+        choices.append(Choice("raster", asked, "policy", loop.origin))
         return asked, GROUP
-    if products and len(loop.variables) >= 2:
+    if products:
         choices.append(
             Choice("raster", f"grouped by {GROUP} rows", "operand tiles are read again from cache", loop.origin)
         )
@@ -169,8 +203,10 @@ def _check_limits(made: dev.DeviceKernel, machine: Machine, kernel: ir.Kernel) -
     if made.shared_bytes > machine.shared_bytes:
         sizes = ", ".join(f"{b.name} {dev.stage_bytes(b) * b.stages}" for b in made.buffers)
         message = f"{made.shared_bytes} bytes of shared memory; a block of {machine.name} has {machine.shared_bytes}"
-        hint = "use smaller tiles or fewer stages"
-        raise KernelError([Diagnostic("shared-limit", message, kernel.span, hint=hint, facts={"buffers": sizes})])
+        facts = {"bytes": made.shared_bytes, "limit": machine.shared_bytes, "buffers": sizes}
+        share = made.shared_bytes / machine.shared_bytes
+        hint = f"use tiles that take {share:.1f} times less; with one stage each, buffers take: {sizes}"
+        raise KernelError([Diagnostic("shared-limit", message, kernel.span, hint=hint, facts=facts)])
 
 
 __all__ = ["PASSES_VERSION", "Machine", "innermost", "lower_device"]

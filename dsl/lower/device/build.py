@@ -26,6 +26,7 @@ from kernelagent.dsl.lower.device.place_values import (
     view_axis,
     without,
 )
+from kernelagent.dsl.lower.device.policy import Policy
 from kernelagent.dsl.lower.device.stage import LINE_BYTES, Operand, Staged, swizzle_for
 from kernelagent.dsl.lower.device.widen import ACCESS_BYTES, Multiples, width
 from kernelagent.dsl.lower.rewrite import operands
@@ -46,10 +47,9 @@ class Plan:
     homes: Mapping[int, Distribution]
     operands: Mapping[int, Operand]
     unheld: set[int]
-    policy: Mapping[str, object]
+    policy: Policy
     multiples: Multiples
     choices: list[Choice]
-    shared_limit: int
 
 
 @dataclass

@@ -11,9 +11,12 @@ from kernelagent.dsl.atoms import Atom, Detour, mma_for
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.dtypes import is_float
 from kernelagent.dsl.lanes import WARP, Distribution, DistributionError, striped, tiled
+from kernelagent.dsl.lower.device.policy import Policy
 from kernelagent.dsl.lower.rewrite import operands, walk_statements
 from kernelagent.dsl.schedule import Choice
 
+WARPS = (1, 2, 4, 8, 16, 32)
+"""What a block may have."""
 FMA = "fma_f32"
 """The detour for products that no matrix instruction takes: every thread multiplies and adds its own elements."""
 
@@ -30,45 +33,92 @@ class Product:
     operand_dtype: str  # what the operands are converted to first
 
 
-def choose_atoms(
-    kernel: ir.Kernel, arch: str, policy: Mapping[str, object], choices: list[Choice]
-) -> tuple[dict[int, Product], int]:
+def choose_atoms(kernel: ir.Kernel, arch: str, policy: Policy, choices: list[Choice]) -> tuple[dict[int, Product], int]:
     """Products by the number of their value, and the threads of a block."""
     found = [s for s in walk_statements(kernel.body) if isinstance(s, ir.Let) and isinstance(s.operation, ir.Mma)]
-    warps = _warps(policy, found)
-    along_rows = _reduced_or_chained(kernel)
-    products: dict[int, Product] = {}
-    for let in found:
-        assert isinstance(let.operation, ir.Mma)
-        products[let.value.number] = _product(let, let.operation, arch, warps, let.value.number in along_rows, choices)
-    return products, warps * WARP
+    chooser = _Chooser(arch, policy, _reduced_or_chained(kernel), choices)
+    warps = chooser.warps(found)
+    return {let.value.number: chooser.product(let, warps) for let in found}, warps * WARP
 
 
-def _warps(policy: Mapping[str, object], products: list[ir.Let]) -> int:
-    asked = policy.get("warps")
-    if isinstance(asked, int):
-        return asked
-    largest = max((_extent(p.value, 0) * _extent(p.value, 1) for p in products), default=0)
-    return 8 if largest > 128 * 128 else 4
+@dataclass(frozen=True)
+class _Chooser:
+    """`along_rows`: products whose rows stay in one warp where that is possible, by value number."""
+
+    arch: str
+    policy: Policy
+    along_rows: set[int]
+    choices: list[Choice]
+
+    def warps(self, products: list[ir.Let]) -> int:
+        """The policy's, or as many as make every product whole atoms for each warp."""
+        largest = max((_extent(p.value, 0) * _extent(p.value, 1) for p in products), default=0)
+        asked = self.policy.integer("warps", 8 if largest > 128 * 128 else 4)
+        lack = self.lack(products, asked)
+        fitting = [w for w in WARPS if self.lack(products, w) is None] if lack else []
+        nearest = min(fitting, key=lambda w: (max(w, asked) // min(w, asked), w), default=asked)
+        if "warps" not in self.policy.words:
+            return nearest
+        if nearest == asked:
+            self.choices.append(Choice("warps", str(asked), "policy"))
+        else:
+            facts = {"warps": asked, "nearest": nearest}
+            hint = f"warps={nearest} divides it"
+            self.choices.append(self.policy.drop("warps", lack or "", hint, "mma-tile", **facts))
+        return nearest
+
+    def lack(self, products: list[ir.Let], warps: int) -> str | None:
+        """Why some product is not whole atoms for each of so many warps."""
+        for let in products:
+            try:
+                chosen = self.atom(let)
+                if chosen.scope != "lane":
+                    _matrix(chosen, _shape(let), warps, let.value.number in self.along_rows)
+            except DistributionError as lack:
+                return str(lack)
+        return None
+
+    def answer(self, let: ir.Let) -> Atom | Detour:
+        mma = cast(ir.Mma, let.operation)
+        answer = mma_for(mma.a.type.dtype, mma.b.type.dtype, let.value.type.dtype, mma.precision, self.arch)
+        if not isinstance(answer, (Atom, Detour)):
+            raise KernelError([replace(answer, span=let.value.origin.span)])
+        if self.policy.required and isinstance(answer, Detour) and answer.atom.scope != "lane":
+            hint = f"`cast` the operands to {answer.operand_dtype}, or compile for an architecture that has them"
+            raise KernelError([Diagnostic("mma-atom", answer.reason, let.value.origin.span, hint=hint)])
+        return answer
+
+    def atom(self, let: ir.Let) -> Atom:
+        answer = self.answer(let)
+        return answer if isinstance(answer, Atom) else answer.atom
+
+    def product(self, let: ir.Let, warps: int) -> Product:
+        answer, chosen, shape = self.answer(let), self.atom(let), _shape(let)
+        subject = f"mma {'x'.join(map(str, shape))} {cast(ir.Mma, let.operation).a.type.dtype}"
+        if chosen.scope == "lane":
+            return _fma(let, shape, warps, self.choices, subject, cast(Detour, answer).reason)
+        try:
+            made = _matrix(chosen, shape, warps, let.value.number in self.along_rows)
+        except DistributionError as lack:
+            if self.policy.required or not is_float(let.value.type.dtype):
+                raise KernelError([_indivisible(let, shape, chosen, str(lack))]) from None
+            return _fma(let, shape, warps, self.choices, subject, str(lack))
+        reason = "the tile's dtype" if isinstance(answer, Atom) else answer.reason
+        how = f"{made.atom}, {made.warps[0]}x{made.warps[1]} warps"
+        self.choices.append(Choice(subject, how, reason, let.value.origin))
+        return made
 
 
-def _product(let: ir.Let, mma: ir.Mma, arch: str, warps: int, along_rows: bool, choices: list[Choice]) -> Product:
-    m, n, k = _extent(mma.a, 0), _extent(mma.b, 1), _extent(mma.a, 1)
-    acc = let.value.type.dtype
-    answer = mma_for(mma.a.type.dtype, mma.b.type.dtype, acc, mma.precision, arch)
-    subject = f"mma {m}x{n}x{k} {mma.a.type.dtype}"
-    if not isinstance(answer, (Atom, Detour)):
-        raise KernelError([replace(answer, span=let.value.origin.span)])
-    chosen = answer if isinstance(answer, Atom) else answer.atom
-    if chosen.scope == "lane":
-        return _fma(let, (m, n, k), warps, choices, subject, cast(Detour, answer).reason)
-    try:
-        made = _matrix(chosen, (m, n, k), warps, along_rows)
-    except DistributionError as lack:
-        return _fma(let, (m, n, k), warps, choices, subject, str(lack))
-    reason = "the tile's dtype" if isinstance(answer, Atom) else answer.reason
-    choices.append(Choice(subject, f"{made.atom}, {made.warps[0]}x{made.warps[1]} warps", reason, let.value.origin))
-    return made
+def _shape(let: ir.Let) -> tuple[int, int, int]:
+    mma = cast(ir.Mma, let.operation)
+    return _extent(mma.a, 0), _extent(mma.b, 1), _extent(mma.a, 1)
+
+
+def _indivisible(let: ir.Let, shape: tuple[int, int, int], chosen: Atom, why: str) -> Diagnostic:
+    nearest = "x".join(str(max(1, round(n / int(a))) * int(a)) for n, a in zip(shape, chosen.shape, strict=True))
+    message = f"{chosen.name} does not divide the {'x'.join(map(str, shape))} product: {why}"
+    facts = {"atom": [int(a) for a in chosen.shape], "nearest": nearest}
+    return Diagnostic("mma-tile", message, let.value.origin.span, hint=f"the nearest tile is {nearest}", facts=facts)
 
 
 def _matrix(chosen: Atom, shape: tuple[int, int, int], warps: int, along_rows: bool) -> Product:

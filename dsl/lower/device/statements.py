@@ -17,6 +17,8 @@ from kernelagent.dsl.lower.device.widen import ACCESS_BYTES
 from kernelagent.dsl.lower.rewrite import operands, walk_statements
 from kernelagent.dsl.lower.unsupported import Unsupported
 
+STAGES = 3
+"""Of a ring where no policy says more: two copies in flight cover the latency of global memory."""
 SECTOR_BYTES = 32
 """What one request to global memory moves at least."""
 
@@ -161,14 +163,19 @@ class Lowering(Builder):
         carried = [self.enter_carried(c) for c in loop.carried]
         if not staged:
             scope = self.block(loop.body)
-            unroll = self.plan.policy.get("unroll")
-            times = unroll if isinstance(unroll, int) else 1
             made = self.closed(loop, loop.variables, loop.lo, loop.hi, loop.step, scope, carried)
-            self.emit(replace(made, unroll=times))
+            self.emit(replace(made, unroll=self.unroll(loop)))
         else:
             self.ring(loop, staged, carried)
         for c, (_, inside) in zip(loop.carried, carried, strict=True):
             self.remember(c.result, self.results[inside.number])
+
+    def unroll(self, loop: ir.For) -> int:
+        """How often the compiler repeats the body of a loop: once, unless policy says more."""
+        times = self.plan.policy.integer("unroll", 1)
+        if times > 1:
+            self.note("unroll", str(times), "policy", loop.origin)
+        return times
 
     def enter_carried(self, c: ir.Carried) -> tuple[dev.Fragment, dev.Fragment]:
         layout = self.home(c.inside)
@@ -229,7 +236,7 @@ class Lowering(Builder):
         One barrier an iteration does two things: what all threads copied for this iteration becomes visible, and
         the stage about to be overwritten has been read by all.
         """
-        stages = self.stage_count(staged, loop.origin)
+        stages = self.stage_count(loop.origin)
         ahead = stages - 1
         number = iteration_number(loop)
         ring = Ring(number % stages, {s.load.value.number: self.stage_buffer(s, stages) for s in staged})
@@ -249,7 +256,8 @@ class Lowering(Builder):
             self.fill_stage(staged, ring, later(loop, ahead), (number + ahead) % stages, pending, loop.origin)
         for statement in loop.body:
             self.statement(statement)
-        self.emit(self.closed(loop, loop.variables, loop.lo, loop.hi, loop.step, scope, carried))
+        made = self.closed(loop, loop.variables, loop.lo, loop.hi, loop.step, scope, carried)
+        self.emit(replace(made, unroll=self.unroll(loop)))
         if pending:
             self.emit(dev.WaitGroup(0, loop.origin))
 
@@ -269,18 +277,11 @@ class Lowering(Builder):
         if pending:
             self.emit(dev.Commit(origin))
 
-    def stage_count(self, staged: list[Staged], origin: ir.Origin) -> int:
-        """The policy's stages, or 3; fewer where shared memory is short."""
-        asked = self.plan.policy.get("stages")
-        wanted = asked if isinstance(asked, int) else 3
-        each = sum(s.shape[0] * s.shape[1] * bits(s.load.value.type.dtype) // 8 for s in staged)
-        used = sum(dev.stage_bytes(b) * b.stages for b in self.buffers)
-        possible = max(1, (self.plan.shared_limit - used) // max(1, each))
-        stages = min(wanted, possible)
-        reason = "policy" if isinstance(asked, int) else "default"
-        if stages < wanted:
-            reason = f"{wanted} would need {used + wanted * each} of {self.plan.shared_limit} bytes of shared memory"
-        self.note("stages", str(stages), reason, origin)
+    def stage_count(self, origin: ir.Origin) -> int:
+        """The policy's stages, or the usual ones."""
+        stages = self.plan.policy.integer("stages", STAGES)
+        fits = "what fits" if "stages" in self.plan.policy.words else "default"
+        self.note("stages", str(stages), "policy" if "stages" in self.plan.policy.spans else fits, origin)
         return stages
 
 

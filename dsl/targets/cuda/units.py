@@ -11,6 +11,7 @@ from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.instantiate import policies_for
 from kernelagent.dsl.lower.device import Machine, lower_device
+from kernelagent.dsl.lower.device.policy import Policy, dropped, refuse_unordered
 from kernelagent.dsl.lower.unsupported import Unsupported
 from kernelagent.dsl.schedule import Choice, Guard
 from kernelagent.dsl.targets.calls import Choices, ConcreteCall, concrete_calls
@@ -50,19 +51,19 @@ def device_units(module: ir.Module, choices: Choices, arch: str) -> tuple[Device
 
 def _unit(item: ConcreteCall, arch: str) -> DeviceUnit:
     limits = arch_named(arch)
-    policy = policies_for(item.kernel, arch)
-    dropped = tuple(Choice("policy", line, arch) for line in policy.report)
+    effective = policies_for(item.kernel, arch)
+    asked = {aligned: Policy.of(effective, arch) for aligned in (True, False)}
+    refuse_unordered(item.kernel, asked[True])
     machine = Machine(arch, limits.shared_per_block)
-    made: list[DeviceCode] = []
-    for aligned in (True, False):
-        try:
-            schedule = lower_device(item.kernel, machine, policy.words, aligned)
-        except Unsupported as lack:
-            message = f"the {arch} target cannot compile this: {lack}"
-            raise KernelError([Diagnostic("cuda-unsupported", message, item.kernel.span)]) from None
-        schedule = replace(schedule, choices=(*schedule.choices, *dropped))
-        made.append(DeviceCode(schedule, emit(schedule)))
-    return DeviceUnit(item, tuple(made))
+    try:
+        made = [(policy, lower_device(item.kernel, machine, policy, aligned)) for aligned, policy in asked.items()]
+        used = asked[True].used | asked[False].used
+        lines = tuple(Choice("policy", line, arch) for line in effective.report)
+        schedules = [replace(m, choices=(*m.choices, *lines, *dropped(policy, used))) for policy, m in made]
+        return DeviceUnit(item, tuple(DeviceCode(s, emit(s)) for s in schedules))
+    except Unsupported as lack:
+        message = f"the {arch} target cannot compile this: {lack}"
+        raise KernelError([Diagnostic("cuda-unsupported", message, item.kernel.span)]) from None
 
 
 def chosen(classes: Sequence[DeviceCode], arrays: Mapping[str, Placed], dims: Mapping[str, int]) -> DeviceCode:
