@@ -97,10 +97,16 @@ class TensorMapSpec:
         return alignment_of(self.swizzle)
 
     def bind(self, address: int, shape: Sequence[int], strides: Sequence[int]) -> TensorMap:
-        """The map of one array: `shape` and `strides` (in elements) in the array's own order. Raises KernelError."""
+        """The map of one array: `shape` and `strides` (in elements) in the array's own order. Raises KernelError.
+
+        The stride of an axis of one element may be anything: a legal one takes its place.
+        """
         dims = tuple(shape[axis] for axis in self.axes)
-        steps = tuple(strides[axis] * self.element_bytes for axis in self.axes)
-        return TensorMap(self, address, dims, steps)
+        steps = [strides[axis] * self.element_bytes for axis in self.axes]
+        for k, extent in enumerate(dims):
+            if extent == 1:
+                steps[k] = STRIDE_UNIT if k else self.element_bytes
+        return TensorMap(self, address, dims, tuple(steps))
 
 
 @dataclass(frozen=True)

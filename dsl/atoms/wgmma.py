@@ -114,8 +114,7 @@ def _wgmma(kind: _Kind, n: int, from_registers: bool) -> Atom:
     a = Operand("a", kind.dtype, "descriptor", carrier="u64")
     if from_registers:
         a = Operand("a", kind.dtype, layout=a_layout(kind.k, packed), count=4, carrier="u32")
-    turns = ("tb",) if from_registers else ("ta", "tb")
-    turns = turns if kind.both_majors else ()
+    turns = tuple(f"t{side}" for side in ("b" if from_registers else "ab")) if kind.both_majors else ()
     opcode, ending = kind.sass
     return Atom(
         name=name(kind.name, n, from_registers),

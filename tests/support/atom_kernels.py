@@ -7,7 +7,6 @@ import re
 from kernelagent.dsl.atoms import Atom, Operand, atoms
 from kernelagent.dsl.targets.cuda.sass import Instruction, Sass
 
-
 WIDTHS = (8,)
 """Warpgroup products that are looked at: the others differ in their number of registers."""
 

@@ -93,6 +93,11 @@ class Compiled:
         """What ptxas remarked beyond the usual."""
         return ptxas.notes(self.log)
 
+    @property
+    def serialised(self) -> tuple[str, ...]:
+        """Notes after which asynchronous products do not overlap: a reason to drop the kernel."""
+        return ptxas.serialised(self.log)
+
     def kernel(self, name: str | None = None) -> ptxas.Resources:
         """The resources of a kernel, or of the only one. Raises KeyError for another name."""
         found = [r for r in self.resources if name in (None, r.function)]

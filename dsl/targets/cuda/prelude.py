@@ -16,7 +16,8 @@ from kernelagent.dsl.dtypes import bits, is_float
 
 _CONSTRAINTS = {"f32": "f", "f64": "d"}
 _SPACES = {"shared": "r", "global": "l", "immediate": "n", "descriptor": "l", "tensor_map": "l"}
-_BEFORE, _AFTER = ("types",), ("registers", "convert", "memory", "math")
+_BEFORE, _AFTER = ["types"], ["registers", "convert", "memory", "math"]
+_CLUSTER_BEFORE, _CLUSTER_AFTER = ["cluster_types"], ["cluster"]
 _PRODUCT = re.compile(r"\bka_(wgmma_m64\w+)")
 
 
@@ -32,9 +33,9 @@ def prelude(arch: str, body: str = "") -> str:
 def _prelude(arch: str, products: frozenset[str]) -> str:
     found = (a for a in atoms.atoms(arch=arch) if a.ptx and (a.kind != "wgmma" or a.name in products))
     wrappers = [wrapper(a) for a in found]
-    before, after = (*_BEFORE, "cluster_types"), (*_AFTER, "cluster")
-    if not atoms.atom("tma_load_1d").runs_on(arch):
-        before, after = _BEFORE, _AFTER
+    clusters = atoms.atom("cluster_barrier").runs_on(arch)
+    before = _BEFORE + _CLUSTER_BEFORE * clusters
+    after = _AFTER + _CLUSTER_AFTER * clusters
     return "\n".join([_switches(arch), *map(_part, before), *wrappers, *map(_part, after)])
 
 

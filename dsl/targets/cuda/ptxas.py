@@ -74,6 +74,11 @@ def notes(log: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in found if not any(r in text for r in _ROUTINE)))
 
 
+def serialised(log: str) -> tuple[str, ...]:
+    """Those notes after which asynchronous products (wgmma) wait for each other or for the code around them."""
+    return tuple(n for n in notes(log) if "are serialized" in n or "warpgroup.wait is injected" in n)
+
+
 def complaints(log: str) -> tuple[Complaint, ...]:
     """Errors in the order of the log."""
     return tuple(_complaints(log))
