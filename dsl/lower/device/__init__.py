@@ -11,6 +11,7 @@ from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.lower.device import hopper
 from kernelagent.dsl.lower.device.build import Plan
 from kernelagent.dsl.lower.device.choose_atoms import choose_atoms
+from kernelagent.dsl.lower.device.grids import innermost, with_innermost
 from kernelagent.dsl.lower.device.order_shared import order_shared
 from kernelagent.dsl.lower.device.place_shared import place_shared
 from kernelagent.dsl.lower.device.place_values import place_values
@@ -18,6 +19,7 @@ from kernelagent.dsl.lower.device.policy import Policy
 from kernelagent.dsl.lower.device.stage import stage_loads
 from kernelagent.dsl.lower.device.statements import Lowering
 from kernelagent.dsl.lower.device.widen import known_multiples, shape_class
+from kernelagent.dsl.lower.rewrite import walk_statements
 from kernelagent.dsl.lower.simplify import simplify
 from kernelagent.dsl.schedule import Choice
 
@@ -64,13 +66,11 @@ def _lower_hopper(simple: ir.Kernel, kernel: ir.Kernel, machine: Machine, policy
             simple, shape, threads, road.products, homes, road.operands, road.unheld, chosen,
             known_multiples(simple, shape), choices,
         )  # fmt: skip
-        builder = hopper.HopperLowering(plan, road.groups, bool(policy.get("persistent", False)))
+        builder = hopper.HopperLowering(plan, road.groups, bool(policy.get("persistent", False)) or ragged(simple))
         grid = _grid(builder, simple.body, (), ir.Origin(simple.span), policy, True, choices)
-        if grid.inner is not None:
-            raise hopper.Unsuited("the grid is ragged")
         if not any(isinstance(s, dev.For) for s in builder.producer):
             raise hopper.Unsuited("no loop brings operands")
-        made = hopper.assemble(builder, grid, grid.body, kernel, machine.name)
+        made = hopper.assemble(builder, grid, kernel, machine.name)
         needed = needed or made.shared_bytes
         if made.shared_bytes <= machine.shared_bytes:
             fewer = _fewer_stages(policy, wanted, count, needed, machine)
@@ -124,7 +124,7 @@ def _lower_stages(
     body = order_shared(body, buffers, frozenset(builder.ringed), again, updated)
     return dev.DeviceKernel(
         kernel.name, machine.name, shape, threads, kernel.arrays, kernel.scalars, kernel.dims, buffers,
-        _with_innermost(grid, body), tuple(dict.fromkeys(choices)),
+        with_innermost(grid, body), tuple(dict.fromkeys(choices)),
     )  # fmt: skip
 
 
@@ -189,14 +189,10 @@ def _raster(
     return "row", GROUP
 
 
-def innermost(grid: dev.Grid) -> dev.Grid:
-    return grid if grid.inner is None else innermost(grid.inner)
-
-
-def _with_innermost(grid: dev.Grid, body: tuple[dev.Statement, ...]) -> dev.Grid:
-    if grid.inner is None:
-        return replace(grid, body=body)
-    return replace(grid, inner=_with_innermost(grid.inner, body))
+def ragged(kernel: ir.Kernel) -> bool:
+    """Whether a grid stands inside another."""
+    loops = [s for s in walk_statements(kernel.body) if isinstance(s, ir.For) and s.kind == "tiles"]
+    return len(loops) > 1
 
 
 def _check_limits(made: dev.DeviceKernel, machine: Machine, kernel: ir.Kernel) -> None:

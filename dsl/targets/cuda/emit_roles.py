@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import Symbol, index
+from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.targets.cuda.body import Body
 from kernelagent.dsl.targets.cuda.emit_grid import EmitStatements, emit_grid
 from kernelagent.dsl.targets.cuda.emit_index import Range, symbol_name
@@ -59,14 +60,15 @@ def _registers(kernel: dev.DeviceKernel, role: dev.Role) -> list[str]:
 
 
 def _counters(role: dev.Role) -> list[Symbol]:
-    found = [role.grid.counter] if role.grid.counter else []
-    found += [s.counter for s in dev.walk(role.grid.body) if isinstance(s, dev.For) and s.counter]
+    grid = innermost(role.grid)
+    found = [grid.counter] if grid.counter else []
+    found += [s.counter for s in dev.walk(grid.body) if isinstance(s, dev.For) and s.counter]
     return list(dict.fromkeys(found))
 
 
 def runs_alone(role: dev.Role) -> bool:
     """Whether one thread can do all that the role does."""
-    every: Iterator[dev.Statement] = dev.walk((*role.grid.body, *role.after))
+    every: Iterator[dev.Statement] = dev.walk((*innermost(role.grid).body, *role.after))
     return all(isinstance(s, ALONE) for s in every)
 
 

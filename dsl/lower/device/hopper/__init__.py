@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
+from kernelagent.dsl.lower.device.grids import innermost, with_innermost
 from kernelagent.dsl.lower.device.hopper.choose import WARPGROUP, Road, Unsuited, choose_road
 from kernelagent.dsl.lower.device.hopper.statements import MOST_STAGES, TILE_COUNT, HopperLowering
 from kernelagent.dsl.lower.device.order_shared import order_shared
@@ -16,32 +17,30 @@ PRODUCER_REGISTERS, CONSUMER_REGISTERS = 40, {1: None, 2: 232, 3: 160}
 CONSUMER_BARRIER = 1
 
 
-def assemble(
-    builder: HopperLowering, grid: dev.Grid, body: tuple[dev.Statement, ...], kernel: ir.Kernel, target: str
-) -> dev.DeviceKernel:
+def assemble(builder: HopperLowering, grid: dev.Grid, kernel: ir.Kernel, target: str) -> dev.DeviceKernel:
     """Both roles around the same tiles, with placed buffers and ordered shared memory."""
     plan, origin = builder.plan, grid.origin
+    body = innermost(grid).body
     buffers = place_shared(body, builder.buffers, frozenset(b.name for b in builder.buffers))
     updated = frozenset(a.name for a in kernel.arrays if a.role == "InOut")
     consumer = order_shared(
-        (*body, *builder.releases), buffers, frozenset(builder.ringed), grid.persistent, updated,
+        (*body, *builder.releases), buffers, frozenset(builder.ringed), builder.persistent, updated,
         lambda at: dev.RoleBarrier(CONSUMER_BARRIER, at),
     )  # fmt: skip
     barriers = _placed(builder.barriers, max((b.offset + dev.stage_bytes(b) * b.stages for b in buffers), default=0))
-    counted = replace(grid, counter=TILE_COUNT)
     groups = builder.groups
     registers = CONSUMER_REGISTERS[groups]
     few = PRODUCER_REGISTERS if groups == 2 else 32 if groups == 3 else None
     after = (dev.WaitBulk(0, origin),) if builder.stored_by_bulk else ()
     roles = (
-        dev.Role("producer", 0, 4, replace(counted, body=tuple(builder.producer)), few),
-        dev.Role("consumer", 4, 4 * groups, replace(counted, body=consumer), registers, after),
+        dev.Role("producer", 0, 4, with_innermost(grid, tuple(builder.producer), TILE_COUNT), few),
+        dev.Role("consumer", 4, 4 * groups, with_innermost(grid, consumer, TILE_COUNT), registers, after),
     )
     prologue: list[dev.Statement] = [dev.BarrierInit(b.name, origin) for b in barriers]
     prologue += [dev.FenceInit(origin), dev.BlockBarrier(origin)]
     return dev.DeviceKernel(
         kernel.name, target, plan.shape, WARPGROUP * (groups + 1), kernel.arrays, kernel.scalars, kernel.dims,
-        buffers, replace(grid, body=()), (), 1, barriers, roles, tuple(prologue),
+        buffers, with_innermost(grid, ()), (), 1, barriers, roles, tuple(prologue),
     )  # fmt: skip
 
 

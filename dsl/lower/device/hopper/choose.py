@@ -129,11 +129,13 @@ def _major(operand: Operand | None, k_axis: int) -> Major:
 
 
 def _require_boxes(mma: ir.Mma, operands: Mapping[int, Operand], kernel: ir.Kernel) -> None:
+    if not {mma.a.number, mma.b.number} & set(operands):
+        raise Unsuited("both operands are computed")
     for x, k_axis in ((mma.a, 1), (mma.b, 0)):
         operand = operands.get(x.number)
         if operand is None:
-            if k_axis == 0:
-                raise Unsuited("the right operand is computed, and only shared memory can hold it")
+            if k_axis == 0 and bits(x.type.dtype) != 16:
+                raise Unsuited("the right operand is computed, and its k may not lie along rows")
             continue
         require_box(operand.staged, operand, k_axis, kernel)
 

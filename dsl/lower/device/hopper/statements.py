@@ -14,7 +14,7 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Compare, Index, Symbol, index
-from kernelagent.dsl.lanes import same
+from kernelagent.dsl.lanes import permuted, same
 from kernelagent.dsl.lower.device.build import Plan, Ring, Scope, live_along
 from kernelagent.dsl.lower.device.hopper.choose import SPAN_BYTES, Unsuited, box_axes
 from kernelagent.dsl.lower.device.place_values import elements, extents, view_axis
@@ -185,12 +185,15 @@ class HopperLowering(Lowering):
 
     def through_shared(self, fragment: dev.Fragment, value: ir.Value) -> dev.Shared:
         """A computed operand: written in the descriptor's form, then shown to the asynchronous proxy."""
-        shape = fragment.shape
-        name = self.panelled(fragment.name, fragment.dtype, (shape[0], shape[1]), fragment.origin)
-        here = dev.Shared(name, index(0), (0, 1))
         assert fragment.layout is not None
-        wide = min(fragment.layout.contiguous(), ACCESS_BYTES * 8 // bits(fragment.dtype))
-        self.emit(dev.StoreShared(here, fragment, fragment.origin, wide & -wide))
+        across = permuted(fragment.layout, (1, 0))
+        axes = (1, 0) if across.contiguous() > fragment.layout.contiguous() else (0, 1)
+        run = max(across.contiguous(), fragment.layout.contiguous())
+        shape = (fragment.shape[axes[0]], fragment.shape[axes[1]])
+        name = self.panelled(fragment.name, fragment.dtype, shape, fragment.origin)
+        here = dev.Shared(name, index(0), axes)
+        wide = min(run & -run, ACCESS_BYTES * 8 // bits(fragment.dtype))
+        self.emit(dev.StoreShared(here, fragment, fragment.origin, wide))
         self.emit(dev.FenceAsync(fragment.origin))
         self.note(f"operand {value.name}", f"through {name}", "it is computed, not in the atom's layout", value.origin)
         return here
