@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
+from kernelagent.dsl.elaborate.habits import unknown_attribute
 from kernelagent.dsl.elaborate.operands import DTypeName, Number, Word, source_text
 from kernelagent.dsl.elaborate.words import Word as WordRecord
 from kernelagent.dsl.elaborate.words import match_arguments
@@ -126,6 +127,8 @@ class Matched:
 
 def match(k: State, node: ast.Call) -> Matched:
     """Raises Fault for unknown words and arguments that do not fit."""
+    if isinstance(node.func, ast.Attribute):
+        raise unknown_attribute(node.func)
     if not isinstance(node.func, ast.Name):
         raise fault("call", f"`{source_text(node.func)}` cannot be called", node.func, "call a word by its name")
     if node.func.id not in WORDS2:

@@ -115,7 +115,8 @@ def _without_equal_joins(kernel: dev.DeviceKernel) -> dev.DeviceKernel:
             x = same[x.number]
         return x
 
-    return with_fragments(replace(kernel, grid=drop_in(kernel.grid)), follow)
+    kept = with_fragments(replace(kernel, grid=drop_in(kernel.grid)), follow)
+    return _without_equal_joins(kept)  # other joins may have become equal
 
 
 def _sorted_grid(grid: dev.Grid) -> dev.Grid:
@@ -206,10 +207,16 @@ def _may_nest(fragment: dev.Fragment, operation: dev.Operation) -> bool:
 # Names -----------------------------------------------------------------------------------------------
 
 
+Pairs = list[tuple[dev.Fragment, dev.Fragment]]
+
+
 def _labels(kernel: dev.DeviceKernel, nested: frozenset[int]) -> dict[int, int]:
-    """Fragments that share a name have one label. Joins always share theirs; the rest is tried one by one."""
+    """Fragments that share a name have one label: what loops hand on always, the rest where the text stays right.
+
+    A set to which nothing can be added; equal names come first, so that a normal form keeps its names.
+    """
     labels = {x.number: x.number for x in defined_in(kernel)}
-    optional: list[tuple[dev.Fragment, dev.Fragment]] = []
+    optional: Pairs = []
     for statement in dev.statements(kernel):
         match statement:
             case dev.For(carried=carried):
@@ -220,16 +227,37 @@ def _labels(kernel: dev.DeviceKernel, nested: frozenset[int]) -> dict[int, int]:
                 optional += [(x, m.result) for m in merged for x in (m.then, m.otherwise)]
             case _:
                 pass
-    optional.sort(key=lambda pair: pair[0].name != pair[1].name)
-    for a, b in optional:
-        trial = dict(labels)
-        _unite(trial, a.number, b.number)
-        try:
-            Walk(trial, nested).kernel(kernel)
-        except Clash:
-            continue
-        labels = trial
+    alike = [pair for pair in optional if pair[0].name == pair[1].name]
+    labels = _united(kernel, nested, labels, alike) or labels
+    return _all_united(kernel, nested, labels, [*alike, *optional])
+
+
+def _all_united(
+    kernel: dev.DeviceKernel, nested: frozenset[int], labels: dict[int, int], pairs: Pairs
+) -> dict[int, int]:
+    """Unite pair after pair while one can be."""
+    again = True
+    while again:
+        again = False
+        for a, b in pairs:
+            trial = _united(kernel, nested, labels, [(a, b)]) if labels[a.number] != labels[b.number] else None
+            if trial is not None:
+                labels, again = trial, True
     return labels
+
+
+def _united(
+    kernel: dev.DeviceKernel, nested: frozenset[int], labels: dict[int, int], pairs: Pairs
+) -> dict[int, int] | None:
+    """The labels with all these pairs united; None where the text would say something else."""
+    trial = dict(labels)
+    for a, b in pairs:
+        _unite(trial, a.number, b.number)
+    try:
+        Walk(trial, nested).kernel(kernel)
+    except Clash:
+        return None
+    return trial
 
 
 def _unite(labels: dict[int, int], a: int, b: int) -> None:

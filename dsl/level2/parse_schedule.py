@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from dataclasses import replace
 
 from kernelagent.dsl import device as dev
@@ -25,7 +26,9 @@ from kernelagent.dsl.syntax import MAX_DIAGNOSTICS, Fault, Source, fault, level_
 def is_level_two(text: str) -> bool:
     """Whether the text says `level(2)`; False for text that is not even Python."""
     try:
-        tree = ast.parse(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as in `syntax`
+            tree = ast.parse(text)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return False
     return any(level_of(statement) == 2 for statement in tree.body)

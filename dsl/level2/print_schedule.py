@@ -110,8 +110,7 @@ class _Printer:
                     self.add(depth, self.expressions.effect(statement), statement.origin)
 
     def loop(self, loop: dev.For, depth: int) -> None:
-        for alias in self.edges.before[id(loop)]:
-            self.aliases([alias], depth)
+        self.aliases(self.edges.before[id(loop)], depth)
         one = len(loop.variables) == 1
         bounds = [index_text(b[0]) if one else indices_text(b) for b in (loop.lo, loop.hi, loop.step)]
         bounds += [f"unroll={loop.unroll}"] * (loop.unroll != 1)

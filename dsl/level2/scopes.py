@@ -24,7 +24,7 @@ class Clash(Exception):
 
 @dataclass(frozen=True)
 class Alias:
-    """`label of target = label of source` in the text."""
+    """`label of target = label of source` in the text; those of one edge are one assignment of several names."""
 
     target: int
     source: int
@@ -89,7 +89,7 @@ class Walk:
             self.use(c.initial, scope)
             if scope.get(label) != c.initial.number:
                 before.append(Alias(c.inside.number, c.initial.number))
-                scope[label] = c.initial.number
+        scope.update({label: c.initial.number for label, c in carried.items()})
         inner = scope | {label: c.inside.number for label, c in carried.items()}
         bound = self.block(loop.body, inner)
         after: list[Alias] = []

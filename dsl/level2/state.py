@@ -92,11 +92,14 @@ class State:
 
     def named(self, fragment: dev.Fragment, name: str) -> dev.Fragment:
         """Give the author's name to a fragment that was just computed."""
-        last = self.block[-1] if self.block else None
-        if fragment.name or not isinstance(last, dev.Let) or last.fragment.number != fragment.number:
+        if fragment.name:
             return fragment
-        fragment = replace(fragment, name=name)
-        self.block[-1] = dev.Let(fragment, last.operation)
+        for place in range(len(self.block) - 1, -1, -1):
+            let = self.block[place]
+            if isinstance(let, dev.Let) and let.fragment.number == fragment.number:
+                fragment = replace(fragment, name=name)
+                self.block[place] = dev.Let(fragment, let.operation)
+                break
         return fragment
 
     @contextmanager
