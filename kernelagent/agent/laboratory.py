@@ -99,9 +99,7 @@ class Recording:
         self._duels = {e["evaluation"]["text_sha"]: e["duel"] for e in found if e.get("duel")}
         self._full = {e["evaluation"]["text_sha"]: e["evaluation"] for e in found if e.get("full")}
         self._diagnostics = {e["text_sha"]: e["diagnostics"] for e in events if e["kind"] == "diagnostics"}
-        compared = [e for e in events if e["kind"] in ("selection", "comparison")]
-        self._comparisons = {tuple(e["shas"]): e for e in compared}
-        self._comparison = compared[-1] if compared else None
+        self._comparisons = [e for e in events if e["kind"] in ("selection", "comparison")]
 
     @property
     def chip(self) -> str:
@@ -162,11 +160,12 @@ class Recording:
         return _point("0", duel["time_ms"]), _point("1", duel["other_ms"])
 
     def compare(self, texts: Sequence[str], rivals: Sequence[str]) -> tuple[Timing, ...]:
-        """The recorded comparison of these texts, else the last one, or, where there is none, the recorded times."""
+        """The last recorded comparison that has all these texts, else the last one, else the recorded times."""
         from .texts import sha
 
-        shas = tuple(sha(t) for t in texts)
-        recorded = self._comparisons.get(shas) or self._comparison or {"shas": [], "timings": []}
+        wanted = {sha(t) for t in texts}
+        last = self._comparisons[-1] if self._comparisons else {"shas": [], "timings": []}
+        recorded = next((e for e in reversed(self._comparisons) if wanted <= set(e["shas"])), last)
         by_sha = dict(zip(recorded["shas"], recorded["timings"], strict=False))
         found = [by_sha.get(sha(t)) or _timed(self.evaluate(t), str(i)) for i, t in enumerate(texts)]
         own = [{**t, "name": str(i)} for i, t in enumerate(found)]
