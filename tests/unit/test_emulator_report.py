@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from kernelagent.dsl.device import SharedBuffer, Swizzle, stage_bytes
 from kernelagent.dsl.targets.emulator.compiler import NoCxxCompiler, find_cxx
-from kernelagent.dsl.targets.emulator.messages import _SENTENCES, shared_place
+from kernelagent.dsl.targets.emulator.facts import shared_place
+from kernelagent.dsl.targets.emulator.messages import _SENTENCES
 from kernelagent.dsl.targets.emulator.report import MOST_OF_A_KIND, EmulatorReport, findings_from
 
 
@@ -63,7 +64,7 @@ def test_a_report_is_plain_data() -> None:
 
 
 def test_a_deadlock_says_who_waits_where() -> None:
-    waits = [["ka_barrier", 9, 96, 0], ["return", 0, 1, 96], ["ka_shfl", 4, 31, 97]]
+    waits = [["ka_barrier", 9, 96, 0, 2, ""], ["return", 0, 1, 96, 2, ""], ["ka_shfl", 4, 31, 97, 2, ""]]
     (found,) = findings_from([record("deadlock", waits=waits)], [], [])
     assert found.message == (
         "block 2 can never go on: 96 threads from 0 on wait in ka_barrier (line 9); thread 96 has returned; "
@@ -73,7 +74,12 @@ def test_a_deadlock_says_who_waits_where() -> None:
 
 @pytest.mark.parametrize("kind", sorted(_SENTENCES))
 def test_every_kind_says_a_sentence(kind: str) -> None:
-    details = {"race": "write-write", "global-race": "read-write", "block-race": "write-read"}
+    details = {
+        "race": "write-write", "global-race": "read-write", "block-race": "write-read", "missing-wait": "bulk",
+        "overwrite-in-flight": "wgmma", "missing-proxy-fence": "read", "barrier-init": "unseen",
+        "barrier-count": "arrivals", "transaction-bytes": "fewer", "exit-in-flight": "arrive",
+        "register-in-flight": "read", "register-count": "step",
+    }  # fmt: skip
     raw = record(
         kind, detail=details.get(kind, ""), at=8, array=0, coordinates=[1], number=11, other_thread=2, other_block=1
     )

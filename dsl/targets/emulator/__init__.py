@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kernelagent.dsl.targets.emulator.arguments import ArrayArgument, ScalarArgument
+    from kernelagent.dsl.targets.emulator.arguments import ArrayArgument, ScalarArgument, TensorMapArgument
     from kernelagent.dsl.targets.emulator.compiler import NoCxxCompiler
     from kernelagent.dsl.targets.emulator.launch import EmulatorFailed, run
     from kernelagent.dsl.targets.emulator.report import EmulatorReport, Finding
@@ -20,6 +20,7 @@ _HOMES = {
     "Finding": "report",
     "NoCxxCompiler": "compiler",
     "ScalarArgument": "arguments",
+    "TensorMapArgument": "arguments",
     "run": "launch",
 }
 
@@ -30,6 +31,7 @@ __all__ = [
     "Finding",
     "NoCxxCompiler",
     "ScalarArgument",
+    "TensorMapArgument",
     "run",
 ]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Literal
 
 import numpy as np
+from kernelagent.dsl.tensor_map import TensorMap, TensorMapSpec
 from numpy.typing import NDArray
 
 Role = Literal["in", "out", "inout"]
@@ -78,6 +79,26 @@ class ScalarArgument:
         return int.from_bytes(struct.pack("<" + code, self.value), "little")
 
 
+@dataclass(frozen=True)
+class TensorMapArgument:
+    """A tensor map of a passed array, `spec.array`: of all of it, or of the part of `shape` (in the array's own
+    order, elements) that starts at `start`, for groups that each have their own map."""
+
+    spec: TensorMapSpec
+    start: tuple[int, ...] | None = None
+    shape: tuple[int, ...] | None = None
+
+    def bound(self, array: ArrayArgument, address: int) -> TensorMap:
+        """The map when the array's first element lies at `address`. Raises KernelError for what no driver encodes."""
+        start = self.start or (0,) * len(array.shape)
+        first = sum(i * s for i, s in zip(start, array.strides, strict=True)) * self.spec.element_bytes
+        return self.spec.bind(address + first, self.shape or array.shape, array.strides)
+
+
+_NUMBERS = ("f32", "f64", "f16", "bf16", "i32")
+"""In the order of `enum ka_number`: what bulk additions add."""
+
+
 class Storage:
     """A temporary file with every array in it, mapped here and in the emulator's process."""
 
@@ -126,6 +147,18 @@ class Storage:
     def close(self) -> None:
         self.memory.close()
         self.file.close()
+
+    def map_line(self, argument: TensorMapArgument) -> str:
+        """A tensor map as the runner reads it. Raises ValueError where its array was not passed, KernelError."""
+        names = [a.name for a in self.arrays]
+        if argument.spec.array not in names:
+            raise ValueError(f"a tensor map of array {argument.spec.array}, which was not passed")
+        number = names.index(argument.spec.array)
+        spec, bound = argument.spec, argument.bound(self.arrays[number], self.offsets[number])
+        kind = _NUMBERS.index(spec.dtype) if spec.dtype in _NUMBERS else len(_NUMBERS)
+        numbers = [number, spec.rank, spec.element_bytes, kind, spec.swizzle, bound.address - self.offsets[number]]
+        numbers += [*bound.dims, *bound.strides, *spec.counts, *spec.element_strides]
+        return "map " + " ".join(map(str, numbers))
 
     def job_lines(self) -> list[str]:
         """The storage and its arrays as the runner reads them."""

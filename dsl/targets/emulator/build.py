@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,10 @@ BODY_FLAGS = (*COMMON, "-O1", "-fPIC", "-shared", "-ftrivial-auto-var-init=patte
 """Uninitialised registers hold a pattern, so that a forgotten value shows in the result."""
 RUNNER_FLAGS = (*COMMON, "-O2", "-rdynamic")
 LINK = ("-lm", "-ldl")
+_OF_HOPPER = re.compile(
+    r"\bka_(mbar|tma|wgmma|named|cluster|registers|stmatrix|elect|fence_async|descriptor)|\bKA_MAP\b"
+)
+"""Calls of `hopper.h`; other bodies do without it, as it takes time to read."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ def build(source: str, kernel_name: str, cache_dir: Path | None = None, compiler
     found = find_cxx(compiler)
     root = cache.cache_root("emulator", cache_dir)
     runner = _runner(root, found)
-    text = f'#include "kernel.h"\n{source}\n#line 1 "entry"\nKA_ENTRY({kernel_name})\n'
+    header = "hopper.h" if _OF_HOPPER.search(source) else "kernel.h"
+    text = f'#include "{header}"\n{source}\n#line 1 "entry"\nKA_ENTRY({kernel_name})\n'
     key = cache.key_of({"body": text, **_facts(found, BODY_FLAGS)})
     folder = cache.entry(root, key, lambda made: _build_body(made, text, found))
     return Built(folder / "body.so", runner, time.perf_counter() - begin)

@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from kernelagent.dsl.device import SharedBuffer
-from kernelagent.dsl.targets.emulator.arguments import ArrayArgument, ScalarArgument, Storage
+from kernelagent.dsl.targets.emulator.arguments import ArrayArgument, ScalarArgument, Storage, TensorMapArgument
 from kernelagent.dsl.targets.emulator.build import Built, build
+from kernelagent.dsl.targets.emulator.facts import Placed
 from kernelagent.dsl.targets.emulator.report import EmulatorReport, Finding, findings_from
 
 Completion = Literal["late", "early", "random"]
+
+LARGEST_CLUSTER = 16
+"""Blocks; 8 without an attribute of the kernel."""
 
 
 class EmulatorFailed(RuntimeError):
@@ -32,24 +35,35 @@ def run(
     scalars: Sequence[ScalarArgument] = (),
     completion: Completion = "late",
     seed: int = 0,
-    buffers: Sequence[SharedBuffer] = (),
+    buffers: Sequence[Placed] = (),
     seconds_limit: int = 60,
     check_stored: bool = True,
     cache_dir: Path | None = None,
+    maps: Sequence[TensorMapArgument] = (),
+    cluster: int = 1,
 ) -> EmulatorReport:
     """Emulate `blocks` blocks of `threads` threads; outputs are written back into the arguments' arrays.
 
     Asynchronous copies complete as late as legal, as early, or at random by `seed`, which also orders the threads.
-    `check_stored`: elements of outputs that nobody stored are findings. Raises NoCxxCompiler, CompilerFailed and
-    EmulatorFailed; what the body does wrong is in the report.
+    `check_stored`: elements of outputs that nobody stored are findings. `maps` follow the scalars in the kernel's
+    parameters; each `cluster` neighbouring blocks run together. Raises NoCxxCompiler, CompilerFailed, EmulatorFailed,
+    and KernelError for a tensor map that no driver would encode; what the body does wrong is in the report.
     """
     if threads % 32 or not 0 < threads <= 1024:
         raise EmulatorFailed(f"{threads} threads: a block has 32 to 1024, in whole warps")
+    if not 0 < cluster <= LARGEST_CLUSTER or blocks % cluster:
+        raise EmulatorFailed(f"{blocks} blocks in clusters of {cluster}: 1 to {LARGEST_CLUSTER}, and no part of one")
     built = build(source, kernel_name, cache_dir)
     storage = Storage(arrays)
     try:
         storage.fill()
-        job = _job(built, storage, (threads, blocks, shared_bytes), ints, scalars, (completion, seed, check_stored))
+        values = [ScalarArgument(i, "i32") for i in ints] + list(scalars)
+        launch = (threads, blocks, shared_bytes, cluster)
+        job = [
+            *_job(built, storage, launch, (completion, seed, check_stored)),
+            *(f"value {v.dtype} {v.bits}" for v in values),
+            *(storage.map_line(m) for m in maps),
+        ]
         begin = time.perf_counter()
         records = _run(built.runner, job, storage, seconds_limit)
         seconds = time.perf_counter() - begin
@@ -63,28 +77,20 @@ def run(
     return EmulatorReport(errors, seconds, built.seconds, completion, seed, notes, lines)
 
 
-def _job(
-    built: Built,
-    storage: Storage,
-    launch: tuple[int, int, int],
-    ints: Sequence[int],
-    scalars: Sequence[ScalarArgument],
-    how: tuple[str, int, bool],
-) -> list[str]:
-    """What the runner reads, without the time limit. Values follow the arrays in the kernel's order."""
-    threads, blocks, shared_bytes = launch
+def _job(built: Built, storage: Storage, launch: tuple[int, int, int, int], how: tuple[str, int, bool]) -> list[str]:
+    """What the runner reads first; values and maps follow in the kernel's order, then the time limit."""
+    threads, blocks, shared_bytes, cluster = launch
     completion, seed, check_stored = how
-    values = [ScalarArgument(i, "i32") for i in ints] + list(scalars)
     return [
         f"threads {threads}",
         f"blocks {blocks}",
         f"shared {shared_bytes}",
+        f"cluster {cluster}",
         f"completion {completion}",
         f"seed {seed}",
         f"stores {int(check_stored)}",
-        *storage.job_lines(),
-        *(f"value {v.dtype} {v.bits}" for v in values),
         f"library {built.library}",
+        *storage.job_lines(),
     ]
 
 

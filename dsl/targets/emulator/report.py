@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 from kernelagent.dsl.lanes import WARP
-from kernelagent.dsl.targets.emulator.messages import Fact, message
+from kernelagent.dsl.targets.emulator.facts import Fact
+from kernelagent.dsl.targets.emulator.messages import message
 from numpy.typing import NDArray
 
 MOST_OF_A_KIND = 6

@@ -9,9 +9,10 @@ enum class Role { in, out, inout };
 
 // Stores and reads of one element of an array that the kernel may write.
 struct Element {
-    ka_u32 block, clock, line;  // last store; block counts from 1, 0: never stored
+    ka_u32 block, clock, line;  // last store; block: first of the cluster, counting from 1, 0: never stored
     ka_u32 read_block, read_clock, read_line;
-    ka_u16 thread, read_thread;
+    ka_u16 thread, read_thread;  // of the cluster
+    ka_u16 agent;                // the thread, or what stores for it
     bool atomic, many_readers;
     ka_u32 masked_line;  // of a store that was told to leave it out
 };
@@ -110,19 +111,19 @@ static void report_elements(const char *kind, const char *detail, const Access &
                             ka_u32 block, int thread, ka_u32 other_line) {
     Fact f = global_fact(kind, detail, at.array, p, at.axis, i, line);
     f.at = at.element + i;
-    f.other_block = (int)block - 1;
-    f.other_thread = thread;
+    f.other_block = thread < 0 ? -1 : (int)block - 1 + thread / machine.thread_count;
+    f.other_thread = thread < 0 ? -1 : thread % machine.thread_count;
     f.other_line = (int)other_line;
     machine.report.add(f);
 }
 
 static void read_element(Element &e, Role role, const Access &at, const ka_place *p, int i, int line) {
-    ka_u32 own = (ka_u32)machine.block->number + 1;
+    ka_u32 own = (ka_u32)machine.cluster->first + 1;
     if (!e.block && role == Role::out)
         report_elements("uninitialised-global", "", at, p, i, line, 0, -1, 0);
     else if (e.block && e.block != own)
         report_elements("block-race", "write-read", at, p, i, line, e.block, e.thread, e.line);
-    else if (e.block && !machine.sees(e.thread, e.clock))
+    else if (e.block && !machine.sees(e.agent, e.clock))
         report_elements("global-race", "write-read", at, p, i, line, e.block, e.thread, e.line);
     e.many_readers = e.read_block && (e.many_readers || e.read_block != own || e.read_thread != machine.current);
     e.read_block = own;
@@ -143,12 +144,22 @@ static Access read_global(const ka_place *p, int count, int size, int bytes, int
     return at;
 }
 
+// Registers that no longer hold what was loaded into them: a fill may have the same bytes.
+extern "C" void ka_rt_forget(const void *registers, int bytes) {
+    const ka_u8 *first = static_cast<const ka_u8 *>(registers);
+    for (Loaded &l : machine.thread().loads) {
+        const ka_u8 *held = static_cast<const ka_u8 *>(l.registers);
+        if (first < held + l.bytes && held < first + bytes) l.bytes = 0;
+    }
+}
+
 extern "C" void ka_rt_load(void *to, const ka_place *from, int count, int size, int line) {
     entered("ka_ldg", line);
     memset(to, 0xff, (size_t)count * size);
     Access at = read_global(from, count, size, count * size, line);
     if (at.array < 0) return;
     memcpy(to, from->address, (size_t)count * size);
+    ka_rt_forget(to, count * size);
     if (at.axis < 0) return;
     Thread &t = machine.thread();
     t.newest_load = (t.newest_load + 1) % KEPT_LOADS;
@@ -184,10 +195,10 @@ extern "C" void ka_rt_masked(const ka_place *p, int count, bool store, int line)
 // Stores --------------------------------------------------------------------------------------------------------------
 
 static void check_store(const Element &e, bool atomic, const Access &at, const ka_place *p, int i, int line) {
-    ka_u32 own = (ka_u32)machine.block->number + 1;
+    ka_u32 own = (ka_u32)machine.cluster->first + 1;
     if (e.block && !(atomic && e.atomic)) {
         const char *kind = e.block != own ? "block-race" : "double-store";
-        if (!atomic || e.block != own || !machine.sees(e.thread, e.clock))
+        if (!atomic || e.block != own || !machine.sees(e.agent, e.clock))
             return report_elements(kind, "write-write", at, p, i, line, e.block, e.thread, e.line);
     }
     if (!e.read_block || atomic) return;
@@ -195,6 +206,15 @@ static void check_store(const Element &e, bool atomic, const Access &at, const k
         report_elements("block-race", "read-write", at, p, i, line, e.read_block, e.read_thread, e.read_line);
     else if (!machine.sees(e.read_thread, e.read_clock))
         report_elements("global-race", "read-write", at, p, i, line, e.read_block, e.read_thread, e.read_line);
+}
+
+static void stored(Element &e, int agent, ka_u32 clock, bool atomic, int line) {
+    e.block = (ka_u32)machine.cluster->first + 1;
+    e.clock = clock;
+    e.line = (ka_u32)line;
+    e.thread = (ka_u16)machine.current;
+    e.agent = (ka_u16)agent;
+    e.atomic = atomic;
 }
 
 static Access store_global(const ka_place *p, int count, int size, bool atomic, int line) {
@@ -206,14 +226,11 @@ static Access store_global(const ka_place *p, int count, int size, bool atomic, 
         return {-1, -1, 0};
     }
     a.any_line = (ka_u32)line;
+    Thread &t = machine.thread();
     for (int i = 0; i < count; i++) {
         Element &e = a.stores[at.element + i];
         check_store(e, atomic, at, p, i, line);
-        e.block = (ka_u32)machine.block->number + 1;
-        e.clock = machine.thread().clock;
-        e.line = (ka_u32)line;
-        e.thread = (ka_u16)machine.current;
-        e.atomic = atomic;
+        stored(e, machine.current, t.clock, atomic, line);
     }
     return at;
 }
@@ -268,7 +285,9 @@ extern "C" void ka_rt_copy_async(ka_u32 at, const ka_place *from, int bytes, int
     t.last_copy_line = line;
     t.last_copy_group = t.committed;
     ka_i64 column = source.axis < 0 ? 0 : from->at[source.axis];
-    note_write(at, bytes, t.committed, source.axis < 0 ? -1 : source.array, column, size, line);
+    int array = source.axis < 0 ? -1 : source.array;
+    at += t.shared_base;
+    note_write(at, bytes, Written{machine.current, t.clock, t.committed, Way::copy, array, column, size}, line);
     issue(Copy{at, inside ? from->address : nullptr, bytes, t.committed, line});
 }
 

@@ -4,7 +4,8 @@
 #define KA_KERNEL_H
 #include "mathematics.h"
 
-#define KA_KERNEL(name, threads, min_blocks) extern "C" void name
+#define KA_KERNEL(name, threads, min_blocks) \
+    static int ka_min_blocks_of_##name() { return min_blocks; } extern "C" void name
 #define KA_PROLOGUE
 #define KA_UNROLL
 #define KA_ASSUME(condition)
@@ -66,6 +67,7 @@ static inline void ka_ldg(T *registers, const ka_ptr<T> &p, bool inside, typenam
     ka_width<V, T>();
     if (inside) return ka_rt_load(registers, &p.place, V, sizeof(T), line);
     ka_rt_masked(&p.place, V, false, line);
+    ka_rt_forget(registers, V * sizeof(T));
     for (int i = 0; i < V; i++) registers[i] = fill;
 }
 
@@ -157,6 +159,7 @@ template <class... P> static inline int ka_sizes(void (*)(P...), int *sizes) {
 }
 
 #define KA_ENTRY(name)                                                                \
+    extern "C" int ka_min_blocks() { return ka_min_blocks_of_##name(); }              \
     extern "C" void ka_entry(void *const *arguments) { ka_invoke(&name, arguments); } \
     extern "C" int ka_argument_sizes(int *sizes) { return ka_sizes(&name, sizes); }
 

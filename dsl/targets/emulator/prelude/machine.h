@@ -1,7 +1,8 @@
-// The machine: threads as fibers, warps, blocks, and who has seen what (visibility frontiers).
+// The machine: threads as fibers, warps, blocks of a cluster, and who has seen what (visibility frontiers).
 #ifndef KA_MACHINE_H
 #define KA_MACHINE_H
 #include <deque>
+#include <memory>
 #include <vector>
 #include "fiber.h"
 #include "report.h"
@@ -11,8 +12,15 @@ static const int WARP = 32;
 
 enum class Completion { late, early, random };
 
-// What a thread knows of the others: everything that thread u did up to its clock seen[u].
+// What is known of others: everything that agent u did up to its clock frontier[u]. Agents are the threads of the
+// cluster, and behind them what acts on its own: a barrier's bulk copies, a warpgroup's products, a thread's bulk stores.
 typedef std::vector<ka_u32> Frontier;
+
+struct Knowledge {
+    Frontier seen;
+    Frontier fenced;  // writes of threads that the async proxy sees, too
+};
+typedef std::shared_ptr<const Knowledge> Known;
 
 // An asynchronous copy on its way to shared memory.
 struct Copy {
@@ -43,7 +51,11 @@ struct Thread {
     const char *call;  // last call, for reports
     int line;
     ka_u32 clock;            // advances when others may learn of what came before
-    const Frontier *seen;
+    Known known;
+    int index, rank;         // thread in its block, block in the cluster
+    ka_u32 shared_base;      // where its block's shared memory starts
+    int waiting_on;          // barrier with phases, or -1
+    int bulk;                // its bulk stores, or -1
     ka_u32 committed;        // groups closed; the open group has this number
     ka_u32 retired;          // groups waited for
     std::vector<ka_u32> retired_at;  // clock of the wait, by group
@@ -60,13 +72,20 @@ struct Warp {
     ka_u32 arrived;  // lanes at a warp-wide call
 };
 
-// One block of threads with its shared memory. Blocks run one after another; a machine may hold several.
-struct Block {
-    int number;
+// What acts on its own: the thread that asked for it last.
+struct Agent {
+    const char *what;
+    int thread;
+};
+
+// The blocks of one cluster, which run together; clusters run one after another.
+struct Cluster {
+    int first;  // number of its first block
     std::vector<Thread> threads;
     std::vector<Warp> warps;
-    std::deque<Frontier> frontiers;
-    int at_barrier;
+    std::vector<Agent> agents;
+    std::vector<int> at_barrier;  // threads waiting, by block
+    int at_cluster_barrier;
     bool abandoned;
 };
 
@@ -85,26 +104,52 @@ struct Machine {
     Report report;
     Completion completion = Completion::late;
     Random random{0};
-    int thread_count = 0, block_count = 0;
-    Block *block = nullptr;
-    int current = 0;  // thread
+    int thread_count = 0, block_count = 0;  // threads of a block
+    int cluster_size = 1;
+    Cluster *cluster = nullptr;
+    int current = 0;  // thread of the cluster
     Fiber main;
     Stacks *stacks = nullptr;
     void (*entry)(void *const *) = nullptr;
     std::vector<void *> arguments;
 
-    Thread &thread() { return block->threads[current]; }
-    bool sees(int other, ka_u32 clock) { return other == current || (*thread().seen)[other] >= clock; }
+    Thread &thread() { return cluster->threads[current]; }
+    bool sees(int agent, ka_u32 clock) {
+        if (agent == current) return true;
+        const Frontier &seen = thread().known->seen;
+        return agent < (int)seen.size() && seen[agent] >= clock;
+    }
+    bool is_thread(int agent) const { return agent < (int)cluster->threads.size(); }
+    // The thread behind an agent.
+    int thread_of(int agent) const {
+        return is_thread(agent) ? agent : cluster->agents[agent - (int)cluster->threads.size()].thread;
+    }
+    int block_of(int agent) const { return cluster->first + thread_of(agent) / thread_count; }
 };
 
 static Machine machine;
+
+static int new_agent(const char *what) {
+    Cluster &c = *machine.cluster;
+    c.agents.push_back({what, machine.current});
+    return (int)(c.threads.size() + c.agents.size()) - 1;
+}
+
+static void name_thread(Fact &f, int agent) {
+    f.block = machine.block_of(agent);
+    f.thread = machine.thread_of(agent) % machine.thread_count;
+}
+
+static void name_other(Fact &f, int agent) {
+    f.other_block = machine.block_of(agent);
+    f.other_thread = machine.thread_of(agent) % machine.thread_count;
+}
 
 static Fact fact(const char *kind, const char *detail, int line) {
     Fact f;
     f.kind = kind;
     f.detail = detail;
-    f.block = machine.block->number;
-    f.thread = machine.current;
+    name_thread(f, machine.current);
     f.call = machine.thread().call;
     f.line = line;
     return f;
@@ -120,7 +165,33 @@ static void entered(const char *call, int line) {
 // were never given a value. Narrower ones may well be it.
 static const ka_u8 UNSET = 0xfe;
 
+// Accumulators in flight hold NaNs of this high half over the line of their product: arithmetic carries them on.
+static const ka_u32 IN_FLIGHT = 0x7fed;
+static bool products_issued = false;
+
+static void report_in_flight(ka_u32 bits, int line) {
+    Fact f = fact("register-in-flight", "read", line);
+    f.other_line = (int)(bits & 0xffff);
+    machine.report.add(f);
+}
+
+static void check_in_flight(const void *registers, int bytes, int line) {
+    if (!products_issued) return;
+    for (int i = 0; i + 4 <= bytes; i += 4) {
+        ka_u32 held;
+        memcpy(&held, static_cast<const ka_u8 *>(registers) + i, 4);
+        if (held >> 16 == IN_FLIGHT) return report_in_flight(held, line);
+    }
+}
+
+extern "C" void ka_rt_nan(float x) {
+    ka_u32 bits;
+    memcpy(&bits, &x, 4);
+    if (products_issued && bits >> 16 == IN_FLIGHT) report_in_flight(bits, machine.thread().line);
+}
+
 static void check_registers(const void *registers, int count, int size, int line) {
+    check_in_flight(registers, count * size, line);
     const ka_u8 *held = static_cast<const ka_u8 *>(registers);
     for (int i = 0; size >= 4 && i < count; i++, held += size) {
         int same = 0;
@@ -141,7 +212,7 @@ static int pick_lane(ka_u32 ready) {
 
 // The next thread that can run: of the same warp if there is one. -1: none.
 static int pick_thread() {
-    Block &b = *machine.block;
+    Cluster &b = *machine.cluster;
     int warps = (int)b.warps.size(), own = machine.current / WARP;
     if (b.warps[own].ready) return own * WARP + pick_lane(b.warps[own].ready);
     int first = machine.completion == Completion::random ? machine.random.below(warps) : own;
@@ -153,18 +224,25 @@ static int pick_thread() {
 }
 
 static void make_ready(int thread, bool ready) {
-    Warp &w = machine.block->warps[thread / WARP];
+    Warp &w = machine.cluster->warps[thread / WARP];
     ka_u32 bit = 1u << (thread % WARP);
     w.ready = ready ? w.ready | bit : w.ready & ~bit;
 }
 
+// Something that goes on by itself takes a step, as nobody else can. False: there is nothing.
+static bool land_one_box();
+
 // Leave the current thread, which has said what it waits for.
 static void yield_fiber() {
     Fiber &from = machine.thread().fiber;
-    int next = machine.block->abandoned ? -1 : pick_thread();
+    int next = -1;
+    if (!machine.cluster->abandoned)
+        do next = pick_thread();
+        while (next < 0 && land_one_box());
     if (next < 0) return fiber_switch(from, machine.main);
     machine.current = next;
-    fiber_switch(from, machine.thread().fiber);
+    Fiber &to = machine.thread().fiber;
+    if (&to != &from) fiber_switch(from, to);
 }
 
 static void wait_here() {
@@ -174,61 +252,98 @@ static void wait_here() {
 }
 
 static void wake(int thread) {
-    machine.block->threads[thread].state = State::ready;
+    machine.cluster->threads[thread].state = State::ready;
     make_ready(thread, true);
 }
 
 static void abandon() {
-    machine.block->abandoned = true;
+    machine.cluster->abandoned = true;
     yield_fiber();
 }
 
 // Frontiers -------------------------------------------------------------------------------------------------------
 
-// Everyone in [first, first + count) learns what each of them knew and did: a barrier.
-static void join_all(int first, int count) {
-    Block &b = *machine.block;
-    Frontier joined = *b.threads[first].seen;
-    const Frontier *last = b.threads[first].seen;
-    for (int i = first; i < first + count; i++) {
-        const Frontier *seen = b.threads[i].seen;
-        if (seen != last) {
-            for (size_t u = 0; u < joined.size(); u++) joined[u] = std::max(joined[u], (*seen)[u]);
-            last = seen;
-        }
+static void raise_to(Frontier &f, int agent, ka_u32 clock) {
+    if (agent >= (int)f.size()) f.resize(agent + 1, 0);
+    f[agent] = std::max(f[agent], clock);
+}
+
+static void join(Frontier &into, const Frontier &from) {
+    if (into.size() < from.size()) into.resize(from.size(), 0);
+    for (size_t u = 0; u < from.size(); u++) into[u] = std::max(into[u], from[u]);
+}
+
+static void join(Knowledge &into, const Knowledge &from) {
+    join(into.seen, from.seen);
+    join(into.fenced, from.fenced);
+}
+
+// Both together. Threads that knew the same and learn the same share what comes of it.
+static Known learned(const Known &old, const Known &news) {
+    static Known last_old, last_news, last;
+    if (old != last_old || news != last_news) {
+        Knowledge both = *old;
+        join(both, *news);
+        last_old = old, last_news = news;
+        last = std::make_shared<const Knowledge>(std::move(both));
     }
-    for (int i = first; i < first + count; i++) joined[i] = b.threads[i].clock;
-    b.frontiers.push_back(joined);
-    for (int i = first; i < first + count; i++) {
-        b.threads[i].seen = &b.frontiers.back();
-        b.threads[i].clock++;
+    return last;
+}
+
+// What those who arrive at a barrier know and did until then.
+struct Gathering {
+    Knowledge all;
+    Known last;
+
+    void add(int thread) {
+        Thread &t = machine.cluster->threads[thread];
+        if (t.known != last) join(all, *t.known);
+        last = t.known;
+        raise_to(all.seen, thread, t.clock++);
     }
-    while (count == (int)b.threads.size() && b.frontiers.size() > 1) b.frontiers.pop_front();
+    void add_current() { add(machine.current); }
+    Known take() {
+        Known taken = std::make_shared<const Knowledge>(std::move(all));
+        all = Knowledge();
+        last.reset();
+        return taken;
+    }
+};
+
+// Neighbouring threads that met learn what each of them knew and did, and go on.
+static void release(int first, int count) {
+    Gathering gathered;
+    for (int i = first; i < first + count; i++) gathered.add(i);
+    Known all = gathered.take();
+    for (int i = first; i < first + count; i++) {
+        machine.cluster->threads[i].known = all;
+        if (i != machine.current) wake(i);
+    }
 }
 
 // Block barrier -----------------------------------------------------------------------------------------------------
 
-static void check_same_barrier(Block &b) {
-    for (size_t i = 0; i < b.threads.size(); i++) {
-        if (b.threads[i].line == b.threads[0].line) continue;
-        Fact f = fact("divergence", "barrier", b.threads[i].line);
-        f.thread = (int)i;
-        f.other_thread = 0;
-        f.other_line = b.threads[0].line;
+static void check_same_barrier(int first, int count) {
+    const std::vector<Thread> &threads = machine.cluster->threads;
+    for (int i = first; i < first + count; i++) {
+        if (threads[i].line == threads[first].line) continue;
+        Fact f = fact("divergence", "barrier", threads[i].line);
+        name_thread(f, i);
+        name_other(f, first);
+        f.other_line = threads[first].line;
         machine.report.add(f);
         return;
     }
 }
 
 extern "C" void ka_rt_barrier(int line) {
-    Block &b = *machine.block;
     entered("ka_barrier", line);
-    if (++b.at_barrier < (int)b.threads.size()) return wait_here();
-    check_same_barrier(b);
-    b.at_barrier = 0;
-    join_all(0, (int)b.threads.size());
-    for (size_t i = 0; i < b.threads.size(); i++)
-        if ((int)i != machine.current) wake((int)i);
+    int rank = machine.thread().rank, count = machine.thread_count;
+    int &arrived = machine.cluster->at_barrier[rank];
+    if (++arrived < count) return wait_here();
+    arrived = 0;
+    check_same_barrier(rank * count, count);
+    release(rank * count, count);
 }
 
 // Warp-wide calls: the last lane to arrive does the work for all ---------------------------------------------------
@@ -240,14 +355,14 @@ struct WarpCall {
     void (*perform)(WarpCall *const *lanes, int first);
 };
 
-static bool warp_agrees(WarpCall *const *lanes, int first) {
-    for (int i = 1; i < WARP; i++) {
+static bool agree(WarpCall *const *lanes, int first, int width) {
+    for (int i = 1; i < width; i++) {
         if (lanes[i]->name == lanes[0]->name && lanes[i]->line == lanes[0]->line && lanes[i]->variant == lanes[0]->variant)
             continue;
-        Fact f = fact("divergence", "warp", lanes[i]->line);
-        f.thread = first + i;
+        Fact f = fact("divergence", width == WARP ? "warp" : "warpgroup", lanes[i]->line);
+        name_thread(f, first + i);
         f.call = lanes[i]->name;
-        f.other_thread = first;
+        name_other(f, first);
         f.other_line = lanes[0]->line;
         machine.report.add(f);
         return false;
@@ -256,7 +371,7 @@ static bool warp_agrees(WarpCall *const *lanes, int first) {
 }
 
 static void warp_call(WarpCall *call) {
-    Block &b = *machine.block;
+    Cluster &b = *machine.cluster;
     entered(call->name, call->line);
     int first = machine.current / WARP * WARP;
     Warp &w = b.warps[machine.current / WARP];
@@ -266,101 +381,10 @@ static void warp_call(WarpCall *call) {
     w.arrived = 0;
     WarpCall *lanes[WARP];
     for (int i = 0; i < WARP; i++) lanes[i] = b.threads[first + i].lane_call;
-    if (!warp_agrees(lanes, first)) return abandon();
+    if (!agree(lanes, first, WARP)) return abandon();
     call->perform(lanes, first);
     for (int i = 0; i < WARP; i++)
         if (first + i != machine.current) wake(first + i);
-}
-
-// Blocks --------------------------------------------------------------------------------------------------------------
-
-extern "C" int ka_rt_thread(void) { return machine.current; }
-extern "C" int ka_rt_block(void) { return machine.block->number; }
-extern "C" int ka_rt_blocks(void) { return machine.block_count; }
-
-static void finish_block(Block &b);
-
-static void thread_body() {
-    machine.entry(machine.arguments.data());
-    machine.thread().state = State::done;
-    machine.thread().call = "return";
-    make_ready(machine.current, false);
-    yield_fiber();
-}
-
-static void start_block(Block &b, int number) {
-    b.number = number;
-    b.at_barrier = 0;
-    b.abandoned = false;
-    b.frontiers.assign(1, Frontier(machine.thread_count, 0));
-    b.threads.resize(machine.thread_count);
-    b.warps.assign((machine.thread_count + WARP - 1) / WARP, Warp{0, 0});
-    machine.block = &b;
-    for (int i = 0; i < machine.thread_count; i++) {
-        Thread &t = b.threads[i];
-        t.call = "start";
-        t.line = 0;
-        t.clock = 1;
-        t.seen = &b.frontiers.front();
-        t.committed = t.retired = 0;
-        t.retired_at.clear();
-        t.copies.clear();
-        t.last_copy_line = 0;
-        t.newest_load = 0;
-        for (Loaded &l : t.loads) l.bytes = 0;
-        fiber_start(t.fiber, machine.stacks->of(i), machine.stacks->bytes(i), thread_body);
-        wake(i);
-    }
-}
-
-// Who waits where, as JSON: [call, line, threads, first thread], by place.
-static std::string waiting_places(const Block &b, int *line) {
-    std::map<std::pair<std::string, int>, std::pair<int, int>> places;
-    for (size_t i = 0; i < b.threads.size(); i++) {
-        const Thread &t = b.threads[i];
-        auto &place = places.emplace(std::make_pair(std::string(t.call), t.line), std::make_pair(0, (int)i)).first->second;
-        place.first++;
-    }
-    std::string text;
-    int most = 0;
-    for (auto &p : places) {
-        char one[160];
-        snprintf(one, sizeof one, "%s[\"%s\", %d, %d, %d]", text.empty() ? "" : ", ", p.first.first.c_str(), p.first.second,
-                 p.second.first, p.second.second);
-        text += one;
-        if (p.first.first != "return" && p.second.first > most) {
-            most = p.second.first;
-            *line = p.first.second;
-        }
-    }
-    return text;
-}
-
-static void report_deadlock(Block &b) {
-    Fact f = fact("deadlock", "", 0);
-    f.waits = waiting_places(b, &f.line);
-    for (size_t i = 0; i < b.threads.size(); i++)
-        if (b.threads[i].state == State::waiting && b.threads[i].line == f.line) {
-            f.thread = (int)i;
-            f.call = b.threads[i].call;
-            break;
-        }
-    machine.report.add(f);
-}
-
-static bool all_done(const Block &b) {
-    for (const Thread &t : b.threads)
-        if (t.state != State::done) return false;
-    return true;
-}
-
-// Run one block to its end.
-static void run_block(Block &b, int number) {
-    start_block(b, number);
-    machine.current = machine.completion == Completion::early ? machine.thread_count - 1 : 0;
-    fiber_switch(machine.main, machine.thread().fiber);
-    if (!b.abandoned && !all_done(b)) report_deadlock(b);
-    finish_block(b);
 }
 
 #endif

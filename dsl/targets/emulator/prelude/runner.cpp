@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <sys/time.h>
 #include <unistd.h>
-#include "warp.h"
+#include "asynchronous.h"
 
 static bool check_stores = true;
 
@@ -73,6 +73,22 @@ static void read_value(const std::string &type) {
     argument_bytes.push_back(bytes);
 }
 
+static void read_map() {
+    ka_tensor_map m = {};
+    m.array = (int)number();
+    m.rank = (int)number();
+    m.element_bytes = (int)number();
+    m.number = (ka_u8)number();
+    m.swizzle = (int)number();
+    m.first = number();
+    for (int k = 0; k < m.rank; k++) m.dims[k] = (ka_u32)number();
+    for (int k = 0; k < m.rank; k++) m.strides[k] = number();
+    for (int k = 0; k < m.rank; k++) m.box[k] = (ka_u16)number();
+    for (int k = 0; k < m.rank; k++) m.steps[k] = (ka_u8)number();
+    argument(&m, sizeof m);
+    argument_bytes.push_back(sizeof m);
+}
+
 static std::string library;
 static int shared_bytes = 0, limit = 0;
 
@@ -81,6 +97,7 @@ static void read_job() {
         if (key == "library") library = word();
         else if (key == "threads") machine.thread_count = (int)number();
         else if (key == "blocks") machine.block_count = (int)number();
+        else if (key == "cluster") machine.cluster_size = (int)number();
         else if (key == "shared") shared_bytes = (int)number();
         else if (key == "seed") machine.random.state = (ka_u64)number();
         else if (key == "limit") limit = (int)number();
@@ -93,6 +110,7 @@ static void read_job() {
             map_storage(descriptor, number());
         } else if (key == "array") read_array();
         else if (key == "value") read_value(word());
+        else if (key == "map") read_map();
         else refuse("unknown word in the job");
     }
 }
@@ -101,7 +119,7 @@ static void read_job() {
 
 static void end_early(int signal) {
     const char *kind = signal == SIGALRM ? "timeout" : "crash";
-    if (machine.block) {
+    if (machine.cluster) {
         Fact f = fact(kind, "", machine.thread().line);
         f.number = signal;
         machine.report.add(f);
@@ -129,10 +147,11 @@ static void catch_signals() {
 
 static void load_body() {
     void *body = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (!body) refuse("the body could not be loaded");
+    if (!body) fprintf(stderr, "%s\n", dlerror()), refuse("the body could not be loaded");
     auto sizes = reinterpret_cast<int (*)(int *)>(dlsym(body, "ka_argument_sizes"));
     machine.entry = reinterpret_cast<void (*)(void *const *)>(dlsym(body, "ka_entry"));
     if (!sizes || !machine.entry) refuse("the body has no entry");
+    min_blocks = reinterpret_cast<int (*)()>(dlsym(body, "ka_min_blocks"))();
     int wanted[256];
     int count = sizes(wanted);
     if (count != (int)argument_bytes.size()) refuse("the kernel takes another number of arguments");
@@ -141,15 +160,15 @@ static void load_body() {
 }
 
 static void run_grid() {
-    Stacks stacks(machine.thread_count);
+    Stacks stacks(machine.thread_count * machine.cluster_size);
     machine.stacks = &stacks;
-    shared.allocate((ka_u32)shared_bytes);
-    Block block;
-    for (int number = 0; number < machine.block_count; number++) {
-        shared.begin_block();
-        run_block(block, number);
+    shared.allocate((ka_u32)shared_bytes, machine.cluster_size);
+    Cluster cluster;
+    for (int number = 0; number < machine.block_count; number += machine.cluster_size) {
+        shared.begin_cluster(machine.cluster_size);
+        run_cluster(cluster, number);
     }
-    machine.block = nullptr;
+    machine.cluster = nullptr;
 }
 
 int main() {

@@ -1,22 +1,24 @@
 // Shared memory with a record for every byte: who wrote it last, who has read it since, and whether the write has
-// become visible. Block barriers order; shuffles, ldmatrix and mma do not (nothing in PTX says that they would).
+// become visible. Barriers order; shuffles, ldmatrix and mma do not (nothing in PTX says that they would). The blocks
+// of a cluster have theirs one behind the other: `at` counts from the first block's start once the block is known.
 #ifndef KA_SHARED_H
 #define KA_SHARED_H
-#include "machine.h"
+#include "cluster.h"
 
 static const ka_u32 NO_GROUP = 0xffffffffu, NONE = 0xffffffffu;
+static const int BARRIER = -2;  // in place of an array: bytes of a barrier with phases
 
 struct ByteRecord {
-    ka_u32 clock;    // of the writer, at the write or issue; 0: not written in this block
+    ka_u32 clock;    // of the writer, at the write or issue; 0: not written in this cluster
     ka_u32 group;    // the writer's copy group, or NO_GROUP
     ka_u32 readers;  // list in `pool`, or NONE
     ka_u32 line;
     ka_u32 column;   // of the element it was copied from, along the array's contiguous axis
-    ka_u16 thread;
+    ka_u16 thread;   // or what else wrote it
     ka_i16 array;    // where it was copied from, or -1
 };
 
-// Lanes of one warp that read at one clock.
+// Lanes of one warp that read at one clock (or other agents, 32 together).
 struct Readers {
     ka_u32 lanes, clock, next;
     ka_u16 warp;
@@ -25,25 +27,30 @@ struct Readers {
 
 struct SharedMemory {
     ka_u8 *bytes = nullptr;
-    ka_u32 size = 0;
+    ka_u32 size = 0;    // of one block
+    ka_u32 stride = 0;  // from block to block
     std::vector<ByteRecord> records;
     std::vector<Readers> pool;
     ka_u32 free = NONE;
 
-    void allocate(ka_u32 count) {
+    void allocate(ka_u32 count, int blocks) {
         size = count;
-        bytes = static_cast<ka_u8 *>(aligned_alloc(1024, (count + 1024) / 1024 * 1024));
+        stride = (count + 1024) / 1024 * 1024;
+        bytes = static_cast<ka_u8 *>(aligned_alloc(1024, (size_t)stride * blocks));
     }
-    // A new block finds bytes that are NaN in every float type and remembers nothing.
-    void begin_block() {
-        memset(bytes, 0xff, size);
-        records.assign(size, ByteRecord{0, NO_GROUP, NONE, 0, 0, 0, -1});
+    // New blocks find bytes that are NaN in every float type and remember nothing.
+    void begin_cluster(int blocks) {
+        size_t all = (size_t)stride * (blocks - 1) + size;
+        memset(bytes, 0xff, all);
+        records.assign(all, ByteRecord{0, NO_GROUP, NONE, 0, 0, 0, -1});
         pool.clear();
         free = NONE;
     }
 };
 
 static SharedMemory shared;
+
+static ka_u32 shared_base(int rank) { return (ka_u32)rank * shared.stride; }
 
 // Readers -----------------------------------------------------------------------------------------------------------
 
@@ -76,6 +83,12 @@ static void drop_readers(ByteRecord &b) {
     b.readers = NONE;
 }
 
+static void push_reader(ByteRecord &b, int agent, ka_u32 clock, int line) {
+    ka_u32 made = new_readers();
+    shared.pool[made] = Readers{1u << (agent % WARP), clock, b.readers, (ka_u16)(agent / WARP), (ka_u32)line};
+    b.readers = made;
+}
+
 // Note a read. Reads that the reader has seen are dropped: whoever sees this one sees those.
 static void add_reader(ByteRecord &b, ka_u32 clock, int line) {
     ka_u16 warp = (ka_u16)(machine.current / WARP);
@@ -91,24 +104,32 @@ static void add_reader(ByteRecord &b, ka_u32 clock, int line) {
             return;
         }
     }
-    ka_u32 made = new_readers();
-    shared.pool[made] = Readers{bit, clock, b.readers, warp, (ka_u32)line};
-    b.readers = made;
+    push_reader(b, machine.current, clock, line);
+}
+
+// Note a read that an agent other than a thread finishes later, at `clock` of its own.
+static void add_late_reader(ByteRecord &b, int agent, ka_u32 clock, int line) {
+    for (ka_u32 i = b.readers; i != NONE; i = shared.pool[i].next) {
+        Readers &r = shared.pool[i];
+        if (r.warp != agent / WARP || r.lanes != 1u << (agent % WARP)) continue;
+        r.clock = clock, r.line = (ka_u32)line;
+        return;
+    }
+    push_reader(b, agent, clock, line);
 }
 
 // Findings ----------------------------------------------------------------------------------------------------------
 
 static Fact shared_fact(const char *kind, const char *detail, ka_u32 at, int bytes, int line) {
     Fact f = fact(kind, detail, line);
-    f.at = at;
+    f.at = shared.stride ? at % shared.stride : at;
     f.bytes = bytes;
     return f;
 }
 
 static void report_pair(const char *kind, const char *detail, ka_u32 at, int bytes, int line, int other, ka_u32 other_line) {
     Fact f = shared_fact(kind, detail, at, bytes, line);
-    f.other_block = f.block;
-    f.other_thread = other;
+    name_other(f, other);
     f.other_line = (int)other_line;
     machine.report.add(f);
 }
@@ -116,16 +137,25 @@ static void report_pair(const char *kind, const char *detail, ka_u32 at, int byt
 static bool was_written(const ByteRecord &b) { return b.clock != 0; }
 
 static bool in_flight(const ByteRecord &b) {
-    return b.group != NO_GROUP && machine.block->threads[b.thread].retired <= b.group;
+    return b.group != NO_GROUP && machine.cluster->threads[b.thread].retired <= b.group;
+}
+
+// The clock from which on the last write is the writer's past.
+static ka_u32 written_at(const ByteRecord &b) {
+    return b.group == NO_GROUP ? b.clock : machine.cluster->threads[b.thread].retired_at[b.group];
 }
 
 // Whether the current thread may rely on the last write: its own, or ordered before by what it has seen.
-static bool sees_write(const ByteRecord &b) {
-    const Thread &writer = machine.block->threads[b.thread];
-    ka_u32 clock = b.group == NO_GROUP ? b.clock : writer.retired_at[b.group];
-    return machine.sees(b.thread, clock);
+static bool sees_write(const ByteRecord &b) { return machine.sees(b.thread, written_at(b)); }
+
+// Whether the async proxy sees it, too, on behalf of the current thread: a proxy fence lies between.
+static bool fenced_write(const ByteRecord &b) {
+    if (!machine.is_thread(b.thread)) return true;
+    const Frontier &fenced = machine.thread().known->fenced;
+    return b.thread < fenced.size() && fenced[b.thread] >= written_at(b);
 }
 
+// `at` within the block.
 static bool shared_access(ka_u32 at, int bytes, int align, int line) {
     if (at > shared.size || shared.size - at < (ka_u32)bytes) {
         Fact f = shared_fact("shared-out-of-bounds", "", at, bytes, line);
@@ -141,7 +171,7 @@ static bool shared_access(ka_u32 at, int bytes, int align, int line) {
 }
 
 static const char *in_flight_detail(const ByteRecord &b) {
-    return machine.block->threads[b.thread].committed <= b.group ? "uncommitted" : "committed";
+    return machine.cluster->threads[b.thread].committed <= b.group ? "uncommitted" : "committed";
 }
 
 // True: nothing wrong with reading this byte.
@@ -155,23 +185,46 @@ static bool readable(const ByteRecord &b, ka_u32 at, int bytes, int line) {
         return false;
     }
     if (sees_write(b)) return true;
+    if (!machine.is_thread(b.thread)) {
+        report_pair("missing-wait", "bulk", at, bytes, line, b.thread, b.line);
+        return false;
+    }
     report_pair("race", b.group == NO_GROUP ? "write-read" : "copy-read", at, bytes, line, b.thread, b.line);
     return false;
 }
 
-static bool writable(const ByteRecord &b, bool copy, ka_u32 at, int bytes, int line) {
-    if (was_written(b) && in_flight(b)) {
-        report_pair("overwrite-in-flight", in_flight_detail(b), at, bytes, line, b.thread, b.line);
-        return false;
-    }
-    if (was_written(b) && !sees_write(b)) {
-        report_pair("race", copy ? "write-copy" : "write-write", at, bytes, line, b.thread, b.line);
-        return false;
-    }
+static bool readable_by_async(const ByteRecord &b, ka_u32 at, int bytes, int line) {
+    if (!readable(b, at, bytes, line)) return false;
+    if (fenced_write(b)) return true;
+    report_pair("missing-proxy-fence", "read", at, bytes, line, b.thread, b.line);
+    return false;
+}
+
+enum class Way { store, copy, bulk };
+
+// Of the last write, as far as it stands in the way of another one.
+static bool overwritable(const ByteRecord &b, Way way, ka_u32 at, int bytes, int line) {
+    const char *kind = "race", *detail = way == Way::store ? "write-write" : "write-copy";
+    if (!was_written(b)) return true;
+    if (b.array == BARRIER) kind = "barrier-overwritten", detail = "";
+    else if (in_flight(b)) kind = "overwrite-in-flight", detail = in_flight_detail(b);
+    else if (!sees_write(b) && !machine.is_thread(b.thread)) kind = "overwrite-in-flight", detail = "bulk";
+    else if (!sees_write(b)) ;
+    else if (way == Way::bulk && !fenced_write(b)) kind = "missing-proxy-fence", detail = "write";
+    else return true;
+    report_pair(kind, detail, at, bytes, line, b.thread, b.line);
+    return false;
+}
+
+static bool writable(const ByteRecord &b, Way way, ka_u32 at, int bytes, int line) {
+    if (!overwritable(b, way, at, bytes, line)) return false;
     for (ka_u32 i = b.readers; i != NONE; i = shared.pool[i].next) {
         int reader = unseen_reader(shared.pool[i]);
         if (reader < 0) continue;
-        report_pair("race", copy ? "read-copy" : "read-write", at, bytes, line, reader, shared.pool[i].line);
+        bool late = !machine.is_thread(reader);
+        const char *detail = late ? machine.cluster->agents[reader - machine.cluster->threads.size()].what
+                                  : way == Way::store ? "read-write" : "read-copy";
+        report_pair(late ? "overwrite-in-flight" : "race", detail, at, bytes, line, reader, shared.pool[i].line);
         return false;
     }
     return true;
@@ -193,26 +246,40 @@ static void note_read(ka_u32 at, int bytes, int line) {
 static void note_unread(const ByteRecord &b, ka_u32 at) {
     if (!was_written(b) || b.array < 0 || b.readers != NONE) return;
     Fact f = shared_fact("unread-copy", "", at, 1, (int)b.line);
-    f.thread = b.thread;
+    name_thread(f, b.thread);
     machine.report.add(f);
 }
 
-static void note_write(ka_u32 at, int bytes, ka_u32 group, int array, ka_i64 column, int size, int line) {
+// What is written: by whom, and where it was copied from.
+struct Written {
+    int agent;
+    ka_u32 clock, group;
+    Way way;
+    int array;
+    ka_i64 column;  // of the first element
+    int size;       // of an element
+};
+
+static void note_write(ka_u32 at, int bytes, const Written &w, int line) {
     bool fine = true;
-    Thread &t = machine.thread();
     note_unread(shared.records[at], at);
     for (int k = 0; k < bytes; k++) {
         ByteRecord &b = shared.records[at + k];
-        if (fine) fine = writable(b, group != NO_GROUP, at + k, bytes, line);
+        if (fine) fine = writable(b, w.way, at + k, bytes, line);
         drop_readers(b);
-        b = ByteRecord{t.clock, group, NONE, (ka_u32)line, (ka_u32)(column + k / size), (ka_u16)machine.current, (ka_i16)array};
+        b = ByteRecord{w.clock, w.group, NONE, (ka_u32)line, (ka_u32)(w.column + k / w.size), (ka_u16)w.agent, (ka_i16)w.array};
     }
+}
+
+static void note_store(ka_u32 at, int bytes, int array, ka_i64 column, int size, int line) {
+    note_write(at, bytes, Written{machine.current, machine.thread().clock, NO_GROUP, Way::store, array, column, size}, line);
 }
 
 extern "C" void ka_rt_shared_load(void *to, ka_u32 at, int bytes, int line) {
     entered("ka_lds", line);
     memset(to, 0xff, bytes);
     if (!shared_access(at, bytes, bytes, line)) return;
+    at += machine.thread().shared_base;
     note_read(at, bytes, line);
     memcpy(to, shared.bytes + at, bytes);
 }
@@ -232,11 +299,13 @@ static const Loaded *loaded(const void *registers, int bytes) {
 
 extern "C" void ka_rt_shared_store(ka_u32 at, const void *from, int bytes, int line) {
     entered("ka_sts", line);
+    check_in_flight(from, bytes, line);
     if (!shared_access(at, bytes, bytes, line)) return;
+    at += machine.thread().shared_base;
     const Loaded *l = loaded(from, bytes);
     ka_i64 ahead = l ? (const ka_u8 *)from - (const ka_u8 *)l->registers : 0;
-    if (l) note_write(at, bytes, NO_GROUP, l->array, l->column + ahead / l->size, l->size, line);
-    else note_write(at, bytes, NO_GROUP, -1, 0, 1, line);
+    if (l) note_store(at, bytes, l->array, l->column + ahead / l->size, l->size, line);
+    else note_store(at, bytes, -1, 0, 1, line);
     memcpy(shared.bytes + at, from, bytes);
 }
 
@@ -285,12 +354,12 @@ extern "C" void ka_rt_wait_group(int pending, int line) {
     for (; t.retired < until; t.retired++) t.retired_at.push_back(t.clock);
 }
 
-// At the end of a block: copies that nobody read or waited for are noted.
-static void finish_block(Block &b) {
-    if (b.abandoned) return;
-    for (ka_u32 at = 0; at < shared.size; at += 4) note_unread(shared.records[at], at);
-    for (size_t i = 0; i < b.threads.size(); i++) {
-        Thread &t = b.threads[i];
+// At the end: copies that nobody read or waited for are noted.
+static void note_forgotten_copies() {
+    for (ka_u32 at = 0; at < shared.records.size(); at += 4) note_unread(shared.records[at], at);
+    Cluster &c = *machine.cluster;
+    for (size_t i = 0; i < c.threads.size(); i++) {
+        Thread &t = c.threads[i];
         if (t.last_copy_line == 0 || t.last_copy_group < t.retired) continue;
         machine.current = (int)i;
         machine.report.add(fact("unwaited-copy", "", t.last_copy_line));

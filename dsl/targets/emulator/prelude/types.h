@@ -64,7 +64,7 @@ template <> struct ka_caster<ka_bool> {
 template <> struct ka_caster<ka_bf16> {
     static inline ka_bf16 from(ka_f32 x) {
         ka_u32 u = ka_reinterpret<ka_u32>(x);
-        if (x != x) return ka_bf16{(ka_u16)((u >> 16) | 0x40)};
+        if (x != x) return ka_rt_nan(x), ka_bf16{(ka_u16)((u >> 16) | 0x40)};
         return ka_bf16{(ka_u16)((u + 0x7fff + ((u >> 16) & 1)) >> 16)};
     }
     template <class From> static inline ka_bf16 from(From x) { return ka_bf16{(ka_u16)ka_rt_encode(KA_SMALL_BF16, (double)x)}; }

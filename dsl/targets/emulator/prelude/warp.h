@@ -20,7 +20,7 @@ static void shuffle(WarpCall *const *lanes, int first) {
         if (from < 0 && own->variant == KA_SHUFFLE_UP) from = i;
         if (from < 0 || from >= WARP) {
             Fact f = fact("lane-out-of-range", "", own->line);
-            f.thread = first + i;
+            name_thread(f, first + i);
             f.number = from;
             machine.report.add(f);
             from = i;
@@ -63,8 +63,9 @@ static void check_columns(WarpCall *const *lanes, int matrix, int thread, int li
     for (int row = 0; row < 8; row++) {
         const LoadMatrix *lane = static_cast<LoadMatrix *>(lanes[matrix * 8 + row]);
         if (lane->at % 16 || lane->at + 16 > shared.size) return;
-        const ByteRecord &b = shared.records[lane->at];
-        if (!copied_whole(lane->at) || (first && b.array != first->array)) continue;
+        ka_u32 at = lane->at + machine.thread().shared_base;
+        const ByteRecord &b = shared.records[at];
+        if (!copied_whole(at) || (first && b.array != first->array)) continue;
         if (!first) {
             first = &b;
             continue;
@@ -72,10 +73,10 @@ static void check_columns(WarpCall *const *lanes, int matrix, int thread, int li
         ka_i64 difference = (ka_i64)b.column - (ka_i64)first->column;
         if (difference == 0 || difference * arrays[b.array].size % 16) continue;
         Fact f = shared_fact("torn-matrix", "", lane->at, 16, line);
-        f.thread = thread + matrix * 8 + row;
+        name_thread(f, thread + matrix * 8 + row);
         f.array = b.array;
         f.number = difference;
-        f.other_thread = b.thread;
+        name_other(f, b.thread);
         f.other_line = (int)b.line;
         return machine.report.add(f);
     }
@@ -91,6 +92,7 @@ static void load_matrix(WarpCall *const *lanes, int first) {
         ka_u32 at = static_cast<LoadMatrix *>(lanes[i])->at;
         machine.current = first + i;
         if (!shared_access(at, 16, 16, line)) continue;
+        at += machine.thread().shared_base;
         note_read(at, 16, line);
         memcpy(rows[i], shared.bytes + at, 16);
     }
@@ -116,6 +118,64 @@ extern "C" void ka_rt_ldmatrix(ka_u32 *r, ka_u32 at, int count, bool transposed,
     call.r = r;
     call.at = at;
     warp_call(&call);
+}
+
+// stmatrix: as ldmatrix, but each lane's registers go to the rows that the lanes name.
+static void store_matrix(WarpCall *const *lanes, int first) {
+    const LoadMatrix *call = static_cast<LoadMatrix *>(lanes[0]);
+    int count = call->variant & 7, line = call->line, own = machine.current;
+    ka_u16 rows[32][8];
+    for (int i = 0; i < WARP; i++)
+        for (int m = 0; m < count; m++)
+            for (int half = 0; half < 2; half++) {
+                int place = ka_ldmatrix_table[call->variant >> 3 & 1][i][half];
+                rows[m * 8 + place / 8][place % 8] = (ka_u16)(static_cast<LoadMatrix *>(lanes[i])->r[m] >> (16 * half));
+            }
+    for (int i = 0; i < count * 8; i++) {
+        ka_u32 at = static_cast<LoadMatrix *>(lanes[i])->at;
+        machine.current = first + i;
+        if (!shared_access(at, 16, 16, line)) continue;
+        at += machine.thread().shared_base;
+        note_store(at, 16, -1, 0, 1, line);
+        memcpy(shared.bytes + at, rows[i], 16);
+    }
+    machine.current = own;
+}
+
+extern "C" void ka_rt_stmatrix(ka_u32 at, const ka_u32 *r, int count, bool transposed, int line) {
+    static const char *const names[] = {"", "ka_stmatrix_x1", "ka_stmatrix_x2", "", "ka_stmatrix_x4"};
+    check_in_flight(r, count * 4, line);
+    LoadMatrix call;
+    call.name = names[count];
+    call.line = line;
+    call.variant = count | (transposed ? 8 : 0);
+    call.perform = store_matrix;
+    call.r = const_cast<ka_u32 *>(r);
+    call.at = at;
+    warp_call(&call);
+}
+
+// The elected thread ------------------------------------------------------------------------------------------------------
+
+struct Elect : WarpCall {
+    bool chosen;
+};
+
+// Which lane is not said, but always the same one.
+static void elect(WarpCall *const *lanes, int) {
+    static const int random = (int)(machine.random.state % WARP);
+    int chosen = machine.completion == Completion::late ? 0 : machine.completion == Completion::early ? WARP - 1 : random;
+    for (int i = 0; i < WARP; i++) static_cast<Elect *>(lanes[i])->chosen = i == chosen;
+}
+
+extern "C" bool ka_rt_elect(int line) {
+    Elect call;
+    call.name = "ka_elect";
+    call.line = line;
+    call.variant = 0;
+    call.perform = elect;
+    warp_call(&call);
+    return call.chosen;
 }
 
 // Matrix products -------------------------------------------------------------------------------------------------------
