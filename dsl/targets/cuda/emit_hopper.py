@@ -244,7 +244,8 @@ class _Descriptor:
         self.turn = self.form.turn
         base = _stage_at(body, buffer, source.stage)
         if per_group and groups > 1:
-            base = f"{base} + (tid >> 7) * {self.form.start(0, per_group)}"
+            # a shuffle tells the compiler that a warp's lanes agree: descriptors stay in uniform registers
+            base = f"{base} + {body.hoisted('ka_shfl(tid >> 7, 0)')} * {self.form.start(0, per_group)}"
         text = f"ka_descriptor<{self.form.swizzle}>({base}, {self.form.lbo}, {self.form.sbo})"
         self.name = body.const("ka_u64", f"d{side}", text)
 
