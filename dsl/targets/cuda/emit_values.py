@@ -14,8 +14,9 @@ from kernelagent.dsl.targets.cuda.body import (
     registers,
     require_same,
 )
+from kernelagent.dsl.targets.cuda.emit_global import Access
 from kernelagent.dsl.targets.cuda.emit_index import scalar_name
-from kernelagent.dsl.targets.cuda.emit_words import CTYPES, cast, word_text
+from kernelagent.dsl.targets.cuda.emit_words import CTYPES, cast, literal, word_text
 from kernelagent.dsl.targets.cuda.registers import (
     LayoutMismatch,
     Loops,
@@ -50,10 +51,13 @@ def emit_scalar(body: Body, let: dev.Let) -> None:
 
 
 def fusable(statement: dev.Statement) -> bool:
-    """Whether a statement only renames, makes a scalar or works register by register."""
+    """Whether a statement only renames, makes a scalar or works register by register: a load of single elements in
+    the loop that uses them needs no registers for those that wait."""
     match statement:
         case dev.Let(_, dev.Reindex(kind="stack")):
             return False
+        case dev.Let(fragment, dev.Load(vector=1)):
+            return fragment.layout is not None and fragment.dtype != "u4"
         case dev.Let(_, operation):
             return isinstance(operation, _RENAMING | _SCALAR | dev.Pointwise)
         case _:
@@ -98,24 +102,41 @@ def _joins(body: Body, group: list[dev.Let], let: dev.Let) -> bool:
 
 def _announce(body: Body, let: dev.Let) -> None:
     """Name the array of a group's member, so that later members can refer to it."""
-    assert isinstance(let.operation, dev.Pointwise)
-    for argument in let.operation.arguments:
-        if argument.layout is not None:
-            require_same(let.fragment.layout, argument.layout, f"{let.fragment.name} = {let.operation.word}")
+    if isinstance(let.operation, dev.Pointwise):
+        for argument in let.operation.arguments:
+            if argument.layout is not None:
+                require_same(let.fragment.layout, argument.layout, f"{let.fragment.name} = {let.operation.word}")
     body.own(let.fragment, fragment_name(let.fragment))
 
 
 def _emit_group(body: Body, group: list[dev.Let]) -> None:
-    local = _locals(body, group)
+    local, count = _locals(body, group), registers(group[0].fragment)
+    accesses: dict[int, Access] = {}
     for let in group:
+        body.out.at(let.fragment.origin)
+        if isinstance(let.operation, dev.Load):
+            accesses[let.fragment.number] = Access(body, let.operation.view, let.operation.start, let.fragment.layout)
         if let.fragment.number not in local:
-            body.out.put(f"{CTYPES[let.fragment.dtype]} {body.place(let.fragment).text}[{registers(let.fragment)}];")
+            body.out.put(f"{CTYPES[let.fragment.dtype]} {body.place(let.fragment).text}[{count}];")
     functions = [body.place(f).terms or () for let in group for f in operation_reads(let.operation)]
-    loops = Loops(registers(group[0].fragment), [*functions, identity(registers(group[0].fragment))])
+    functions += [f for access in accesses.values() for f in access.functions()]
+    loops = Loops(count, [*functions, identity(count)])
     with body.out.loops(loops.heads()):
         for let in group:
             body.out.at(let.fragment.origin)
-            body.out.put(_member(body, let, loops, local))
+            if isinstance(let.operation, dev.Load):
+                _load_member(body, let, loops, accesses[let.fragment.number], let.fragment.number in local)
+            else:
+                body.out.put(_member(body, let, loops, local))
+
+
+def _load_member(body: Body, let: dev.Let, loops: Loops, access: Access, local: bool) -> None:
+    assert isinstance(let.operation, dev.Load)
+    target, dtype = body.place(let.fragment), let.fragment.dtype
+    if local:
+        body.out.put(f"{CTYPES[dtype]} {target.text};")
+    fill = literal(let.operation.fill, dtype)
+    body.out.put(f"ka_ldg<1>({target.address(loops)}, {access.at(loops)}, {access.inside(loops)}, {fill});")
 
 
 def _locals(body: Body, group: list[dev.Let]) -> set[int]:
