@@ -113,8 +113,8 @@ def _emit_group(body: Body, group: list[dev.Let]) -> None:
     local, count = _locals(body, group), registers(group[0].fragment)
     accesses: dict[int, Access] = {}
     for let in group:
-        body.out.at(let.fragment.origin)
         if isinstance(let.operation, dev.Load):
+            body.out.at(let.fragment.origin)
             accesses[let.fragment.number] = Access(body, let.operation.view, let.operation.start, let.fragment.layout)
         if let.fragment.number not in local:
             body.out.put(f"{CTYPES[let.fragment.dtype]} {body.place(let.fragment).text}[{count}];")
