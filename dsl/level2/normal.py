@@ -16,7 +16,7 @@ from typing import Any
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
-from kernelagent.dsl.diagnostics import Span
+from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
 from kernelagent.dsl.elaborate.habits import is_reserved
 from kernelagent.dsl.index import AllOf, AnyOf, Negation
 from kernelagent.dsl.lanes import Distribution, normal
@@ -26,7 +26,11 @@ from kernelagent.dsl.level2.words import WORDS2
 
 
 def normal_form(kernel: dev.DeviceKernel) -> dev.DeviceKernel:
-    """Idempotent; changes names, numbers and the order of carried values, never what is computed."""
+    """Idempotent; changes names, numbers and the order of carried values, never what is computed.
+
+    Raises KernelError (`level-two-records`) for schedules that level two has no words for.
+    """
+    check_writable(kernel)
     kernel = _plain_records(_without_equal_joins(kernel))
     nested = nested_fragments(kernel)
     labels = _labels(kernel, nested)
@@ -37,6 +41,27 @@ def normal_form(kernel: dev.DeviceKernel) -> dev.DeviceKernel:
     kernel = replace(kernel, grid=_sorted_grid(kernel.grid))
     numbers = {x.number: n for n, x in enumerate(defined_in(kernel), 1)}
     return _clean_buffers(with_fragments(kernel, lambda x: replace(x, number=numbers[x.number])))
+
+
+_WRITABLE = (
+    dev.Let, dev.Store, dev.Scatter, dev.StoreShared, dev.Copy, dev.Commit, dev.WaitGroup, dev.BlockBarrier, dev.For,
+    dev.If,
+)  # fmt: skip
+
+
+def check_writable(kernel: dev.DeviceKernel) -> None:
+    """Level two has no words for roles, clusters, barriers with phases and what goes with them."""
+    foreign = {type(s).__name__ for s in dev.statements(kernel) if not isinstance(s, _WRITABLE)}
+    foreign |= {"roles"} if kernel.roles else set()
+    foreign |= {"clusters"} if kernel.cluster != 1 else set()
+    foreign |= {"panels"} if any(b.panel for b in kernel.buffers) else set()
+    loops = [s for s in dev.statements(kernel) if isinstance(s, dev.For)]
+    foreign |= {"counters"} if any(x.counter for x in (*loops, *grids(kernel.grid))) else set()
+    if kernel.barriers or foreign:
+        named = ", ".join(sorted(foreign | ({"barriers with phases"} if kernel.barriers else set())))
+        message = f"the schedule of `{kernel.name}` for {kernel.target} has {named}, which level two does not write"
+        hint = "print the schedule for sm_80 or sm_89, or of the general shape class"
+        raise KernelError([Diagnostic("level-two-records", message, hint=hint, facts={"records": sorted(foreign)})])
 
 
 def tidy(layout: Distribution | None) -> Distribution | None:

@@ -11,18 +11,25 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from kernelagent.dsl import device as dev
+from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.index import Condition, Element, Index, Symbol, condition_indices
 from kernelagent.dsl.ir import View, position
 from kernelagent.dsl.level2 import resources
 from kernelagent.dsl.level2.accesses import check_guards
 from kernelagent.dsl.level2.effects import check_grid, check_statement
+from kernelagent.dsl.level2.normal import check_writable
 from kernelagent.dsl.level2.operations import result_type
 from kernelagent.dsl.level2.rules import Broken, Machine, check_layout, machine_of, same_layout, type_of
 from kernelagent.dsl.level2.traverse import grids, reads
 
 
 def verify(kernel: dev.DeviceKernel) -> list[str]:
-    """Every broken rule, as text; empty for a well-formed kernel."""
+    """Every broken rule, as text; empty for a well-formed kernel. Hopper's records are no part of these rules, and a
+    kernel that has them is not judged: one line says so."""
+    try:
+        check_writable(kernel)
+    except KernelError as foreign:
+        return [foreign.diagnostics[0].message]
     checker = _Checker(kernel, machine_of(kernel))
     checker.resources()
     checker.grids()

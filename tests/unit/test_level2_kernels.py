@@ -7,6 +7,7 @@ from functools import cache
 import pytest
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import parse
+from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.level2 import normal_form, parse_schedule, print_schedule, verify, without_origins
 from kernelagent.dsl.targets.calls import Choices
 from kernelagent.dsl.targets.cuda.emit import emit
@@ -48,3 +49,13 @@ def test_the_print_is_short_and_shows_the_ring() -> None:
     assert len(body) <= 30
     assert any("a_s[(k // 32) % 3]" in line and line.lstrip().startswith("acc = mma(") for line in body)
     assert all(word in printed for word in ("copy_async(", "commit()", "wait_group(", "barrier()", "# line "))
+
+
+def test_a_schedule_with_roles_is_refused_by_name() -> None:
+    aligned, general = schedules("gemm_nt_bf16", "sm_90a")
+    with pytest.raises(KernelError) as caught:
+        print_schedule(aligned)
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "level-two-records"
+    assert "roles" in diagnostic.message
+    assert without_origins(parse_schedule(print_schedule(general))) == without_origins(normal_form(general))
