@@ -48,6 +48,9 @@ bench: $(BIN)/.base      ## the ratios that the README quotes (minutes)
 	$(BIN)/python benchmarks/ratios.py
 
 gpu: $(BIN)/.dev         ## on a machine with an NVIDIA GPU: atoms, correctness, timing; elsewhere compiles all kernels
+	@if command -v nvidia-smi >/dev/null 2>&1; then \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[gpu,torch]"; \
+	fi
 	$(BIN)/python benchmarks/gpu/run.py
 
 gpu-table: $(BIN)/.dev   ## what is known of the GPU kernels without a GPU is as committed (minutes)

@@ -43,12 +43,12 @@ KEPT: Mapping[str, int] = {"B": 1, "H": 2, "N": 16}
 """How many positions are kept of dims that have more behind each."""
 
 
-def sample(case: Case, dims: Mapping[str, int], seed: int = 0) -> dict[str, Array]:
+def sample(case: Case, dims: Mapping[str, int], most: int = SAMPLE, seed: int = 0) -> dict[str, Array]:
     """By dim, the positions that are checked: some, with the first and the last, in order."""
     generator = np.random.default_rng(seed)
     found = {}
     for dim in INDEPENDENT.get(case.kernel, ("M",)):
-        count = min(dims[dim], KEPT.get(dim, SAMPLE))
+        count = min(dims[dim], most, KEPT.get(dim, most))
         inner = generator.choice(np.arange(1, dims[dim] - 1), max(0, count - 2), replace=False) if count > 2 else []
         ends = [0, dims[dim] - 1] if count > 1 else [dims[dim] - 1]
         found[dim] = np.unique(np.concatenate([ends, inner]).astype(np.int64))

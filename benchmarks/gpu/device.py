@@ -18,6 +18,7 @@ from kernelagent.dsl.targets.nibbles import pack
 from oracles import Array
 
 _RAW = {1: "uint8", 2: "int16", 4: "int32", 8: "int64"}
+WHERE = "cuda"
 _FLUSHED = 256 << 20
 """Bytes written between timed runs: several times the largest second-level cache."""
 
@@ -29,7 +30,7 @@ def to_device(array: Array) -> Any:
     if array.dtype == ml_dtypes.uint4:
         array = pack("array", array)
     raw = np.ascontiguousarray(array).view(_RAW[array.itemsize])
-    return torch.from_numpy(raw).cuda().view(_torch_dtype(array.dtype)).reshape(array.shape)
+    return torch.from_numpy(raw).to(WHERE).view(_torch_dtype(array.dtype)).reshape(array.shape)
 
 
 def _torch_dtype(dtype: Any) -> Any:
@@ -52,7 +53,7 @@ def poisoned(shape: tuple[int, ...], dtype: Any, odd_rows: bool = False) -> Any:
 
     size = (*shape[:-1], shape[-1] + 1) if odd_rows and len(shape) > 1 else shape
     count = int(np.prod(size)) * dtype.itemsize
-    room = torch.full((count,), 0xFF, dtype=torch.uint8, device="cuda").view(_torch_dtype(dtype)).reshape(size)
+    room = torch.full((count,), 0xFF, dtype=torch.uint8, device=WHERE).view(_torch_dtype(dtype)).reshape(size)
     return room[..., : shape[-1]] if shape else room
 
 
@@ -68,7 +69,7 @@ def with_odd_rows(tensor: Any) -> Any:
 def rows_of(tensor: Any, axis: int, indices: Array) -> Any:
     import torch
 
-    return tensor.index_select(axis, torch.from_numpy(indices).cuda())
+    return tensor.index_select(axis, torch.from_numpy(indices).to(WHERE))
 
 
 def any_nan(tensor: Any) -> bool:
@@ -110,7 +111,7 @@ class Clock:
     def __init__(self) -> None:
         import torch
 
-        self.flushed = torch.zeros(_FLUSHED, dtype=torch.uint8, device="cuda")
+        self.flushed = torch.zeros(_FLUSHED, dtype=torch.uint8, device=WHERE)
         self.begin, self.end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
 
     def __call__(self, call: Callable[[], object]) -> float:

@@ -68,7 +68,7 @@ def _wrong(record: Record) -> Iterator[str]:
 
 
 def _times(rows: list[Record]) -> Iterator[str]:
-    yield "Medians and 95% intervals in ms. The ratio is the rival's time over the kernel's: above 1 the kernel is faster."
+    yield "Medians and 95% intervals in ms; the ratio is the rival's time over the kernel's (above 1: we are faster)."
     yield ""
     yield "| case | sizes | kernel | rival | | ratio | wanted | TFLOP/s | GB/s |"
     yield "|---|---|---|---|---|---|---|---|---|"

@@ -16,7 +16,8 @@ def rival(case: Case, x: Tensors, outputs: Tensors) -> tuple[str, Call]:
     """Name and call of the rival. It allocates its output where the library has no other way."""
     match case.large.rival:
         case "copy":
-            return "device copy of as many bytes", copy_of(sum(t.nbytes for t in (*x.values(), *outputs.values())))
+            tensors = (*x.values(), *outputs.values())
+            return "device copy of as many bytes", copy_of(sum(t.nbytes for t in tensors), tensors[0].device)
         case "sdpa":
             return "torch scaled_dot_product_attention", _attention(case, x)
         case "cudnn":
@@ -25,11 +26,11 @@ def rival(case: Case, x: Tensors, outputs: Tensors) -> tuple[str, Call]:
             return _product(case, x)
 
 
-def copy_of(moved: int) -> Call:
+def copy_of(moved: int, where: Any) -> Call:
     """Half of the bytes are read and half written."""
     import torch
 
-    source = torch.zeros(moved // 2, dtype=torch.uint8, device="cuda")
+    source = torch.zeros(moved // 2, dtype=torch.uint8, device=where)
     target = torch.empty_like(source)
     return lambda: target.copy_(source)
 
@@ -97,7 +98,7 @@ def _int8_scaled(case: Case, x: Tensors) -> tuple[str, Call]:
 def _fp8(case: Case, x: Tensors) -> tuple[str, Call]:
     import torch
 
-    b, one = x["w"].t(), torch.ones((), device="cuda")
+    b, one = x["w"].t(), torch.ones((), device=x["w"].device)
     scale = one * float(case.scalars["scale"])
 
     def call() -> object:
@@ -124,9 +125,6 @@ def _int4(case: Case, x: Tensors) -> tuple[str, Call]:
     """On weights widened beforehand: four times the bytes, none of the work."""
     import torch
 
-    dims = case.large.dims
-    weights = torch.randn((dims["N"], dims["K"]), dtype=x["a"].dtype, device="cuda").t()
+    rows, pairs = x["wq"].shape
+    weights = torch.randn((rows, 2 * pairs), dtype=x["a"].dtype, device=x["a"].device).t()
     return "cuBLAS on widened weights through torch", lambda: torch.matmul(x["a"], weights)
-
-
-__all__ = ["copy_of", "rival"]

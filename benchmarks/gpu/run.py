@@ -7,9 +7,9 @@
 2. Every case on all its shapes, and on a large one, against an fp64 oracle, in outputs of poisoned bits.
 3. Timing of the large shapes in turns with cuBLAS, cuDNN, torch's attention, or a device copy of as many bytes.
 
-Results: gpu-CHIP.json and gpu-CHIP.md, written anew after each case. Clocks are observed, never set. A kernel that kills
-or hangs its process costs its own case only. Exit 1 where something is wrong, 3 where something is not installed. On a
-machine without a GPU everything is compiled for every architecture of the table, and that is said.
+Results: gpu-CHIP.json and gpu-CHIP.md, written anew after each case. Clocks are observed, never set. A kernel that
+kills or hangs its process costs its own case only. Exit 1 where something is wrong, 3 where something is not installed.
+On a machine without a GPU everything is compiled for every architecture of the table, and that is said.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 import checkout
-from build import compile_all
 from cases import CASES, Case
 from kernelagent.dsl.targets.cuda.loader import Device, device
 from kernelagent.dsl.targets.cuda.tools import MissingTool
 from kernelagent.harness.nvml import observe
+from prebuild import compile_all
 from relay import relay
 from report import faulty, slug, summary, written
 from static import ARCHS

@@ -19,7 +19,7 @@ WARMUPS = 3
 OURS = "kernel"
 
 
-def interleave(subjects: Mapping[str, Call], clock: Clock, rounds: int = ROUNDS) -> dict[str, list[float]]:
+def interleave(subjects: Mapping[str, Call], clock: Clock, rounds: int) -> dict[str, list[float]]:
     """Milliseconds of each subject in each round; every round runs all in a new random order."""
     order, shuffler = list(subjects), random.Random(0)
     samples: dict[str, list[float]] = {name: [] for name in order}
@@ -34,7 +34,7 @@ def interleave(subjects: Mapping[str, Call], clock: Clock, rounds: int = ROUNDS)
 
 def compare(case: Case, subjects: Mapping[str, Call], clock: Clock, arch: str) -> Record:
     """One row: medians with 95% intervals, the ratio rival / kernel, what is wanted, and the rates reached."""
-    found = {name: median(times) for name, times in interleave(subjects, clock).items()}
+    found = {name: median(times) for name, times in interleave(subjects, clock, ROUNDS).items()}
     ours = found.pop(OURS)
     (rival, theirs), *_ = found.items()
     ratio, wanted = theirs.value / ours.value, goal(case, arch)

@@ -1,4 +1,4 @@
-"""The process that works on the device: `worker.py OUT TIMED JOBS`; a job is "machine", "atoms" or the name of a case."""
+"""The process that works on the device: `worker.py OUT TIMED JOBS`. Jobs: "machine", "atoms", names of cases."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 import checkout  # noqa: F401
 import numpy as np
-from build import atoms_cubin
 from cases import CASES, Case
 from conformance import State, covered, faults, inputs, left_out
 from correctness import compiled, failures, judge, place, runs
 from device import Clock, machine, run_atom
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.targets.cuda.loader import Device, device, load
+from prebuild import atoms_cubin
 from report import slug
 from timing import OURS, compare
 

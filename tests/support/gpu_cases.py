@@ -7,8 +7,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "gpu"))
 
+import conformance
+import correctness
+import device
 import page
+import relay
+import report
+import rivals
+import run
 import table
+import timing
+import worker
 from cases import CASES, KERNELS, Case, Shape, has_opcode
+from oracles import NUMPY
 
-__all__ = ["CASES", "KERNELS", "Case", "Shape", "has_opcode", "page", "table"]
+RUN = Path(run.__file__)
+
+__all__ = [
+    "CASES", "KERNELS", "NUMPY", "RUN", "Case", "Shape", "conformance", "correctness", "device", "has_opcode", "page",
+    "relay", "report", "rivals", "run", "table", "timing", "worker",
+]  # fmt: skip
