@@ -55,8 +55,9 @@ def check_writable(kernel: dev.DeviceKernel) -> None:
     foreign |= {"roles"} if kernel.roles else set()
     foreign |= {"clusters"} if kernel.cluster != 1 else set()
     foreign |= {"panels"} if any(b.panel for b in kernel.buffers) else set()
-    loops = [s for s in dev.statements(kernel) if isinstance(s, dev.For)]
-    foreign |= {"counters"} if any(x.counter for x in (*loops, *grids(kernel.grid))) else set()
+    counters = [s.counter for s in dev.statements(kernel) if isinstance(s, dev.For)]
+    counters += [grid.counter for grid in grids(kernel.grid)]
+    foreign |= {"counters"} if any(counters) else set()
     if kernel.barriers or foreign:
         named = ", ".join(sorted(foreign | ({"barriers with phases"} if kernel.barriers else set())))
         message = f"the schedule of `{kernel.name}` for {kernel.target} has {named}, which level two does not write"

@@ -31,7 +31,8 @@ def attention(q: In[bf16, H, M, 64], k: In[bf16, H, N, 64], v: In[bf16, H, N, 64
     schedule(sm_80, threads=128)
     shape_class("aligned", aligned(q, 16), aligned(k, 16), aligned(v, 16), aligned(o, 4))
     piece = distribution((64, 64), lanes=((8, 1, 8), (16, 0, 1)), values=((8, 1, 1), (4, 0, 16)))
-    acc_tile = distribution((64, 64), lanes=((4, 1, 2), (8, 0, 1), (4, 0, 16)), values=((2, 1, 1), (2, 0, 8), (8, 1, 8)))
+    acc_tile = distribution((64, 64), lanes=((4, 1, 2), (8, 0, 1), (4, 0, 16)),
+                            values=((2, 1, 1), (2, 0, 8), (8, 1, 8)))
     row = distribution((64,), lanes=((4, -1, 0), (8, 0, 1), (4, 0, 16)), values=((2, 0, 8),))
     cols = distribution((64,), lanes=((4, 0, 2), (32, -1, 0)), values=((2, 0, 1), (8, 0, 8)))
     q_s = shared(bf16, (64, 64), swizzle=(3, 3, 3), offset=0)
@@ -76,7 +77,8 @@ def doubled(x: In[f32, M, N], offsets: In[i32, E + 1], spare: In[f32, E], y: Out
     for e in tiles((E,), (1,)):
         factor = scalar(2.0, f32)
         for i, j in tiles((offsets[e + 1] - offsets[e], N), (4, 32)):
-            part = load(view(x, (offsets[e + 1] - offsets[e], N), at=(axis(0) + offsets[e], axis(1))), (i, j), d, fill=0.0)
+            part = load(view(x, (offsets[e + 1] - offsets[e], N), at=(axis(0) + offsets[e], axis(1))),
+                        (i, j), d, fill=0.0)
             store(view(y, (offsets[e + 1] - offsets[e], N), at=(axis(0) + offsets[e], axis(1))), (i, j),
                   part * stretch(factor, d))
 """
