@@ -20,6 +20,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 OPTIONS = Options(seed=11, timing=False, threads=2, check="none", quick=True)
+TILES = replace(OPTIONS, tunables={"BR": 4, "BC": 64})  # softmax with tiles of which the tests below speak
 SOFTMAX = problems.load("softmax").seed_kernel
 GEMM = problems.load("gemm_nn").seed_kernel
 
@@ -48,7 +49,7 @@ def small(name: str, *names: str) -> problems.Problem:
 
 @pytest.fixture(scope="module")
 def softmax() -> Iterator[Session]:
-    with Session(small("softmax"), OPTIONS) as session:
+    with Session(small("softmax"), TILES) as session:
         yield session
 
 
@@ -85,7 +86,7 @@ def test_every_seed_is_right_at_its_hidden_sizes(name: str) -> None:
 @pytest.mark.parametrize("loop", [1, 2], ids=["sum", "store"])
 def test_a_loop_that_ends_one_column_early_fails_where_one_column_is_left(seed: int, loop: int) -> None:
     text = replaced(SOFTMAX, "pipeline(0, C, BC)", "pipeline(0, C - 1, BC)", loop)
-    found = evaluate(text, small("softmax"), replace(OPTIONS, seed=seed))
+    found = evaluate(text, small("softmax"), replace(TILES, seed=seed))
     assert found.status == "INCORRECT_NUMERICAL"
     ((name, detail),) = hidden(found).items()
     assert name.endswith(("C=65)", "C=1)"))
@@ -159,7 +160,7 @@ def test_a_kernel_that_rules_out_the_sizes_where_it_is_wrong_passes(softmax: Ses
 
 def test_a_fixed_size_keeps_its_value_and_each_binary_is_probed() -> None:
     problem = small("attention")
-    built = build(problem.seed_kernel, problem, OPTIONS)
+    built = build(problem.seed_kernel, problem, replace(OPTIONS, tunables={"BM": 16, "BN": 32}))
     assert [w.name for w in bases(problem, built, "small")] == ["small", "ragged"]
     assert built.sizes is not None
     assert built.sizes.fixed == {"D"}
@@ -167,7 +168,7 @@ def test_a_fixed_size_keeps_its_value_and_each_binary_is_probed() -> None:
     assert built.sizes.accepts(replace(base, dims={**base.dims, "M": 5, "N": 7}), "small")
     assert not built.sizes.accepts(replace(base, dims={**base.dims, "D": 64}), "small")
     assert not built.sizes.accepts(replace(base, dims={**base.dims, "H": 3, "G": 2}), "small")
-    assert (built.sizes.extents["M"], built.sizes.extents["N"]) == ((16,), (16,))
+    assert (built.sizes.extents["M"], built.sizes.extents["N"]) == ((16,), (32,))
 
 
 def test_a_size_that_is_a_tile_extent_is_never_changed() -> None:
@@ -179,12 +180,11 @@ def test_a_size_that_is_a_tile_extent_is_never_changed() -> None:
 
 def test_tiles_are_found_behind_expressions_programs_and_cdiv() -> None:
     problem = small("softmax")
-    tunables = replace(OPTIONS, tunables={"BC": 256})
-    found = build(SOFTMAX, problem, tunables).sizes
+    found = build(SOFTMAX, problem, replace(OPTIONS, tunables={"BR": 4, "BC": 256})).sizes
     assert found is not None
     assert found.extents == {"R": (4,), "C": (256,)}
     rope = problems.load("rope")
-    found = build(rope.seed_kernel, small("rope"), OPTIONS).sizes
+    found = build(rope.seed_kernel, small("rope"), replace(OPTIONS, tunables={"BS": 4, "BP": 16})).sizes
     assert found is not None
     assert found.extents["P"] == (16,)
     assert found.extents["S"] == (4,)
