@@ -103,7 +103,7 @@ def _fewer_stages(policy: Policy, wanted: int, count: int, needed: int, machine:
     if "stages" not in policy.spans:
         return (Choice("stages", str(count), why),)
     facts = {"bytes": needed, "limit": machine.shared_bytes, "most_stages": count}
-    return (policy.drop("stages", why, f"stages={count} is the most that fits", "shared-limit", **facts),)
+    return (policy.drop("stages", why, f"stages={count} is the most that fits", "shared-limit", facts),)
 
 
 def _lower_stages(

@@ -64,7 +64,7 @@ class _Chooser:
         else:
             facts = {"warps": asked, "nearest": nearest}
             hint = f"warps={nearest} divides it"
-            self.choices.append(self.policy.drop("warps", lack or "", hint, "mma-tile", **facts))
+            self.choices.append(self.policy.drop("warps", lack or "", hint, "mma-tile", facts))
         return nearest
 
     def lack(self, products: list[ir.Let], warps: int) -> str | None:

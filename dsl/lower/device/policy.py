@@ -76,14 +76,20 @@ class Policy(Mapping[str, object]):
         return replace(self, words={**self.words, word: value}, spans=spans)
 
     def drop(
-        self, word: str, why: str, hint: str, code: str = "policy-refused", vacuous: bool = False, **facts: object
+        self,
+        word: str,
+        why: str,
+        hint: str,
+        code: str = "policy-refused",
+        facts: Mapping[str, object] | None = None,
+        vacuous: bool = False,
     ) -> Choice:
         """The line that says the word is not honoured. Raises KernelError where it is binding; where it is `vacuous`,
         only if `require(...)` gives it."""
         asked = f"{word}={_text(self.words[word])}"
         if word in (self.demanded if vacuous else self.binding):
             message = f"`{asked}` cannot be honoured on {self.target}: {why}"
-            raise KernelError([Diagnostic(code, message, self.spans.get(word), hint=hint, facts=facts)])
+            raise KernelError([Diagnostic(code, message, self.spans.get(word), hint=hint, facts=dict(facts or {}))])
         return Choice(f"policy {asked}", "dropped", why)
 
 
