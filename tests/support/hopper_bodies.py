@@ -119,12 +119,14 @@ KA_KERNEL(gemm, 384, 1)(ka_array<ka_bf16, 2> a, ka_array<ka_bf16, 2> b, ka_array
 }
 """
 
+ROLE_BARRIER = "if (wg == 0) ka_named_barrier<1>(128); else ka_named_barrier<2>(128);"
+
 _ALONE = {
     "CLUSTER": "1",
     "START_BARRIER": "ka_barrier();",
     "END_BARRIER": "",
     "RELEASE": "ka_mbar_arrive(EMPTY + 8 * s);",
-    "ROLE_BARRIER": "if (wg == 0) ka_named_barrier<1>(128); else ka_named_barrier<2>(128);",
+    "ROLE_BARRIER": ROLE_BARRIER,
     "LOAD_B": """
 #line 33 "kernel"
                     ka_tma_load<2>(B + s * 16384, map_b, FULL + 8 * s, n0, k * 64);
@@ -140,7 +142,8 @@ _TOGETHER = _ALONE | {
     "RELEASE": "ka_mbar_arrive_at(EMPTY + 8 * s, 0); ka_mbar_arrive_at(EMPTY + 8 * s, 1);",
     "LOAD_B": """
 #line 33 "kernel"
-                    ka_tma_load_multicast<2>(B + s * 16384 + rank * 8192, map_b, FULL + 8 * s, 3, n0 + rank * 64, k * 64);""",
+                    ka_tma_load_multicast<2>(B + s * 16384 + rank * 8192, map_b, FULL + 8 * s, 3,
+                                             n0 + rank * 64, k * 64);""",
 }
 
 
@@ -192,3 +195,29 @@ def gemm(
     )  # fmt: skip
     want = (a.astype(np.float32) @ b.astype(np.float32)).astype(bfloat16)
     return report, c.astype(np.float32), want.astype(np.float32)
+
+
+def hopper(
+    statements: str,
+    arrays: list[ArrayArgument] | None = None,
+    threads: int = 128,
+    blocks: int = 1,
+    shared_bytes: int = 32768,
+    maps: tuple[TensorMapSpec, ...] = (),
+    **options: Any,
+) -> EmulatorReport:
+    """Run `statements`, the first on line 1, with arrays (x and y, f32, 64 by 64, if none are given), `map_0` and so
+    on, and `tid`."""
+    if arrays is None:
+        arrays = [
+            ArrayArgument("x", np.ones((64, 64), np.float32)),
+            ArrayArgument("y", np.zeros((64, 64), np.float32), "out"),
+        ]
+        options.setdefault("check_stored", False)
+    types = {"float32": "ka_f32", "bfloat16": "ka_bf16", "int32": "ka_i32", "uint8": "ka_u8", "float16": "ka_f16"}
+    parameters = [f"ka_array<{types[str(a.data.dtype)]}, {a.data.ndim}> {a.name}" for a in arrays]
+    parameters += [f"KA_MAP map_{i}" for i in range(len(maps))]
+    head = f"KA_KERNEL(small, {threads}, 1)({', '.join(parameters)}) {{ const int tid = ka_thread();"
+    body = f'{head}\n#line 1 "kernel"\n{statements}\n}}\n'
+    bound = tuple(TensorMapArgument(m) for m in maps)
+    return run(body, "small", threads, blocks, shared_bytes, arrays, maps=bound, **options)

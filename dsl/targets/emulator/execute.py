@@ -12,8 +12,15 @@ from kernelagent.dsl.binding import bind
 from kernelagent.dsl.dtypes import from_numpy, numpy_dtype
 from kernelagent.dsl.targets.calls import Choices, PlacedCall, Scalars, placed_calls
 from kernelagent.dsl.targets.cuda.emit import entry_name, launch_blocks
+from kernelagent.dsl.targets.cuda.emit_hopper import maps
 from kernelagent.dsl.targets.cuda.units import DeviceCode, DeviceUnit, Placed, chosen, device_units
-from kernelagent.dsl.targets.emulator.arguments import ALIGNMENT, ArrayArgument, Role, ScalarArgument
+from kernelagent.dsl.targets.emulator.arguments import (
+    ALIGNMENT,
+    ArrayArgument,
+    Role,
+    ScalarArgument,
+    TensorMapArgument,
+)
 from kernelagent.dsl.targets.emulator.launch import Completion, run
 from kernelagent.dsl.targets.emulator.report import EmulatorReport, Finding
 from kernelagent.dsl.targets.nibbles import pack
@@ -112,7 +119,8 @@ def _launch(
         return EmulatorReport((), 0.0, 0.0, completion, seed)
     return run(
         code.body, entry_name(schedule), schedule.threads, blocks, schedule.shared_bytes, arrays, ints, values,
-        completion, seed, schedule.buffers,
+        completion, seed, schedule.buffers, maps=[TensorMapArgument(m) for m in maps(schedule)],
+        cluster=schedule.cluster,
     )  # fmt: skip
 
 

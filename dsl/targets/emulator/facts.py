@@ -55,6 +55,7 @@ class Fact:
 SHARED = frozenset({
     "race", "missing-wait", "overwrite-in-flight", "uninitialised-shared", "shared-out-of-bounds", "torn-matrix",
     "unread-copy", "missing-proxy-fence", "barrier-overwritten", "barrier-init", "barrier-count", "transaction-bytes",
+    "overlapping-tile",
 })  # fmt: skip
 
 

@@ -39,8 +39,8 @@ def overwrite(fact: Fact) -> str:
 def _proxy_fence(fact: Fact) -> str:
     verb = "reads" if fact.detail == "read" else "writes"
     return (
-        f"{fact.call} of {who(fact)} {verb} {where(fact)} through the async proxy; thread {fact.other_thread} stored it "
-        f"at {line_of(fact.other_line)}, and no ka_fence_async lies between"
+        f"{fact.call} of {who(fact)} {verb} {where(fact)} through the async proxy; thread {fact.other_thread} stored "
+        f"it at {line_of(fact.other_line)}, and no ka_fence_async lies between"
     )
 
 
@@ -60,7 +60,7 @@ def _init(fact: Fact) -> str:
 _COUNTS = {
     "init": "initialises {at} for {number} arrivals; 1 to 1048575 are possible",
     "bytes": "makes {at} expect {number} bytes in a phase; 0 to 1048575 are possible",
-    "arrivals": "arrives at {at}, where all {bytes} arrivals of phase {number} are already in and only bytes are missing",
+    "arrivals": "arrives at {at}, whose phase {number} has had all {bytes} arrivals and waits for bytes",
     "parity": "waits for parity {number} of {at}; parities are 0 and 1",
     "warps": "meets {number} threads at a barrier; whole warps are possible",
     "disagree": "meets {number} threads at a barrier where others (at {line}) expect {bytes}",
@@ -75,8 +75,8 @@ def _counts(fact: Fact) -> str:
 def _transaction_bytes(fact: Fact) -> str:
     come = "never comes to an end" if fact.detail == "fewer" else "ends while bytes are on their way, or never"
     return (
-        f"the barrier at {where(fact)} expects {fact.number} bytes ({line_of(fact.line)}), the bulk copies of that phase "
-        f"bring {fact.bytes}: the phase {come}"
+        f"the barrier at {where(fact)} expects {fact.number} bytes ({line_of(fact.line)}), the bulk copies of that "
+        f"phase bring {fact.bytes}: the phase {come}"
     )
 
 
@@ -108,8 +108,9 @@ def _register_in_flight(fact: Fact) -> str:
 
 
 _SPLITS = {
-    "step": "{number} registers: a multiple of 8 from 24 to 256 is possible",
+    "step": "asks for {number} registers: a multiple of 8 from 24 to 256 is possible",
     "more": "asks for {number} registers, {bytes} are there already",
+    "pool": "waits for {number} registers for ever: with what the others have given back {bytes} are there",
     "less": "keeps {number} registers of {bytes}",
 }
 
@@ -129,6 +130,9 @@ ASYNC_SENTENCES: Mapping[str, Callable[[Fact], str]] = {
     "barrier-count": _counts,
     "transaction-bytes": _transaction_bytes,
     "no-such-block": lambda f: f"{f.call} of {who(f)} names block {f.number} of its cluster, which has fewer",
+    "overlapping-tile": lambda f: (
+        f"{f.call} of {who(f)}: the descriptor of operand {f.detail} reads {where(f)} as two different elements"
+    ),
     "box-rank": lambda f: f"{f.call} of {who(f)} gives {f.number} coordinates to a tensor map of rank {f.bytes}",
     "exit-in-flight": _exit,
     "register-in-flight": _register_in_flight,

@@ -1,6 +1,7 @@
 // Clusters: their threads from start to end, and what is wrong when none of them can go on.
 #ifndef KA_CLUSTER_H
 #define KA_CLUSTER_H
+#include <algorithm>
 #include "machine.h"
 
 extern "C" int ka_rt_thread(void) { return machine.thread().index; }
@@ -72,16 +73,17 @@ struct WaitingPlace {
     std::string detail;
 };
 
-// Who waits where, as JSON: [call, line, threads, first thread, block, detail], by place.
-static std::string waiting_places(const Cluster &c, int *line) {
+// Who waits where, as JSON: [call, line, threads, first thread, block, detail], by place. The lines are those with
+// the most threads.
+static std::string waiting_places(const Cluster &c, int *line, int *other_line) {
     std::map<std::tuple<int, std::string, int, int>, WaitingPlace> places;
     for (size_t i = 0; i < c.threads.size(); i++) {
         const Thread &t = c.threads[i];
-        auto key = std::make_tuple(t.rank, std::string(t.call), t.line, t.waiting_on);
+        auto key = std::make_tuple(t.rank, std::string(t.call), t.state == State::done ? 0 : t.line, t.waiting_on);
         places.emplace(key, WaitingPlace{0, t.index, t.state == State::waiting ? waits_for(t) : ""}).first->second.threads++;
     }
     std::string text;
-    int most = 0;
+    std::vector<std::pair<int, int>> lines;  // threads (negative), line
     for (auto &p : places) {
         const std::string &call = std::get<1>(p.first);
         char one[512];
@@ -89,18 +91,20 @@ static std::string waiting_places(const Cluster &c, int *line) {
                  std::get<2>(p.first), p.second.threads, p.second.first, c.first + std::get<0>(p.first),
                  p.second.detail.c_str());
         text += one;
-        if (call != "return" && p.second.threads > most) {
-            most = p.second.threads;
-            *line = std::get<2>(p.first);
-        }
+        if (call != "return") lines.push_back({-p.second.threads, std::get<2>(p.first)});
     }
+    std::stable_sort(lines.begin(), lines.end());
+    if (!lines.empty()) *line = lines[0].second;
+    for (auto &l : lines)
+        if (l.second != *line && !*other_line) *other_line = l.second;
     return text;
 }
 
 static void report_deadlock(Cluster &c) {
+    machine.cut_short = true;
     explain_deadlock();
     Fact f = fact("deadlock", "", 0);
-    f.waits = waiting_places(c, &f.line);
+    f.waits = waiting_places(c, &f.line, &f.other_line);
     for (size_t i = 0; i < c.threads.size(); i++)
         if (c.threads[i].state == State::waiting && c.threads[i].line == f.line) {
             name_thread(f, (int)i);

@@ -86,6 +86,7 @@ KA_STMATRIX(ka_stmatrix_x4_trans, 4, true)
 static inline void ka_wgmma_fence(KA_LINE) { ka_rt_wgmma_fence(line); }
 static inline void ka_wgmma_commit(KA_LINE) { ka_rt_wgmma_commit(line); }
 template <int N> static inline void ka_wgmma_wait(KA_LINE) { ka_rt_wgmma_wait(N, line); }
+template <int N, class T> static inline void ka_wgmma_settle(T*) {}  // for the GPU's compiler: registers are memory here
 
 // The hardware's 64 bits: units of 16 bytes, base offset 0.
 template <int SWIZZLE> static inline ka_u64 ka_descriptor(ka_u32 at, ka_u32 lbo, ka_u32 sbo) {
@@ -102,11 +103,11 @@ template <int SWIZZLE> static inline ka_u64 ka_descriptor(ka_u32 at, ka_u32 lbo,
     template <int TB> static inline void ka_wgmma_m64n##n##k16_##kind##_ra(ka_f32 *d, const ka_u32 *a, ka_u64 b, KA_LINE) { \
         ka_rt_wgmma(atom, n, 4 | TB << 1, d, a, 0, b, line);                                                         \
     }
-#define KA_WGMMA_PLAIN(n, k, type, kind, atom)                                                              \
-    static inline void ka_wgmma_m64n##n##k##k##_##kind(type *d, ka_u64 a, ka_u64 b, KA_LINE) {              \
+#define KA_WGMMA_PLAIN(n, depth, type, kind, atom)                                                              \
+    static inline void ka_wgmma_m64n##n##k##depth##_##kind(type *d, ka_u64 a, ka_u64 b, KA_LINE) {              \
         ka_rt_wgmma(atom, n, 0, d, nullptr, a, b, line);                                                    \
     }                                                                                                       \
-    static inline void ka_wgmma_m64n##n##k##k##_##kind##_ra(type *d, const ka_u32 *a, ka_u64 b, KA_LINE) {  \
+    static inline void ka_wgmma_m64n##n##k##depth##_##kind##_ra(type *d, const ka_u32 *a, ka_u64 b, KA_LINE) {  \
         ka_rt_wgmma(atom, n, 4, d, a, 0, b, line);                                                          \
     }
 #define KA_WGMMA(n)                                    \

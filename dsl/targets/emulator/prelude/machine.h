@@ -108,6 +108,7 @@ struct Machine {
     int cluster_size = 1;
     Cluster *cluster = nullptr;
     int current = 0;  // thread of the cluster
+    bool cut_short = false;  // some block could not go on
     Fiber main;
     Stacks *stacks = nullptr;
     void (*entry)(void *const *) = nullptr;
@@ -165,9 +166,12 @@ static void entered(const char *call, int line) {
 // were never given a value. Narrower ones may well be it.
 static const ka_u8 UNSET = 0xfe;
 
-// Accumulators in flight hold NaNs of this high half over the line of their product: arithmetic carries them on.
-static const ka_u32 IN_FLIGHT = 0x7fed;
+// Accumulators in flight hold signalling NaNs of this high half over the line of their product. Arithmetic carries
+// them on and makes them quiet.
+static const ka_u32 IN_FLIGHT = 0x7fad, QUIET = 0x40;
 static bool products_issued = false;
+
+static bool is_in_flight(ka_u32 bits) { return (bits >> 16 | QUIET) == (IN_FLIGHT | QUIET); }
 
 static void report_in_flight(ka_u32 bits, int line) {
     Fact f = fact("register-in-flight", "read", line);
@@ -180,14 +184,14 @@ static void check_in_flight(const void *registers, int bytes, int line) {
     for (int i = 0; i + 4 <= bytes; i += 4) {
         ka_u32 held;
         memcpy(&held, static_cast<const ka_u8 *>(registers) + i, 4);
-        if (held >> 16 == IN_FLIGHT) return report_in_flight(held, line);
+        if (is_in_flight(held)) return report_in_flight(held, line);
     }
 }
 
 extern "C" void ka_rt_nan(float x) {
     ka_u32 bits;
     memcpy(&bits, &x, 4);
-    if (products_issued && bits >> 16 == IN_FLIGHT) report_in_flight(bits, machine.thread().line);
+    if (products_issued && is_in_flight(bits)) report_in_flight(bits, machine.thread().line);
 }
 
 static void check_registers(const void *registers, int count, int size, int line) {
@@ -257,6 +261,7 @@ static void wake(int thread) {
 }
 
 static void abandon() {
+    machine.cut_short = true;
     machine.cluster->abandoned = true;
     yield_fiber();
 }

@@ -257,8 +257,8 @@ static bool issue_product(GroupCall *const *lanes, int group) {
     p.a_tile = {decode(call->a_tile), (turns & 1) != 0, PRODUCT_ROWS, size};
     p.b_tile = {decode(call->b_tile), (turns & 2) != 0, p.n, size};
     ka_u32 clock = ps.committed + 1;
-    if (!p.from_registers && !note_tile_read(p.a_tile, first, ps.agent, clock, line)) return true;
-    if (!note_tile_read(p.b_tile, first, ps.agent, clock, line)) return true;
+    if (!p.from_registers && !note_tile_read(p.a_tile, "a", first, ps.agent, clock, line)) return true;
+    if (!note_tile_read(p.b_tile, "b", first, ps.agent, clock, line)) return true;
     if (p.from_registers) {
         p.a = registers_of(lanes, true, A_REGISTERS * 4);
         for (int t = 0; t < GROUP; t++) check_in_flight(p.a.at[t], p.a.bytes, line);

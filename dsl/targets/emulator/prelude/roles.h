@@ -1,7 +1,6 @@
 // Parts of a block: barriers with numbers, registers that move between warpgroups, the elected thread.
 #ifndef KA_ROLES_H
 #define KA_ROLES_H
-#include <algorithm>
 #include "phases.h"
 
 static const int GROUP = 128;  // threads of a warpgroup
@@ -151,14 +150,14 @@ static bool change_registers(GroupCall *const *lanes, int group) {
     bool more = lanes[0]->variant & 1;
     Group &g = parts.groups[group];
     if (count % 8 || count < 24 || count > 256) refuse_registers("step", count, g.registers, line);
-    else if (more ? count < g.registers : count > g.registers) refuse_registers(more ? "more" : "less", count, g.registers, line);
-    else {
-        g.asked = count;
-        bool taken = take_registers(group);
-        if (!more) serve_groups(group / groups_of_block());
-        return taken;
+    if (more ? count < g.registers : count > g.registers) {
+        refuse_registers(more ? "more" : "less", count, g.registers, line);
+        return true;
     }
-    return true;
+    g.asked = count;
+    bool taken = take_registers(group);
+    if (!more) serve_groups(group / groups_of_block());
+    return taken;
 }
 
 extern "C" void ka_rt_registers(int count, bool more, int line) {
@@ -195,10 +194,17 @@ static std::string waits_for(const Thread &t) {
     return "";
 }
 
-// Bytes that will never come explain most of the waits on barriers with phases.
+// Bytes and registers that will never come.
 static void explain_deadlock() {
     for (const Phases &b : phases)
         if (b.pending == 0 || b.bytes < 0) check_bytes(b);
+    for (size_t group = 0; group < parts.groups.size(); group++) {
+        const Group &g = parts.groups[group];
+        if (!g.asked) continue;
+        machine.current = first_thread((int)group);
+        int free = parts.free_registers[group / groups_of_block()] / GROUP;
+        refuse_registers("pool", g.asked, g.registers + free, machine.thread().line);
+    }
 }
 
 #endif

@@ -62,6 +62,16 @@ static void check_tile_columns(const Tile &tile, ka_u32 base, int line) {
     }
 }
 
+// Distances that are too short let two elements share bytes.
+static void check_tile_distances(const Tile &tile, ka_u32 base, const char *operand, int line) {
+    std::vector<ka_u32> places;
+    for (int l = 0; l < tile.lines(); l++)
+        for (int chunk = 0; chunk < tile.chunks(); chunk++) places.push_back(tile.place(l, chunk));
+    std::sort(places.begin(), places.end());
+    auto twice = std::adjacent_find(places.begin(), places.end());
+    if (twice != places.end()) machine.report.add(shared_fact("overlapping-tile", operand, base + *twice, CHUNK, line));
+}
+
 // Every thread of the group answers for the bytes; those that know the same answer once.
 static std::vector<int> speakers(int first) {
     std::vector<int> found;
@@ -74,7 +84,7 @@ static std::vector<int> speakers(int first) {
 }
 
 // False: some of it lies outside.
-static bool note_tile_read(const Tile &tile, int first, int agent, ka_u32 clock, int line) {
+static bool note_tile_read(const Tile &tile, const char *operand, int first, int agent, ka_u32 clock, int line) {
     ka_u32 base = machine.cluster->threads[first].shared_base;
     std::vector<int> asked = speakers(first);
     bool fine = true;
@@ -91,6 +101,7 @@ static bool note_tile_read(const Tile &tile, int first, int agent, ka_u32 clock,
         }
     machine.current = first;
     check_tile_columns(tile, base, line);
+    check_tile_distances(tile, base, operand, line);
     return true;
 }
 
