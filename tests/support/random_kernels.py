@@ -283,10 +283,14 @@ def elementwise(seed: int) -> Program:
 
 
 def policy(w: Writer) -> None:
-    words = {"stages": w.pick(1, 2, 3, 4), "persistent": True, "raster": w.pick('"column"', '"grouped"', '"row"')}
+    """Wishes of the author for every GPU."""
+    words = {
+        "stages": w.pick(1, 2, 3, 4), "warps": w.pick(1, 2, 8), "persistent": True,
+        "raster": w.pick('"column"', '"grouped"', '"row"'),
+    }  # fmt: skip
     chosen = [f"{word}={value}" for word, value in words.items() if w.chance(0.3)]
     if chosen:
-        w.put(f"on(sm_80, {', '.join(chosen)})", 1)
+        w.put(f"on(cuda, {', '.join(chosen)})", 1)
 
 
 def source(t: Tiles, name: str, sizes: tuple[int, ...]) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import Index
-from kernelagent.dsl.ir import Origin
-from kernelagent.dsl.lanes import Distribution
+from kernelagent.dsl.ir import Origin, View
+from kernelagent.dsl.lanes import Distribution, normal
 from kernelagent.dsl.lower.device.place_shared import shared_accesses
 
 
@@ -32,6 +32,12 @@ class Touched:
         the same."""
         alone = self.layout is not None and self.layout.copies == 1
         return self.array == other.array and not (self == other and alone)
+
+    @classmethod
+    def of(cls, view: View, start: tuple[Index, ...], layout: Distribution | None) -> Touched:
+        if layout is not None:
+            layout = Distribution(layout.shape, normal(layout.lanes), normal(layout.values))
+        return cls(view.array, view.coordinates, start, layout)
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,8 @@ MakeBarrier = Callable[[Origin], dev.Statement]
 
 
 class Orderer:
-    """`ringed` buffers are filled and read under their ring's own wait and barrier."""
+    """`ringed` buffers are filled and read under their ring's own wait and barrier; in its loop, that is: `inside` are
+    the buffers of the rings around a statement."""
 
     def __init__(
         self,
@@ -75,33 +82,33 @@ class Orderer:
         }
 
     def body(
-        self, body: tuple[dev.Statement, ...], state: Open, in_ring: bool = False
+        self, body: tuple[dev.Statement, ...], state: Open, inside: frozenset[str] = frozenset()
     ) -> tuple[tuple[dev.Statement, ...], Open]:
         made: list[dev.Statement] = []
         for statement in body:
-            needed, state = self.before(statement, state, in_ring)
+            needed, state = self.before(statement, state, inside)
             made += needed
-            statement, state = self.inside(statement, state, in_ring)
+            statement, state = self.through(statement, state, inside)
             made.append(statement)
         return tuple(made), state
 
     def repeated(
-        self, body: tuple[dev.Statement, ...], state: Open, in_ring: bool
+        self, body: tuple[dev.Statement, ...], state: Open, inside: frozenset[str]
     ) -> tuple[tuple[dev.Statement, ...], Open]:
         """A body that runs any number of times."""
-        _, once = self.body(body, state, in_ring)
-        made, after = self.body(body, state.joined(once), in_ring)
+        _, once = self.body(body, state, inside)
+        made, after = self.body(body, state.joined(once), inside)
         return made, state.joined(after)
 
-    def before(self, statement: dev.Statement, state: Open, in_ring: bool) -> tuple[list[dev.Statement], Open]:
+    def before(self, statement: dev.Statement, state: Open, inside: frozenset[str]) -> tuple[list[dev.Statement], Open]:
         """The wait and barrier that must stand in front of a statement."""
         needed: list[dev.Statement] = []
         origin = _origin(statement)
         for name, writes in shared_accesses(statement):
             own_ring = name in self.ringed
             others = self.meets[name] - {name}
-            meets = others if own_ring and (in_ring or not writes) else self.meets[name]
-            if not writes and name in state.flying and not own_ring:
+            meets = others if own_ring and (name in inside or not writes) else self.meets[name]
+            if self.meets[name] & state.flying.keys():  # a copy must not land on what is written here, either
                 needed.append(dev.WaitGroup(0, origin))
                 state = replace(state, writes=state.writes | frozenset(state.flying), flying={})
             earlier = state.writes - {name} if own_ring else state.writes  # a ring's stages do not meet each other
@@ -115,7 +122,7 @@ class Orderer:
             state = Open(flying=state.flying)
         return needed, state
 
-    def inside(self, statement: dev.Statement, state: Open, in_ring: bool) -> tuple[dev.Statement, Open]:
+    def through(self, statement: dev.Statement, state: Open, inside: frozenset[str]) -> tuple[dev.Statement, Open]:
         """The statement with its bodies ordered, and what it leaves open."""
         match statement:
             case dev.BlockBarrier() | dev.RoleBarrier():
@@ -129,20 +136,20 @@ class Orderer:
                 left = {n: a for n, a in state.flying.items() if n not in landed}
                 return statement, replace(state, writes=state.writes | landed, flying=left)
             case dev.For():
-                body, state = self.repeated(statement.body, state, in_ring or self.is_ring(statement))
+                body, state = self.repeated(statement.body, state, inside | self.filled_in(statement))
                 return _with_body(statement, body), state
             case dev.If():
-                then, a = self.body(statement.then, state, in_ring)
-                otherwise, b = self.body(statement.otherwise, state, in_ring)
+                then, a = self.body(statement.then, state, inside)
+                otherwise, b = self.body(statement.otherwise, state, inside)
                 made = dev.If(statement.condition, then, otherwise, statement.merged, statement.origin)
                 return made, a.joined(b)
             case _:
-                return statement, self.touched(statement, state, in_ring)
+                return statement, self.touched(statement, state, inside)
 
-    def touched(self, statement: dev.Statement, state: Open, in_ring: bool) -> Open:
+    def touched(self, statement: dev.Statement, state: Open, inside: frozenset[str]) -> Open:
         reads, writes, flying = set(state.reads), set(state.writes), dict(state.flying)
         for name, written in shared_accesses(statement):
-            if written and name in self.ringed and in_ring:
+            if written and name in inside:
                 continue
             if isinstance(statement, dev.Copy) and statement.asynchronous:
                 if name not in self.ringed:
@@ -157,9 +164,14 @@ class Orderer:
         loads = state.loads | {loaded} if loaded is not None and loaded.array in self.updated else state.loads
         return Open(frozenset(reads), frozenset(writes), flying, loads)
 
-    def is_ring(self, loop: dev.For) -> bool:
+    def filled_in(self, loop: dev.For) -> frozenset[str]:
+        """The buffers whose ring this loop is: it fills them, and no loop inside it does."""
+        inner = [s for s in dev.walk(loop.body) if isinstance(s, dev.For)]
+        return self._filled(loop).difference(*(self._filled(other) for other in inner))
+
+    def _filled(self, loop: dev.For) -> frozenset[str]:
         copies = (s for s in dev.walk(loop.body) if isinstance(s, dev.Copy))
-        return any(c.target.buffer in self.ringed for c in copies)
+        return frozenset(c.target.buffer for c in copies) & self.ringed
 
 
 def order_shared(
@@ -175,16 +187,16 @@ def order_shared(
     sent = frozenset(s.source.buffer for s in dev.walk(body) if isinstance(s, dev.StoreBulk))
     orderer = Orderer(buffers, ringed, updated, barrier, sent)
     if persistent:
-        return orderer.repeated(body, Open(), False)[0]
+        return orderer.repeated(body, Open(), frozenset())[0]
     return orderer.body(body, Open())[0]
 
 
 def loaded_elements(statement: dev.Statement) -> Touched | None:
     match statement:
         case dev.Let(fragment, dev.Load(view, start)):
-            return Touched(view.array, view.coordinates, start, fragment.layout)
+            return Touched.of(view, start, fragment.layout)
         case dev.Let(_, dev.Gather(view, start)):
-            return Touched(view.array, view.coordinates, start, None)
+            return Touched.of(view, start, None)
         case _:
             return None
 
@@ -192,9 +204,9 @@ def loaded_elements(statement: dev.Statement) -> Touched | None:
 def stored_elements(statement: dev.Statement) -> Touched | None:
     match statement:
         case dev.Store(view, start, value):
-            return Touched(view.array, view.coordinates, start, value.layout)
+            return Touched.of(view, start, value.layout)
         case dev.Scatter(view, start):
-            return Touched(view.array, view.coordinates, start, None)
+            return Touched.of(view, start, None)
         case _:
             return None
 
