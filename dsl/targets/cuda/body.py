@@ -48,6 +48,10 @@ class Body:
         self.kernel = kernel
         self.whole = uses_of or kernel
         self.flying: list[tuple[str, int]] = []  # registers of asynchronous products: array, how many
+        self.fenced: dict[int, list[dev.Let]] = {}  # products behind a fence, by the fence's id
+        self.steady: set[str] = set()  # sums that only asynchronous products touch within a loop
+        self.sums: dict[int, str] = {}  # arrays of sums, by the number of the product's fragment
+        self.packed: dict[int, str] = {}  # left operands as 32-bit registers, by the fragment's number
         self.out = Writer()
         self.texts = IndexTexts({a.name: a for a in kernel.arrays})
         self.divides = {g.subject: g.value for g in kernel.shape_class.guards if g.kind == "divides"}

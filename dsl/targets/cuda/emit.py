@@ -10,7 +10,7 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.targets.cuda.body import Body, Place, fragment_name, require_same
 from kernelagent.dsl.targets.cuda.emit_global import emit_load, emit_store
 from kernelagent.dsl.targets.cuda.emit_grid import emit_grid, launch_blocks, loop_head
-from kernelagent.dsl.targets.cuda.emit_hopper import emit_hopper, map_parameters, settle_before
+from kernelagent.dsl.targets.cuda.emit_hopper import emit_hopper, fenced_products, map_parameters, settle_before
 from kernelagent.dsl.targets.cuda.emit_index import array_name, plain, scalar_name, symbol_name
 from kernelagent.dsl.targets.cuda.emit_mma import emit_mma
 from kernelagent.dsl.targets.cuda.emit_reduce import emit_arg_reduce, emit_reduce, emit_scan
@@ -68,6 +68,7 @@ def _parameters(kernel: dev.DeviceKernel) -> str:
 
 
 def emit_statements(body: Body, statements: Sequence[dev.Statement]) -> None:
+    body.fenced |= fenced_products(statements)
     for together, group in groupby(statements, fusable):
         if together:
             emit_pointwise(body, [s for s in group if isinstance(s, dev.Let)])

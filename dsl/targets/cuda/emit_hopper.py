@@ -11,6 +11,7 @@ from kernelagent.dsl.atoms.shared_operand import Descriptor, Major, Side, descri
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.ir import Array, View, position
+from kernelagent.dsl.targets.cuda.accumulate import accumulate_into
 from kernelagent.dsl.targets.cuda.body import Body
 from kernelagent.dsl.targets.cuda.emit_words import element_bits
 from kernelagent.dsl.targets.cuda.registers import LayoutMismatch
@@ -51,6 +52,8 @@ def emit_hopper(body: Body, statement: dev.Statement) -> None:
         case dev.ClusterBarrier():
             put("ka_cluster_barrier();")
         case dev.WgmmaFence():
+            for let in body.fenced.get(id(statement), []):
+                _prepare(body, let)
             put("ka_wgmma_fence();")
         case dev.WgmmaCommit():
             put("ka_wgmma_commit();")
@@ -190,7 +193,9 @@ def emit_wgmma(body: Body, operation: dev.Mma, fragment: dev.Fragment, result: s
     right = _Descriptor(body, operation.atom, "b", operation.b, 0, groups)
     left: _Descriptor | str
     if isinstance(operation.a, dev.Fragment):
-        left = _packed(body, operation.a, depth // step, repeats[0])
+        if operation.a.number not in body.packed:
+            _pack(body, operation)
+        left = body.packed[operation.a.number]
     else:
         left = _Descriptor(body, operation.atom, "a", operation.a, rows // groups, groups)
     turns = len(majors(chosen)) > 1
@@ -213,19 +218,46 @@ def _depth(body: Body, operation: dev.Mma) -> int:
     return body.kernel.buffer(operation.a.buffer).shape[operation.a.axes[1]]
 
 
-def _packed(body: Body, a: dev.Fragment, steps: int, repeats: int) -> str:
+def fenced_products(statements: Sequence[dev.Statement]) -> dict[int, list[dev.Let]]:
+    """The products that follow each fence in a statement list: their registers are written in front of it."""
+    found: dict[int, list[dev.Let]] = {}
+    current: list[dev.Let] = []
+    for statement in statements:
+        if isinstance(statement, dev.WgmmaFence):
+            current = found.setdefault(id(statement), [])
+        elif isinstance(statement, dev.Let) and isinstance(statement.operation, dev.Mma):
+            current.append(statement)
+    return found
+
+
+def _prepare(body: Body, let: dev.Let) -> None:
+    """What a product adds to and takes from registers, written in front of the fence."""
+    assert isinstance(let.operation, dev.Mma)
+    assert let.fragment.layout is not None
+    name = accumulate_into(body, let)
+    if name not in body.steady:
+        body.out.put(f"ka_wgmma_settle<{let.fragment.layout.registers}>({name});")
+    _pack(body, let.operation)
+
+
+def _pack(body: Body, operation: dev.Mma) -> None:
     """The left operand's registers, 32 bits each: they must rest until the product is waited for."""
+    a = operation.a
+    if not isinstance(a, dev.Fragment):
+        return
     held = body.held(a)
     each = 32 // bits(a.dtype)
     name = body.fresh("a")
-    count = steps * repeats * 4
+    assert a.layout is not None
+    count = a.layout.registers // each
     body.out.put(f"ka_u32 {name}[{count}];")
     with body.out.block(f"KA_UNROLL for (int x = 0; x < {count}; ++x)"):
         parts = ", ".join(f"{held}[x * {each} + {e}]" for e in range(each))
         packed = f"ka_raw({parts})" if each == 1 else f"ka_pack{'4' if each == 4 else ''}({parts})"
         body.out.put(f"{name}[x] = {packed};")
+    body.out.put(f"ka_wgmma_settle<{count}>({name});")
     body.flying.append((name, count))
-    return name
+    body.packed[a.number] = name
 
 
 class _Descriptor:
@@ -262,6 +294,7 @@ def settle_before(body: Body, loop: dev.For, names: Sequence[str]) -> None:
     for carried, name in zip(loop.carried, names, strict=True):
         if carried.end.number in made and carried.end.layout is not None:
             body.out.put(f"ka_wgmma_settle<{carried.end.layout.registers}>({name});")
+            body.steady.add(name)
 
 
 def is_asynchronous(operation: dev.Operation) -> bool:
@@ -276,4 +309,13 @@ def _settle(body: Body, pending: int) -> None:
         body.flying.clear()
 
 
-__all__ = ["emit_hopper", "emit_wgmma", "is_asynchronous", "map_parameters", "maps", "settle_before", "swizzle_bytes"]
+__all__ = [
+    "emit_hopper",
+    "emit_wgmma",
+    "fenced_products",
+    "is_asynchronous",
+    "map_parameters",
+    "maps",
+    "settle_before",
+    "swizzle_bytes",
+]

@@ -9,6 +9,7 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.atoms import Atom, Fetch, atom, fetch
 from kernelagent.dsl.atoms.fetch import Side
 from kernelagent.dsl.lanes import WARP, Distribution, DistributionError, Mode, drop, same, tiled
+from kernelagent.dsl.targets.cuda.accumulate import accumulate_into
 from kernelagent.dsl.targets.cuda.body import Body, Place, registers, require_same
 from kernelagent.dsl.targets.cuda.emit_hopper import emit_wgmma
 from kernelagent.dsl.targets.cuda.emit_shared import SharedAddress, pitches
@@ -30,24 +31,13 @@ def emit_mma(body: Body, let: dev.Let) -> None:
     operation, fragment = let.operation, let.fragment
     assert isinstance(operation, dev.Mma)
     require_same(fragment.layout, operation.acc.layout, f"{fragment.name}: accumulator")
-    result = _accumulate_into(body, fragment, operation.acc)
+    result = accumulate_into(body, let)
     if operation.atom.startswith("fma"):
         _emit_fma(body, operation, fragment, result)
     elif operation.atom.startswith("wgmma"):
         emit_wgmma(body, operation, fragment, result)
     else:
         _Product(body, operation, fragment, result).emit()
-
-
-def _accumulate_into(body: Body, fragment: dev.Fragment, acc: dev.Fragment) -> str:
-    """The array to add to: the accumulator's own where nothing else reads it."""
-    if body.ends_here(acc) and acc.dtype == fragment.dtype:
-        name = body.place(acc).text
-        body.own(fragment, name)
-        return name
-    name = body.declare(fragment)
-    body.copy(name, fragment, body.place(acc))
-    return name
 
 
 def warp_grid(layout: Distribution, unit: Distribution, threads: int) -> tuple[int, int]:
