@@ -48,6 +48,17 @@ def _compiler() -> Finding:
     return Finding("C compiler", True, True, str(found))
 
 
+def _cxx_compiler() -> Finding:
+    from .dsl.targets.emulator import compiler
+
+    hint = "install g++ or clang, set $CXX, or pip install ziglang; only `check --target emu` needs it"
+    try:
+        found = compiler.find_cxx()
+    except compiler.NoCxxCompiler as lack:
+        return Finding("C++ compiler", False, False, str(lack), hint)
+    return Finding("C++ compiler", True, False, found.identity)
+
+
 def _cpu() -> Finding:
     from .dsl.targets.cpu import features
 
@@ -130,6 +141,7 @@ def _home() -> Finding:
 CHECKS: tuple[Callable[[], Finding], ...] = (
     _python,
     _compiler,
+    _cxx_compiler,
     _cpu,
     _home,
     _sandbox,

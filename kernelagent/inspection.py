@@ -11,7 +11,6 @@ from kernelagent.dsl.check_gpu import GpuCalls, classes, compile_classes, resour
 from kernelagent.dsl.diagnostics import Diagnostic
 from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.ir import Module
-from kernelagent.dsl.level2.print_schedule import print_schedule
 from kernelagent.dsl.targets.cuda.artifact import Binary, CudaArtifact, guard_text
 from kernelagent.dsl.targets.cuda.cache import read_entry
 from kernelagent.dsl.targets.cuda.inspect import Inspection
@@ -95,6 +94,8 @@ def _lowered(module: Module, calls: GpuCalls) -> Iterator[Part]:
 
 
 def _part(code: DeviceCode, dims: Mapping[str, int]) -> Part:
+    from kernelagent.dsl.level2.print_schedule import print_schedule
+
     schedule = code.schedule
     guards = tuple(guard_text(g.kind, g.subject, g.value) for g in schedule.shape_class.guards)
     choices = tuple(str(c) for c in schedule.choices)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.cuda import needs_binary_tools, needs_compiler
+
 README = Path(__file__).resolve().parents[2] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
 KERNELS = [b for b in BLOCKS if b.startswith("edition(1)")]
@@ -66,6 +68,35 @@ def test_what_the_checker_says(slip: str, tmp_path: Path) -> None:
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert shown.group(1).strip() in done.stdout
+
+
+GPU = {
+    "inspect": ["inspect", "gemm.tile", "--arch", "sm_80"],
+    "emulated": ["check", "gemm.tile", "--target", "emu"],
+    "refused": ["check", "gemm.tile", "--target", "cuda"],
+}
+
+
+@needs_compiler
+@needs_binary_tools
+@pytest.mark.parametrize("name", GPU)
+def test_what_is_said_about_a_gpu_kernel(name: str, tmp_path: Path) -> None:
+    """Every line shown is a line of the command's output on the kernel shown, or begins one where it ends in dots."""
+    text = README.read_text(encoding="utf-8")
+    kernel = re.search(r"<!-- gpu kernel -->\n```text\n(.*?)```", text, flags=re.DOTALL)
+    shown = re.search(rf"<!-- gpu: {name} -->\n```text\n(.*?)```", text, flags=re.DOTALL)
+    assert kernel is not None
+    assert shown is not None
+    policy = "require(cuda, stages=16)" if name == "refused" else "on(cuda, stages=3)"
+    (tmp_path / "gemm.tile").write_text(kernel.group(1).replace("on(cuda, stages=3)", policy))
+    command = [sys.executable, "-c", "from kernelagent.cli import main; main()", *GPU[name], "--dtype", "T=bf16"]
+    environment = os.environ | {"KERNELAGENT_HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.returncode == (1 if name == "refused" else 0), done.stderr
+    printed = done.stdout.splitlines()
+    for line in shown.group(1).splitlines():
+        start = line.removesuffix(", ...")
+        assert line in printed or (start != line and any(p.startswith(start) for p in printed))
 
 
 def test_the_table_is_the_committed_result() -> None:
