@@ -177,11 +177,17 @@ def _wrong(found: Array, expected: Array, stored_at: NDArray[np.int32]) -> Itera
 
 def right(program: Program, report: Report) -> bool:
     """Whether a report describes the fault: its kind, its line, and no line that has nothing to do with it."""
-    lines, others = program.numbers(program.lines), program.numbers(program.others)
-    if program.kinds and report.kind not in program.kinds:
-        return False
-    named = {report.line} if report.other_line is None else {report.line, report.other_line}
-    return bool(named & lines) and named <= lines | others
+    kind = not program.kinds or report.kind in program.kinds
+    return kind and akin(program, report) and bool(_named(report) & program.numbers(program.lines))
+
+
+def akin(program: Program, report: Report) -> bool:
+    """Whether all lines that a report names have to do with the fault."""
+    return _named(report) <= program.numbers(program.lines) | program.numbers(program.others)
+
+
+def _named(report: Report) -> frozenset[int]:
+    return frozenset({report.line} if report.other_line is None else {report.line, report.other_line})
 
 
 # Inputs and oracles --------------------------------------------------------------------------------------
