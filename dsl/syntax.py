@@ -71,7 +71,7 @@ def read(text: str, level: int = 1) -> Source:
     everything that was found."""
     tree = _parse(text)
     _use_character_columns(tree, text)
-    faults = [*_foreign(tree)]
+    faults = [*_foreign(tree, level)]
     if not faults:
         source, faults = _top_level(tree, text, level)
         if not faults:
@@ -176,10 +176,10 @@ _FOREIGN: dict[type[ast.AST], tuple[str, str, str]] = {
 _SPELLING = {ast.NotIn: "`not in`"}
 
 
-def _foreign(tree: ast.Module) -> Iterator[Fault]:
-    """Every construct that is Python but not of the language."""
+def _foreign(tree: ast.Module, level: int) -> Iterator[Fault]:
+    """Every construct that is Python but not of the language. Roles of level two stand behind `with`."""
     for node in ast.walk(tree):
-        problem = _foreign_problem(node)
+        problem = None if level > 1 and isinstance(node, (ast.With, ast.withitem)) else _foreign_problem(node)
         if problem is not None:
             code, message, hint = problem
             yield fault(code, message, node, hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from kernelagent.dsl import device as dev
@@ -136,6 +137,12 @@ def check_shared_tile(m: Machine, s: dev.Shared, tile: Type, part: str) -> None:
         raise Broken("operand-dtype", message, f"`cast` to {buffer.dtype}, or change the buffer", part)
 
 
+def merged_shape(shape: Shape, axes: tuple[int, ...], buffer: dev.SharedBuffer) -> Shape:
+    """A copied tile's shape; its leading axes are one axis of a rank-2 buffer."""
+    merge = len(shape) > 2 == len(buffer.shape) and axes == (0, 1)
+    return (prod(shape[:-1]), shape[-1]) if merge else shape
+
+
 def check_shared_vector(m: Machine, s: dev.Shared, vector: int, layout: Distribution | None, part: str) -> None:
     buffer = buffer_of(m, s, part)
     if vector == 1:
@@ -147,10 +154,10 @@ def check_shared_vector(m: Machine, s: dev.Shared, vector: int, layout: Distribu
 
 def check_shared_rows(buffer: dev.SharedBuffer, vector: int) -> None:
     """Pieces of `vector` elements stay together under the buffer's padding and swizzle."""
-    row = buffer.shape[-1] + buffer.pad
+    row = buffer.panel or buffer.shape[-1] + buffer.pad
     if len(buffer.shape) > 1 and row % vector:
         message = f"rows of `{buffer.name}` are {row} elements apart, which vector={vector} does not divide"
-        hint = f"let shape[-1] + pad be a multiple of {vector}"
+        hint = f"let shape[-1] + pad, or panel, be a multiple of {vector}"
         raise Broken("shared-width", message, hint, "vector", row=row, vector=vector)
     if buffer.swizzle is not None and vector > 1 << buffer.swizzle.base:
         piece = 1 << buffer.swizzle.base

@@ -10,7 +10,7 @@ from typing import Any, cast
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
 from kernelagent.dsl.elaborate.habits import unknown_attribute
-from kernelagent.dsl.elaborate.operands import DTypeName, Number, Word, source_text
+from kernelagent.dsl.elaborate.operands import DTypeName, source_text
 from kernelagent.dsl.elaborate.words import Word as WordRecord
 from kernelagent.dsl.elaborate.words import match_arguments
 from kernelagent.dsl.index import Index, cdiv, index, maximum, minimum
@@ -28,8 +28,8 @@ from kernelagent.dsl.level2.expressions import (
     permute,
     pointwise,
 )
-from kernelagent.dsl.level2.rules import check_layout
-from kernelagent.dsl.level2.state import Operand, State, placed
+from kernelagent.dsl.level2.rules import check_threads
+from kernelagent.dsl.level2.state import Operand, Phased, State, placed
 from kernelagent.dsl.level2.words import FLOAT_WORDS, REDUCTIONS, WORDS2
 from kernelagent.dsl.syntax import fault, span_of
 
@@ -78,7 +78,36 @@ class Matched:
             at = self.nodes[name]
             hint = "name a distribution: `d = distribution(shape, lanes=..., values=...)`"
             raise fault("not-a-layout", f"`{source_text(at)}` is {describe(found)}, not a distribution", at, hint)
+        with placed(self.node, self.nodes):
+            check_threads(self.k.machine, found, name)
         return found
+
+    def phase(self) -> tuple[str, Index]:
+        """A barrier and its stage; a barrier of one stage needs no subscript."""
+        found, at = self.operand("barrier"), self.nodes["barrier"]
+        if not isinstance(found, Phased):
+            hint = "name one declared at the top: `name = mbarrier(arrivals=1, stages=3, offset=...)`"
+            raise fault("not-a-barrier", f"`{source_text(at)}` is {describe(found)}, not a barrier", at, hint)
+        stages = self.k.machine.barriers[found.barrier].stages
+        if found.stage is None and stages > 1:
+            message, hint = f"`{found.barrier}` has {stages} stages", f"name one: `{found.barrier}[k_count % {stages}]`"
+            raise fault("stage", message, at, hint, stages=stages)
+        return found.barrier, index(0) if found.stage is None else found.stage
+
+    def plain_position(self) -> tuple[ir.View, tuple[Index, ...]]:
+        view, start, gathered = _place(self)
+        if gathered is not None:
+            hint = "use `gather` and `store_shared`, or `load_shared` and `scatter`"
+            raise fault("gather-position", "copies take plain positions", self.nodes["position"], hint)
+        return view, start
+
+    def flag(self, name: str) -> bool:
+        """A literal True or False; False where it is left out."""
+        value = self.number(name) if name in self.nodes else False
+        if not isinstance(value, bool):
+            at = self.nodes[name]
+            raise fault("not-a-literal", f"`{source_text(at)}` is not True or False", at, "write True or False")
+        return value
 
     def dtype(self) -> str:
         found = self.operand("dtype")
@@ -260,25 +289,67 @@ def _store_shared(c: Matched) -> None:
 
 def _copy(c: Matched) -> None:
     target = c.stage("target")
-    view, start, gathered = _place(c)
+    view, start = c.plain_position()
     layout = c.layout()
-    if gathered is not None or layout is None:
-        raise fault(
-            "gather-position", "copies take plain positions", c.nodes["position"], "use `gather` and `store_shared`"
-        )
+    assert layout is not None  # the signature demands it
     c.effect(dev.Copy(target, view, start, layout, c.vector, c.word.name == "copy_async", c.origin))
 
 
-def _commit(c: Matched) -> None:
-    c.effect(dev.Commit(c.origin))
+# Roles and bulk copies ---------------------------------------------------------------------------------
 
 
-def _wait_group(c: Matched) -> None:
-    c.effect(dev.WaitGroup(integer(c.k, c.nodes["pending"]), c.origin))
+def _barrier_init(c: Matched) -> None:
+    at = c.nodes["barrier"]
+    found = c.operand("barrier")
+    if not isinstance(found, Phased) or found.stage is not None:
+        hint = "name a barrier declared with `mbarrier(...)`, without a stage"
+        raise fault("not-a-barrier", f"`{source_text(at)}` is {describe(found)}", at, hint)
+    c.effect(dev.BarrierInit(found.barrier, c.origin))
 
 
-def _barrier(c: Matched) -> None:
-    c.effect(dev.BlockBarrier(c.origin))
+def _expect(c: Matched) -> None:
+    c.effect(dev.Expect(*c.phase(), integer(c.k, c.nodes["bytes"]), c.origin))
+
+
+def _arrive(c: Matched) -> None:
+    c.effect(dev.Arrive(*c.phase(), c.origin, c.flag("everywhere")))
+
+
+def _wait(c: Matched) -> None:
+    c.effect(dev.WaitPhase(*c.phase(), index_of(c.k, c.nodes["parity"]), c.origin))
+
+
+def _copy_bulk(c: Matched) -> None:
+    target = c.stage("target")
+    view, start = c.plain_position()
+    barrier, stage = c.phase()
+    shape = _boxed(c, target)
+    c.effect(dev.CopyBulk(target, view, start, shape, barrier, stage, c.origin, c.count("shared_by", 1)))
+
+
+def _store_bulk(c: Matched) -> None:
+    view, start = c.plain_position()
+    source = c.stage("source")
+    c.effect(dev.StoreBulk(source, view, start, _boxed(c, source), c.origin))
+
+
+def _boxed(c: Matched, s: dev.Shared) -> tuple[int, ...]:
+    """The tile's shape: that of the stage unless the text says another."""
+    if "shape" in c.nodes:
+        return integers(c.k, c.nodes["shape"])
+    return tuple(c.k.machine.buffers[s.buffer].shape[a] for a in s.axes)
+
+
+def _pending(record: Callable[[int, ir.Origin], dev.Statement]) -> Callable[[Matched], None]:
+    return lambda c: c.effect(record(integer(c.k, c.nodes["pending"]), c.origin))
+
+
+def _plain(record: Callable[[ir.Origin], dev.Statement]) -> Callable[[Matched], None]:
+    return lambda c: c.effect(record(c.origin))
+
+
+def _role_barrier(c: Matched) -> None:
+    c.effect(dev.RoleBarrier(integer(c.k, c.nodes["number"]), c.origin))
 
 
 # Reductions, shape, matrix -----------------------------------------------------------------------------
@@ -388,7 +459,13 @@ VALUES: dict[str, Callable[[Matched], Operand]] = {
 
 EFFECTS: dict[str, Callable[[Matched], None]] = {
     "store": _store, "scatter": _store, "atomic_add": _store, "store_shared": _store_shared, "copy": _copy,
-    "copy_async": _copy, "commit": _commit, "wait_group": _wait_group, "barrier": _barrier,
+    "copy_async": _copy, "commit": _plain(dev.Commit), "wait_group": _pending(dev.WaitGroup),
+    "barrier": _plain(dev.BlockBarrier),
+    "barrier_init": _barrier_init, "fence_init": _plain(dev.FenceInit), "expect": _expect, "arrive": _arrive,
+    "wait": _wait, "copy_bulk": _copy_bulk, "store_bulk": _store_bulk, "commit_bulk": _plain(dev.CommitBulk),
+    "wait_bulk": _pending(dev.WaitBulk), "fence_async": _plain(dev.FenceAsync), "role_barrier": _role_barrier,
+    "cluster_barrier": _plain(dev.ClusterBarrier), "wgmma_fence": _plain(dev.WgmmaFence),
+    "wgmma_commit": _plain(dev.WgmmaCommit), "wgmma_wait": _pending(dev.WgmmaWait),
 }  # fmt: skip
 
-__all__ = ["EFFECTS", "Matched", "Number", "Word", "call", "check_layout", "match", "placed"]
+__all__ = ["EFFECTS", "Matched", "call", "match"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
 from typing import Any
 
 from kernelagent.dsl import device as dev
@@ -20,7 +19,9 @@ from kernelagent.dsl.level2.accesses import (
     check_view,
     check_width,
     memory_axis,
+    merged_shape,
 )
+from kernelagent.dsl.level2.hopper import check_hopper
 from kernelagent.dsl.level2.rules import Broken, Machine, Type, run_along, type_of
 
 
@@ -49,7 +50,7 @@ def check_statement(m: Machine, statement: dev.Statement) -> None:
             for join in merged:
                 _check_join((join.then, join.otherwise, join.result), "both arms of the `if`")
         case _:
-            pass
+            check_hopper(m, statement)
 
 
 def _roles(atomic: bool) -> tuple[str, ...]:
@@ -77,7 +78,7 @@ def _check_stored_dtype(view: ir.View, value: dev.Fragment) -> None:
 def _copy(m: Machine, c: dev.Copy) -> None:
     check_view(m, c.view, c.start, c.layout.shape, ("In", "InOut"))
     buffer = buffer_of(m, c.target, "target")
-    check_shared_tile(m, c.target, Type(c.view.dtype, _merged(c, buffer), None), "target")
+    check_shared_tile(m, c.target, Type(c.view.dtype, merged_shape(c.layout.shape, c.target.axes, buffer), None), "target")
     whole = len(c.layout.shape) == len(buffer.shape)
     axis = c.target.axes.index(len(buffer.shape) - 1) if whole else len(c.layout.shape) - 1
     legal = ASYNC_BYTES if c.asynchronous else ACCESS_BYTES
@@ -86,13 +87,6 @@ def _copy(m: Machine, c: dev.Copy) -> None:
         raise Broken("access-run", message, "write vector=1, or transpose the buffer", "vector", axis=axis)
     check_width(c.vector, c.view.dtype, legal, run_along(c.layout, axis) if c.vector > 1 else 1, f"axis {axis}")
     check_shared_rows(buffer, c.vector)
-
-
-def _merged(c: dev.Copy, buffer: dev.SharedBuffer) -> tuple[int, ...]:
-    """The copied tile's shape; its leading axes are one axis of a rank-2 buffer."""
-    shape = c.layout.shape
-    merge = len(shape) > 2 == len(buffer.shape) and c.target.axes == (0, 1)
-    return (prod(shape[:-1]), shape[-1]) if merge else shape
 
 
 def _loop(loop: dev.For) -> None:
@@ -126,6 +120,8 @@ def check_grid(grid: dev.Grid) -> None:
     _check_steps(grid.step)
     if grid.inner is not None and grid.raster != "row":
         raise Broken("grid", "only a plain grid has a raster", "delete `raster=`", "raster")
+    if grid.inner is not None and grid.counter:
+        raise Broken("grid", "only the innermost grid counts its tiles", "move `count=` to the inner `tiles`", "count")
     if grid.inner is not None:
         for statement in grid.body:
             if not (isinstance(statement, dev.Let) and not statement.fragment.shape):
@@ -137,8 +133,10 @@ def check_grid(grid: dev.Grid) -> None:
 def touched(statement: dev.Statement) -> Iterator[str]:
     """Buffers that the statement itself reads or writes."""
     match statement:
-        case dev.StoreShared(target=target) | dev.Copy(target=target):
+        case dev.StoreShared(target=target) | dev.Copy(target=target) | dev.CopyBulk(target=target):
             yield target.buffer
+        case dev.StoreBulk(source=source):
+            yield source.buffer
         case dev.Let(operation=dev.LoadShared(source=source)):
             yield source.buffer
         case dev.Let(operation=dev.Mma(a=a, b=b)):

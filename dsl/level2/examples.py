@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from kernelagent.dsl.level2.guide import HOPPER_GEMM
+
 _STANDARD = """edition(1)
 level(2)
 
@@ -18,9 +20,16 @@ _SCHEDULE = "schedule(sm_80, threads=128)"
 _CLASS = 'shape_class("aligned", aligned(x, 16), aligned(y, 16))'
 
 
+_PLACE = re.compile(r"# in place of: (.+?)(?: \.\.\. (.+))?")
+"""First line of a snippet for the guide's Hopper kernel: which lines there it replaces, by how they begin."""
+
+
 def example_text2(snippet: str) -> str:
     """A snippet inside the standard kernel; its own header lines stand in the header."""
     text = snippet.strip("\n")
+    first, _, rest = text.partition("\n")
+    if place := _PLACE.fullmatch(first):
+        return _in_place(rest, place[1], place[2] or place[1])
     if text.startswith("edition("):
         return text + "\n"
     lines = text.splitlines()
@@ -31,6 +40,14 @@ def example_text2(snippet: str) -> str:
     return _STANDARD.format(
         header=_indented([*schedule, *guards], 4), declared=_indented(declared, 4), body=_indented(body, 8)
     )
+
+
+def _in_place(snippet: str, first: str, last: str) -> str:
+    lines = HOPPER_GEMM.strip("\n").splitlines()
+    lo = next(n for n, line in enumerate(lines) if line.strip().startswith(first))
+    hi = next(n for n, line in enumerate(lines) if n >= lo and line.strip().startswith(last))
+    indent = len(lines[lo]) - len(lines[lo].lstrip())
+    return "\n".join([*lines[:lo], _indented(snippet.splitlines(), indent).rstrip("\n"), *lines[hi + 1 :], ""])
 
 
 def _indented(lines: list[str], by: int) -> str:

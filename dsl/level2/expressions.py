@@ -15,7 +15,7 @@ from kernelagent.dsl.elaborate.operands import DTypeName, Number, Poison, Runtim
 from kernelagent.dsl.index import FALSE, TRUE, AllOf, AnyOf, Compare, Condition, Index, Negation, index, select
 from kernelagent.dsl.lanes import Distribution
 from kernelagent.dsl.level2.rules import shape_text, type_of
-from kernelagent.dsl.level2.state import Operand, State
+from kernelagent.dsl.level2.state import Operand, Phased, State
 from kernelagent.dsl.level2.text import leading_rows
 from kernelagent.dsl.level2.words import WORDS2
 from kernelagent.dsl.syntax import Fault, fault
@@ -37,6 +37,8 @@ def describe(operand: Operand) -> str:
             return f"the fragment {type_of(operand)}"
         case dev.Shared(buffer=buffer):
             return f"the shared buffer `{buffer}`"
+        case Phased(barrier=barrier):
+            return f"the barrier `{barrier}`"
         case Distribution(shape=shape):
             return f"a distribution of {shape_text(shape)}"
         case tuple():
@@ -225,7 +227,9 @@ def _subscript(k: State, node: ast.Subscript) -> Operand:
     x = evaluate(k, node.value)
     match x:
         case dev.Shared():
-            return _stage(k, x, node)
+            return dev.Shared(x.buffer, _stage(k, node), x.axes)
+        case Phased():
+            return Phased(x.barrier, _stage(k, node))
         case ir.View():
             return _view_subscript(k, x, node)
         case dev.Fragment():
@@ -235,12 +239,12 @@ def _subscript(k: State, node: ast.Subscript) -> Operand:
     )
 
 
-def _stage(k: State, x: dev.Shared, node: ast.Subscript) -> Operand:
+def _stage(k: State, node: ast.Subscript) -> Index:
     stage = evaluate(k, node.slice)
     if not isinstance(stage, Index):
         hint = "one index integer: the stage, e.g. `(k // 64) % 3`"
         raise fault("stage", f"`{source_text(node.slice)}` is {describe(stage)}, not a stage", node.slice, hint)
-    return dev.Shared(x.buffer, stage, x.axes)
+    return stage
 
 
 def _view_subscript(k: State, x: ir.View, node: ast.Subscript) -> Operand:

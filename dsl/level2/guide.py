@@ -11,7 +11,7 @@ from pathlib import Path
 from kernelagent.dsl.level2.words import GUARDS, SECTIONS
 from kernelagent.dsl.targets.cuda.archs import archs
 
-MAX_CHARACTERS = 12_000
+MAX_CHARACTERS = 14_000
 PATH = Path(__file__).with_name("schedule.md")
 
 GEMM = """
@@ -85,13 +85,63 @@ def softmax(x: In[bf16, M, N], y: Out[bf16, M, N]):
             store(y, (i, j2), cast(q, bf16), vector=8)
 """
 
+HOPPER_GEMM = """
+edition(1)
+level(2)
+
+@kernel
+def gemm(a: In[bf16, M, K], w: In[bf16, N, K], y: Out[bf16, M, N]):
+    schedule(sm_90a, threads=384)
+    shape_class("aligned", unit_stride(a), aligned(a, 16), unit_stride(w), aligned(w, 16), unit_stride(y), aligned(y, 16))
+    tile = distribution((128, 128), lanes=((4, 1, 2), (8, 0, 1), (8, 0, 16)),
+                        values=((2, 1, 1), (2, 0, 8), (16, 1, 8)))
+    a_s = shared(bf16, (128, 64), stages=4, swizzle=(3, 3, 3), panel=64, offset=0)
+    w_s = shared(bf16, (128, 64), stages=4, swizzle=(3, 3, 3), panel=64, offset=65536)
+    y_s = shared(bf16, (128, 128), swizzle=(3, 3, 3), panel=64, offset=131072)
+    filled = mbarrier(arrivals=1, stages=4, offset=163840)
+    free = mbarrier(arrivals=8, stages=4, offset=163872)
+
+    barrier_init(filled)
+    barrier_init(free)
+    fence_init()
+    barrier()
+
+    with role("producer", warps=(0, 4), registers=40):
+        for i, j in tiles((M, N), (128, 128), raster=grouped, persistent=True):
+            for k in range(0, K, 64, count=n):
+                wait(free[n % 4], (n // 4 + 1) % 2)
+                expect(filled[n % 4], 32768)
+                copy_bulk(a_s[n % 4], a, (i, k), filled[n % 4])
+                copy_bulk(w_s[n % 4], w, (j, k), filled[n % 4])
+
+    with role("consumer", warps=(4, 12), registers=232):
+        for i, j in tiles((M, N), (128, 128), raster=grouped, persistent=True):
+            acc = full(tile, 0.0, f32)
+            for k in range(0, K, 64, count=n):
+                wait(filled[n % 4], (n // 4) % 2)
+                wgmma_fence()
+                acc = mma(a_s[n % 4], w_s[n % 4].T, acc, atom=wgmma_m64n128k16_bf16)
+                wgmma_commit()
+                wgmma_wait(0)
+                arrive(free[n % 4])
+            wait_bulk(0)
+            role_barrier(1)
+            store_shared(y_s, cast(acc, bf16), vector=2)
+            fence_async()
+            role_barrier(1)
+            store_bulk(y, (i, j), y_s)
+            commit_bulk()
+        wait_bulk(0)
+"""
+
 EXAMPLES: list[tuple[str, str, str]] = [
     ("gemm, a ring of three stages", "Copies run two iterations ahead of the products.", GEMM.lstrip()),
     (
         "row softmax",
-        "Four warps share a row: each reduces its part, the parts meet in shared memory.",
+        "Four warps reduce parts of a row, which meet in shared memory.",
         SOFTMAX.lstrip(),
     ),
+    ("gemm on Hopper", "A producer fills a ring, two warpgroups multiply.", HOPPER_GEMM.lstrip()),
 ]
 """(title, what it shows, text): every text parses."""
 
@@ -112,6 +162,7 @@ line of the level-one text a statement came from; comments mean nothing.
 3. `name = distribution(...)` and `name = shared(...)`, each once, used by name.
 4. One `for i, j in tiles((M, N), (128, 64)):`; all work stands inside. `raster=grouped, group=8` orders tiles,
    `persistent=True` lets blocks stride over them. A second `tiles` as the last statement makes a ragged nest.
+   Or roles (below), each with the same `tiles`.
 
 ## Values
 - **There is no void.** `load` and `gather` name their `fill` for positions outside the view; asynchronous and plain
@@ -152,6 +203,26 @@ contiguous in memory, and 1 to 16 bytes (asynchronous copies: 4, 8 or 16).
   says that the stage about to be overwritten was read by all.
 - `commit()` stands outside the `if` that guards a copy: empty groups keep the count right near the end.
 - Behind the loop: `wait_group(0)`, and `barrier()` before the ring's bytes are used for anything else.
+
+## Roles, barriers with phases, bulk copies, wgmma (sm_90a)
+- `with role("producer", warps=(0, 4), registers=40):` holds one `tiles` loop, then what the role does behind its last
+  tile. Roles fill the block's warps in order; distributions inside have the role's threads.
+  `registers` a thread (whole warpgroups of 4 warps, multiples of 8) make at most 65536 together. Inside,
+  `role_barrier(1)` (each role its own number) replaces `barrier()`.
+- `count=n` counts a loop's iterations (or tiles) over the life of the role: stage `n % S`, parity `(n // S) % 2` for
+  who waits for data, the opposite for who refills.
+- `filled = mbarrier(arrivals=1, stages=S, offset=...)`: a phase completes with so many arrivals and all announced bytes.
+  `expect(b[s], bytes)` arrives once and announces the bytes of the `copy_bulk`s behind it; `arrive(b[s])` arrives once
+  a warp. In front of the roles: `barrier_init` for each, `fence_init()`, `barrier()`.
+- `copy_bulk(buffer[s], view, position, b[s])` and `store_bulk(view, position, buffer)` move boxes of at most 256 rows
+  by tensor maps; outside the **array** zeros arrive, nothing is stored. Buffers have panels of 128, 64 or 32
+  bytes with their swizzle; 16-bit elements: `panel=64, swizzle=(3, 3, 3)`, offsets multiples of 1024.
+- `wgmma` products (64 rows for each warpgroup): `wgmma_fence()` behind what writes their registers, products,
+  `wgmma_commit()`, `wgmma_wait(0)` before the sum is read or the stage given back.
+- `store_shared`, `fence_async()`, `role_barrier`: then bulk stores and wgmma see it. `commit_bulk()`, `wait_bulk(0)`,
+  `role_barrier` before the buffer is written again; `wait_bulk(0)` before the role ends.
+- `schedule(..., cluster=2)`: `copy_bulk(..., shared_by=2)` brings each block's part to both;
+  `arrive(b[s], everywhere=True)`, and `cluster_barrier()` in front of the roles and at the end of each.
 """
 
 

@@ -12,12 +12,12 @@ from kernelagent.dsl.elaborate.habits import nearest
 from kernelagent.dsl.elaborate.operands import Poison, source_text
 from kernelagent.dsl.index import index, symbol
 from kernelagent.dsl.lanes import Distribution, Mode
-from kernelagent.dsl.level2 import resources, rules
+from kernelagent.dsl.level2 import resources, roles, rules
 from kernelagent.dsl.level2.calls import Matched, match
 from kernelagent.dsl.level2.expressions import integer, integers
 from kernelagent.dsl.level2.normal import tidy
 from kernelagent.dsl.level2.rules import Machine
-from kernelagent.dsl.level2.state import State, placed
+from kernelagent.dsl.level2.state import Phased, State, placed
 from kernelagent.dsl.level2.statements import check_bindable
 from kernelagent.dsl.level2.words import GUARDS
 from kernelagent.dsl.schedule import Guard, ShapeClass
@@ -35,24 +35,54 @@ class Header:
     min_blocks: int = 1
     dims: tuple[str, ...] = ()
     shape_class: ShapeClass = _GENERAL
+    cluster: int = 1
     buffers: list[dev.SharedBuffer] = field(default_factory=list)
+    barriers: list[dev.MBarrier] = field(default_factory=list)
     nodes: dict[str, ast.expr] = field(default_factory=dict)  # of `schedule`
-    buffer_nodes: dict[str, tuple[ast.expr, dict[str, ast.expr]]] = field(default_factory=dict)
+    places: dict[str, tuple[ast.expr, dict[str, ast.expr]]] = field(default_factory=dict)  # of buffers, barriers, roles
 
 
-def split_body(node: ast.FunctionDef) -> tuple[list[ast.stmt], ast.For]:
-    """The header's statements and the grid."""
+@dataclass(frozen=True)
+class Sections:
+    """A kernel's statements: its header, then one grid, or what all threads do first and the roles."""
+
+    header: list[ast.stmt]
+    prologue: list[ast.stmt]
+    roles: list[ast.With]
+    grid: ast.For | None
+
+
+def split_body(node: ast.FunctionDef) -> Sections:
+    """Raises Fault where the grid or the roles do not come last."""
     body = [s for s in node.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+    roles = [s for s in body if isinstance(s, ast.With)]
+    if roles:
+        first = body.index(roles[0])
+        behind = [s for s in body[first:] if not isinstance(s, ast.With)]
+        if behind:
+            hint = "put it in front of the roles, or into one behind its grid"
+            raise fault("roles", "roles are the last statements of a kernel", behind[0], hint)
+        count = max((n for n, s in enumerate(body[:first], 1) if _declares(s)), default=0)
+        return Sections(body[:count], body[count:first], roles, None)
     *header, last = body or [ast.Pass()]
     if not isinstance(last, ast.For):
         hint = "end the kernel with `for i, j in tiles((M, N), (128, 128)):`"
         raise fault("no-tiles", f"the kernel `{node.name}` does not end with its grid", last if body else node, hint)
-    return header, last
+    return Sections(header, [], [], last)
 
 
-def read_header(k: State, statements: list[ast.stmt], dims: tuple[str, ...]) -> Header:
+_DECLARATIONS = ("schedule", "shape_class", "distribution", "shared", "mbarrier")
+
+
+def _declares(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Expr(value=ast.Call(func=ast.Name(id=word))) | ast.Assign(value=ast.Call(func=ast.Name(id=word))):
+            return word in _DECLARATIONS
+    return False
+
+
+def read_header(k: State, header: Header, statements: list[ast.stmt]) -> None:
     """Read every line; the first one is `schedule`. Faults are recorded."""
-    header = Header(dims=dims)
     for n, statement in enumerate(statements):
         complete = False
         with k.recovering():
@@ -65,7 +95,6 @@ def read_header(k: State, statements: list[ast.stmt], dims: tuple[str, ...]) -> 
     if not header.target and not k.diagnostics:
         where = statements[0] if statements else ast.Pass(lineno=1, col_offset=0, end_lineno=1, end_col_offset=1)
         k.report(_no_schedule(where))
-    return header
 
 
 def _no_schedule(where: ast.AST) -> Fault:
@@ -87,24 +116,30 @@ def _line(k: State, header: Header, statement: ast.stmt, first: bool) -> None:
         case ast.Assign(targets=[ast.Name() as target], value=ast.Call(func=ast.Name(id="shared")) as node):
             check_bindable(k, target)
             _shared(k, header, target.id, match(k, node))
+        case ast.Assign(targets=[ast.Name() as target], value=ast.Call(func=ast.Name(id="mbarrier")) as node):
+            check_bindable(k, target)
+            _barrier(k, header, target.id, match(k, node))
         case _:
-            hint = "in front of the grid stand schedule, shape_class, and names of `distribution` and `shared`"
+            hint = "here stand schedule, shape_class, and names of `distribution`, `shared` and `mbarrier`"
             text = source_text(statement).splitlines()[0]
-            raise fault("header-late", f"`{text}` cannot stand in front of the grid", statement, hint)
+            raise fault("header-late", f"`{text}` cannot stand in front of declarations or the grid", statement, hint)
 
 
 def _schedule(k: State, header: Header, call: Matched) -> None:
     header.target, header.threads = call.name("target"), integer(k, call.nodes["threads"])
-    header.min_blocks, header.nodes = call.count("min_blocks", 1), call.nodes
+    header.min_blocks, header.cluster, header.nodes = call.count("min_blocks", 1), call.count("cluster", 1), call.nodes
     if "dims" in call.nodes:
         header.dims = _dims(k, call.nodes["dims"], header.dims)
-    k.machine = replace(k.machine, target=header.target, threads=header.threads)
-    kernel_like = dev.DeviceKernel("", header.target, ShapeClass(""), header.threads, (), (), (), (), _NO_GRID)
+    widths = k.machine.widths | {header.threads}
+    k.machine = replace(k.machine, target=header.target, threads=header.threads, cluster=header.cluster, widths=widths)
+    kernel_like = dev.DeviceKernel(
+        "", header.target, ShapeClass(""), header.threads, (), (), (), (), NO_GRID, cluster=header.cluster
+    )
     with placed(call.node, call.nodes):
         resources.check_schedule(kernel_like)
 
 
-_NO_GRID = dev.Grid((), (), (), (), (), ir.Origin(span_of(ast.Pass(lineno=1, col_offset=0))))
+NO_GRID = dev.Grid((), (), (), (), (), ir.Origin(span_of(ast.Pass(lineno=1, col_offset=0))))
 
 
 def _dims(k: State, node: ast.expr, plain: tuple[str, ...]) -> tuple[str, ...]:
@@ -174,14 +209,57 @@ def _shared(k: State, header: Header, name: str, call: Matched) -> None:
         swizzle = dev.Swizzle(*parts)
     buffer = dev.SharedBuffer(
         name, call.dtype(), integers(k, call.nodes["shape"]), call.count("stages", 1), swizzle, call.count("pad", 0),
-        call.count("offset", 0), call.origin,
+        call.count("offset", 0), call.origin, call.count("panel", 0),
     )  # fmt: skip
     with placed(call.node, call.nodes):
         resources.check_buffer(buffer)
     header.buffers.append(buffer)
-    header.buffer_nodes[name] = (call.node, call.nodes)
+    header.places[name] = (call.node, call.nodes)
     k.machine = replace(k.machine, buffers={**k.machine.buffers, name: buffer})
     k.names[name] = dev.Shared(name, index(0), tuple(range(len(buffer.shape))))
+
+
+def _barrier(k: State, header: Header, name: str, call: Matched) -> None:
+    barrier = dev.MBarrier(
+        name, integer(k, call.nodes["arrivals"]), call.count("stages", 1), call.count("offset", 0), call.origin
+    )
+    with placed(call.node, call.nodes):
+        roles.check_barrier(k.machine.target, barrier)
+    header.barriers.append(barrier)
+    header.places[name] = (call.node, call.nodes)
+    k.machine = replace(k.machine, barriers={**k.machine.barriers, name: barrier})
+    k.names[name] = Phased(name, None)
+
+
+# Roles -------------------------------------------------------------------------------------------------
+
+
+def read_roles(k: State, header: Header, nodes: list[ast.With]) -> list[dev.Role]:
+    """The heads of all roles, in front of everything else: distributions are over their threads."""
+    found: list[dev.Role] = []
+    for node in nodes:
+        with k.recovering():
+            found.append(_role(k, header, node))
+    k.machine = replace(k.machine, widths=frozenset(r.threads for r in found))
+    return found
+
+
+def _role(k: State, header: Header, node: ast.With) -> dev.Role:
+    match node.items:
+        case [ast.withitem(context_expr=ast.Call(func=ast.Name(id="role")) as head, optional_vars=None)]:
+            call = match(k, head)
+        case _:
+            hint = 'write `with role("producer", warps=(0, 4)):`'
+            raise fault("roles", "only a role stands behind `with`", node.items[0].context_expr, hint)
+    name, warps = call.name("name"), integers(k, call.nodes["warps"])
+    if len(warps) != 2 or not 0 <= warps[0] < warps[1]:
+        hint = "write the first warp and the one behind the last: `warps=(0, 4)`"
+        raise fault("roles", f"`{source_text(call.nodes['warps'])}` is no range of warps", call.nodes["warps"], hint)
+    if name in header.places:
+        raise fault("duplicate-name", f"there is a role `{name}` already", call.nodes["name"], "choose another name")
+    header.places[name] = (head, call.nodes)
+    registers = integer(k, call.nodes["registers"]) if "registers" in call.nodes else None
+    return dev.Role(name, warps[0], warps[1] - warps[0], NO_GRID, registers)
 
 
 def state_for(base: Context) -> State:

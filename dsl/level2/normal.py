@@ -21,48 +21,68 @@ from kernelagent.dsl.elaborate.habits import is_reserved
 from kernelagent.dsl.index import AllOf, AnyOf, Negation
 from kernelagent.dsl.lanes import Distribution, normal
 from kernelagent.dsl.level2.scopes import Clash, Walk
-from kernelagent.dsl.level2.traverse import defined_in, grids, joins, reads, with_fragments
+from kernelagent.dsl.level2.traverse import (
+    counters,
+    defined,
+    defined_in,
+    grids,
+    joins,
+    parts,
+    reads,
+    walks,
+    with_blocks,
+    with_fragments,
+)
 from kernelagent.dsl.level2.words import WORDS2
 
 
 def normal_form(kernel: dev.DeviceKernel) -> dev.DeviceKernel:
     """Idempotent; changes names, numbers and the order of carried values, never what is computed.
 
-    Raises KernelError (`level-two-records`) for schedules that level two has no words for.
+    Raises KernelError (`level-two-records`) for statements in front of a grid that has no roles.
     """
     check_writable(kernel)
-    kernel = _plain_records(_without_equal_joins(kernel))
+    kernel = with_blocks(_without_equal_joins(_separated(kernel)), _mapped)
+    kernel = with_fragments(kernel, lambda x: replace(x, layout=tidy(x.layout)))
     nested = nested_fragments(kernel)
     labels = _labels(kernel, nested)
     names = _names(kernel, labels, nested)
     kernel = with_fragments(
         kernel, lambda x: replace(x, name=names[labels[x.number]] if x.number not in nested else "")
     )
-    kernel = replace(kernel, grid=_sorted_grid(kernel.grid))
+    kernel = with_blocks(kernel, lambda block: tuple(map(_sorted, block)))
     numbers = {x.number: n for n, x in enumerate(defined_in(kernel), 1)}
-    return _clean_buffers(with_fragments(kernel, lambda x: replace(x, number=numbers[x.number])))
-
-
-_WRITABLE = (
-    dev.Let, dev.Store, dev.Scatter, dev.StoreShared, dev.Copy, dev.Commit, dev.WaitGroup, dev.BlockBarrier, dev.For,
-    dev.If,
-)  # fmt: skip
+    return _clean_names(with_fragments(kernel, lambda x: replace(x, number=numbers[x.number])))
 
 
 def check_writable(kernel: dev.DeviceKernel) -> None:
-    """Level two has no words for roles, clusters, barriers with phases and what goes with them."""
-    foreign = {type(s).__name__ for s in dev.statements(kernel) if not isinstance(s, _WRITABLE)}
-    foreign |= {"roles"} if kernel.roles else set()
-    foreign |= {"clusters"} if kernel.cluster != 1 else set()
-    foreign |= {"panels"} if any(b.panel for b in kernel.buffers) else set()
-    counters = [s.counter for s in dev.statements(kernel) if isinstance(s, dev.For)]
-    counters += [grid.counter for grid in grids(kernel.grid)]
-    foreign |= {"counters"} if any(counters) else set()
-    if kernel.barriers or foreign:
-        named = ", ".join(sorted(foreign | ({"barriers with phases"} if kernel.barriers else set())))
-        message = f"the schedule of `{kernel.name}` for {kernel.target} has {named}, which level two does not write"
-        hint = "print the schedule for sm_80 or sm_89, or of the general shape class"
-        raise KernelError([Diagnostic("level-two-records", message, hint=hint, facts={"records": sorted(foreign)})])
+    """Level two has no place for statements in front of the grid of a kernel without roles."""
+    if kernel.prologue and not kernel.roles:
+        message = f"`{kernel.name}` has statements in front of its grid, but no roles"
+        raise KernelError([Diagnostic("level-two-records", message, hint="put the grid into a role of all warps")])
+
+
+def _separated(kernel: dev.DeviceKernel) -> dev.DeviceKernel:
+    """Roles that share no fragments, and a grid of the kernel that says only which tiles there are."""
+    if not kernel.roles:
+        return kernel
+    count = max((x.number for x in defined_in(kernel)), default=0)
+    taken = {x.number for x in defined(kernel.prologue)}
+    roles: list[dev.Role] = []
+    for role in kernel.roles:
+        alone = replace(kernel, roles=(role,), prologue=())
+        own = {x.number for x in defined_in(alone)}
+        moved = {n: count + k for k, n in enumerate(sorted(own & taken), 1)}
+        count += len(moved)
+        taken |= own
+        roles += with_fragments(alone, lambda x, m=moved: replace(x, number=m.get(x.number, x.number))).roles  # type: ignore[misc]
+    return replace(kernel, grid=only_tiles(kernel.roles[0].grid), roles=tuple(roles))
+
+
+def only_tiles(grid: dev.Grid) -> dev.Grid:
+    """The grid without its work and its counters."""
+    inner = None if grid.inner is None else only_tiles(grid.inner)
+    return replace(grid, body=(), counter=None, inner=inner)
 
 
 def tidy(layout: Distribution | None) -> Distribution | None:
@@ -73,12 +93,6 @@ def tidy(layout: Distribution | None) -> Distribution | None:
 
 
 # Records ---------------------------------------------------------------------------------------------
-
-
-def _plain_records(kernel: dev.DeviceKernel) -> dev.DeviceKernel:
-    kernel = with_fragments(kernel, lambda x: replace(x, layout=tidy(x.layout)))
-    grid: dev.Grid = _mapped(kernel.grid)
-    return replace(kernel, grid=grid)
 
 
 def _mapped(record: Any) -> Any:
@@ -106,7 +120,6 @@ def _mapped(record: Any) -> Any:
             | dev.Let()
             | dev.For()
             | dev.If()
-            | dev.Grid()
         ):
             return replace(record, **{f.name: _mapped(getattr(record, f.name)) for f in fields(record)})
         case _:
@@ -133,21 +146,13 @@ def _without_equal_joins(kernel: dev.DeviceKernel) -> dev.DeviceKernel:
             return replace(statement, body=tuple(map(drop, statement.body)))
         return statement
 
-    def drop_in(grid: dev.Grid) -> dev.Grid:
-        return replace(grid, body=tuple(map(drop, grid.body)), inner=drop_in(grid.inner) if grid.inner else None)
-
     def follow(x: dev.Fragment) -> dev.Fragment:
         while x.number in same:
             x = same[x.number]
         return x
 
-    kept = with_fragments(replace(kernel, grid=drop_in(kernel.grid)), follow)
+    kept = with_fragments(with_blocks(kernel, lambda block: tuple(map(drop, block))), follow)
     return _without_equal_joins(kept)  # other joins may have become equal
-
-
-def _sorted_grid(grid: dev.Grid) -> dev.Grid:
-    inner = None if grid.inner is None else _sorted_grid(grid.inner)
-    return replace(grid, body=tuple(map(_sorted, grid.body)), inner=inner)
 
 
 def _sorted(statement: dev.Statement) -> dev.Statement:
@@ -183,8 +188,9 @@ def nested_fragments(kernel: dev.DeviceKernel) -> frozenset[int]:
         held |= {x.number for x in joins(statement)}
     once = frozenset(n for n, count in uses.items() if count == 1 and n not in held)
     found: set[int] = set()
-    for grid in grids(kernel.grid):
-        _nest_block(grid.body, once, found)
+    for part in parts(kernel):
+        for block in part.blocks:
+            _nest_block(block, once, found)
     return frozenset(found)
 
 
@@ -300,7 +306,7 @@ def _names(kernel: dev.DeviceKernel, labels: dict[int, int], nested: frozenset[i
     for x in [*carried, *defined_in(kernel)]:
         if x.number not in nested and not wanted.get(labels[x.number]):
             wanted[labels[x.number]] = x.name if x.name != "value" else "t"
-    taken = set(reserved_names(kernel)) | set(_buffer_names(kernel).values())
+    taken = set(reserved_names(kernel)) | set(_shared_names(kernel).values())
     order = [labels[x.number] for x in defined_in(kernel) if x.number not in nested]
     return {label: unique(wanted[label], taken) for label in dict.fromkeys(order)}
 
@@ -311,8 +317,9 @@ def reserved_names(kernel: dev.DeviceKernel) -> Iterator[str]:
     yield from kernel.dims
     yield from (a.name for a in kernel.arrays)
     yield from (s.name for s in kernel.scalars)
-    for grid in grids(kernel.grid):
-        yield from (v.name for v in grid.variables)
+    for walk in walks(kernel):
+        yield from (v.name for grid in grids(walk) for v in grid.variables)
+        yield from (c.name for c in counters(walk))
     for statement in dev.statements(kernel):
         if isinstance(statement, dev.For):
             yield from (v.name for v in statement.variables)
@@ -330,27 +337,39 @@ def unique(name: str, taken: set[str]) -> str:
     return found
 
 
-def _buffer_names(kernel: dev.DeviceKernel) -> dict[str, str]:
+def _shared_names(kernel: dev.DeviceKernel) -> dict[str, str]:
+    """Names of buffers and barriers."""
     taken = set(reserved_names(kernel))
-    return {b.name: unique(b.name, taken) for b in kernel.buffers}
+    return {x.name: unique(x.name, taken) for x in (*kernel.buffers, *kernel.barriers)}
 
 
-def _clean_buffers(kernel: dev.DeviceKernel) -> dev.DeviceKernel:
-    names = _buffer_names(kernel)
+def _clean_names(kernel: dev.DeviceKernel) -> dev.DeviceKernel:
+    names = _shared_names(kernel)
     if all(old == new for old, new in names.items()):
         return kernel
 
     def change(record: Any) -> Any:
-        if isinstance(record, dev.Shared):
-            return replace(record, buffer=names[record.buffer])
-        if isinstance(record, tuple):
-            return tuple(map(change, record))
-        if isinstance(record, (dev.Let, dev.Mma, dev.LoadShared, dev.StoreShared, dev.Copy, dev.For, dev.If, dev.Grid)):
-            return replace(record, **{f.name: change(getattr(record, f.name)) for f in fields(record)})
-        return record
+        match record:
+            case dev.Shared(buffer=name):
+                return replace(record, buffer=names[name])
+            case tuple():
+                return tuple(map(change, record))
+            case dev.Let() | dev.Mma() | dev.LoadShared() | dev.StoreShared() | dev.Copy() | dev.For() | dev.If():
+                return replace(record, **{f.name: change(getattr(record, f.name)) for f in fields(record)})
+            case dev.CopyBulk(target=target, barrier=name):
+                return replace(record, target=change(target), barrier=names[name])
+            case dev.StoreBulk(source=source):
+                return replace(record, source=change(source))
+            case dev.BarrierInit(name) | dev.Expect(name) | dev.Arrive(name) | dev.WaitPhase(name):
+                return replace(record, barrier=names[name])
+            case _:
+                return record
 
-    grid: dev.Grid = change(kernel.grid)
-    return replace(kernel, grid=grid, buffers=tuple(replace(b, name=names[b.name]) for b in kernel.buffers))
+    return replace(
+        with_blocks(kernel, change),
+        buffers=tuple(replace(b, name=names[b.name]) for b in kernel.buffers),
+        barriers=tuple(replace(b, name=names[b.name]) for b in kernel.barriers),
+    )
 
 
 # Comparison ------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
@@ -12,14 +12,14 @@ from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
 from kernelagent.dsl.elaborate.context import Context
 from kernelagent.dsl.elaborate.facts import Facts
 from kernelagent.dsl.elaborate.signature import Signature, read_signature
-from kernelagent.dsl.level2 import resources
+from kernelagent.dsl.level2 import resources, roles
 from kernelagent.dsl.level2.accesses import check_guards
-from kernelagent.dsl.level2.header import Header, read_header, split_body, state_for
-from kernelagent.dsl.level2.normal import normal_form
+from kernelagent.dsl.level2.header import NO_GRID, Header, Sections, read_header, read_roles, split_body, state_for
+from kernelagent.dsl.level2.normal import normal_form, only_tiles
 from kernelagent.dsl.level2.rules import Broken
 from kernelagent.dsl.level2.spec import wide_accesses
 from kernelagent.dsl.level2.state import State, placed
-from kernelagent.dsl.level2.statements import run_grid
+from kernelagent.dsl.level2.statements import run_grid, run_prologue, run_role
 from kernelagent.dsl.syntax import MAX_DIAGNOSTICS, Fault, Source, fault, level_of, read, span_of
 
 
@@ -44,20 +44,40 @@ def parse_schedule(text: str) -> dev.DeviceKernel:
     try:
         base, signature, node = _signature(source)
         k = state_for(base)
-        header_lines, grid_node = split_body(node)
+        sections = split_body(node)
     except Fault as problem:
         raise KernelError([problem.diagnostic]) from None
-    header = read_header(k, header_lines, tuple(signature.dims))
+    header = Header(dims=tuple(signature.dims))
+    heads = read_roles(k, header, sections.roles)
+    read_header(k, header, sections.header)
     _refuse(k, base)
-    grid: dev.Grid | None = None
-    with k.recovering():
-        grid = run_grid(k, grid_node)
+    work = _work(k, sections, heads)
     _refuse(k, base)
-    assert grid is not None  # else something was reported
-    kernel = _kernel(node, signature, header, grid)
+    kernel = _kernel(node, signature, header, work)
     _check_kernel(k, kernel, header)
     _refuse(k, base)
     return replace(normal_form(kernel), choices=())
+
+
+@dataclass
+class _Work:
+    grid: dev.Grid
+    prologue: tuple[dev.Statement, ...] = ()
+    roles: tuple[dev.Role, ...] = ()
+
+
+def _work(k: State, sections: Sections, heads: list[dev.Role]) -> _Work:
+    """What the threads do. Faults are recorded, and the result is then of no use."""
+    k.machine = replace(k.machine, widths=frozenset())
+    if sections.grid is not None:
+        with k.recovering():
+            return _Work(run_grid(k, sections.grid))
+    prologue = run_prologue(k, sections.prologue)
+    made: list[dev.Role] = []
+    for node, head in zip(sections.roles, heads, strict=False):
+        with k.recovering():
+            made.append(run_role(k, node, head))
+    return _Work(only_tiles(made[0].grid) if made else NO_GRID, prologue, tuple(made))
 
 
 def _refuse(k: State, base: Context) -> None:
@@ -88,7 +108,7 @@ def _signature(source: Source) -> tuple[Context, Signature, ast.FunctionDef]:
     return base, signature, functions[0]
 
 
-def _kernel(node: ast.FunctionDef, signature: Signature, header: Header, grid: dev.Grid) -> dev.DeviceKernel:
+def _kernel(node: ast.FunctionDef, signature: Signature, header: Header, work: _Work) -> dev.DeviceKernel:
     return dev.DeviceKernel(
         name=node.name,
         target=header.target,
@@ -98,8 +118,12 @@ def _kernel(node: ast.FunctionDef, signature: Signature, header: Header, grid: d
         scalars=tuple(signature.scalars),
         dims=header.dims,
         buffers=tuple(header.buffers),
-        grid=grid,
+        grid=work.grid,
         min_blocks=header.min_blocks,
+        barriers=tuple(header.barriers),
+        roles=work.roles,
+        prologue=work.prologue,
+        cluster=header.cluster,
     )
 
 
@@ -110,9 +134,13 @@ def _check_kernel(k: State, kernel: dev.DeviceKernel, header: Header) -> None:
     with k.recovering(), placed(_largest(kernel, header), header.nodes):
         resources.check_shared_limit(kernel, machine)
     for a, b in resources.overlapping(kernel):
-        node, nodes = header.buffer_nodes[b.name]
+        node, nodes = header.places[b.name]
         with k.recovering(), placed(node, nodes):
             resources.check_overlap(kernel, buffers[a.name], b)
+    for where, broken in roles.broken_rules(kernel):
+        node, nodes = header.places[where] if isinstance(where, str) else (where.span, {})
+        with k.recovering(), placed(node, nodes):
+            raise broken
     for statement in dev.statements(kernel):
         for view, vector in wide_accesses(statement):
             span = statement.fragment.origin.span if isinstance(statement, dev.Let) else statement.origin.span
@@ -127,4 +155,4 @@ def _largest(kernel: dev.DeviceKernel, header: Header) -> ast.AST | Span:
     if not kernel.buffers:
         return span_of(next(iter(header.nodes.values())))
     largest = max(kernel.buffers, key=lambda b: dev.stage_bytes(b) * b.stages)
-    return header.buffer_nodes[largest.name][0]
+    return header.places[largest.name][0]

@@ -44,7 +44,8 @@ class _Printer:
         self.kernel, self.edges, self.nested = kernel, edges, nested
         self.names = {x.number: x.name for x in defined_in(kernel)}
         self.layouts: dict[Distribution, str] = {}
-        self.taken = {*reserved_names(kernel), *(b.name for b in kernel.buffers), *self.names.values()}
+        shared = (x.name for x in (*kernel.buffers, *kernel.barriers))
+        self.taken = {*reserved_names(kernel), *shared, *self.names.values()}
         self.expressions = Expressions(kernel, nested, self.layout)
         self.lines: list[str] = []
 
@@ -55,7 +56,10 @@ class _Printer:
         return self.layouts[d]
 
     def text(self) -> str:
-        self.grid(self.kernel.grid, 1)
+        if self.kernel.roles:
+            self.roles()
+        else:
+            self.grid(self.kernel.grid, 1)
         body, self.lines = self.lines, []
         self.header()
         return "\n".join([*self.lines, *body, ""])
@@ -73,6 +77,7 @@ class _Printer:
         self.lines += ["", "@kernel"] if k.choices else ["@kernel"]
         self.lines += _signature(k)
         words = [k.target, f"threads={k.threads}"] + [f"min_blocks={k.min_blocks}"] * (k.min_blocks != 1)
+        words += [f"cluster={k.cluster}"] * (k.cluster != 1)
         if _plain_dims(k.arrays) != k.dims:
             words.append(f"dims={tuple_text(k.dims)}")
         self.add(1, f"schedule({', '.join(words)})")
@@ -81,9 +86,21 @@ class _Printer:
             self.add(1, f"{name} = {distribution_text(d)}")
         for buffer in k.buffers:
             self.add(1, f"{buffer.name} = {_buffer(buffer)}", buffer.origin)
+        for barrier in k.barriers:
+            self.add(1, f"{barrier.name} = {_barrier(barrier)}", barrier.origin)
         self.lines.append("")
 
-    # Grids ---------------------------------------------------------------------------------------
+    # Roles and grids -----------------------------------------------------------------------------
+
+    def roles(self) -> None:
+        self.block(self.kernel.prologue, 1)
+        for role in self.kernel.roles:
+            words = [f'"{role.name}"', f"warps=({role.first_warp}, {role.first_warp + role.warps})"]
+            words += [f"registers={role.registers}"] * (role.registers is not None)
+            self.lines.append("")
+            self.add(1, f"with role({', '.join(words)}):")
+            self.grid(role.grid, 2)
+            self.block(role.after, 2)
 
     def grid(self, grid: dev.Grid, depth: int) -> None:
         self.add(depth, f"for {_targets(grid.variables)} in {_tiles(grid)}:", grid.origin)
@@ -113,7 +130,7 @@ class _Printer:
         self.aliases(self.edges.before[id(loop)], depth)
         one = len(loop.variables) == 1
         bounds = [index_text(b[0]) if one else indices_text(b) for b in (loop.lo, loop.hi, loop.step)]
-        bounds += [f"unroll={loop.unroll}"] * (loop.unroll != 1)
+        bounds += [f"unroll={loop.unroll}"] * (loop.unroll != 1) + _count(loop.counter)
         self.add(depth, f"for {_targets(loop.variables)} in range({', '.join(bounds)}):", loop.origin)
         self.arm(loop.body, self.edges.after[id(loop)], depth + 1)
 
@@ -187,8 +204,17 @@ def _buffer(b: dev.SharedBuffer) -> str:
     words = [b.dtype, tuple_text(map(str, b.shape))] + [f"stages={b.stages}"] * (b.stages != 1)
     if b.swizzle is not None:
         words.append(f"swizzle=({b.swizzle.bits}, {b.swizzle.base}, {b.swizzle.shift})")
-    words += [f"pad={b.pad}"] * (b.pad != 0) + [f"offset={b.offset}"]
+    words += [f"pad={b.pad}"] * (b.pad != 0) + [f"panel={b.panel}"] * (b.panel != 0) + [f"offset={b.offset}"]
     return f"shared({', '.join(words)})"
+
+
+def _barrier(b: dev.MBarrier) -> str:
+    words = [f"arrivals={b.arrivals}"] + [f"stages={b.stages}"] * (b.stages != 1) + [f"offset={b.offset}"]
+    return f"mbarrier({', '.join(words)})"
+
+
+def _count(counter: Symbol | None) -> list[str]:
+    return [] if counter is None else [f"count={counter.name}"]
 
 
 def _targets(variables: tuple[Symbol, ...]) -> str:
@@ -200,5 +226,5 @@ def _tiles(grid: dev.Grid) -> str:
     if any(at != index(0) for at in grid.lo):
         words.append(f"start={indices_text(grid.lo)}")
     words += [f"raster={grid.raster}"] * (grid.raster != "row") + [f"group={grid.group}"] * (grid.group != 8)
-    words += ["persistent=True"] * grid.persistent
+    words += ["persistent=True"] * grid.persistent + _count(grid.counter)
     return f"tiles({', '.join(words)})"

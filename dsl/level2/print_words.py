@@ -29,6 +29,7 @@ class Expressions:
         self.inside = {s.fragment.number: s for s in lets if s.fragment.number in nested}
         self.arrays = {a.name: a for a in kernel.arrays}
         self.buffers = {b.name: b for b in kernel.buffers}
+        self.barriers = {b.name: b for b in kernel.barriers}
         self.layout = layout
 
     def operand(self, x: dev.Fragment) -> str:
@@ -174,7 +175,49 @@ class Expressions:
                 return f"wait_group({pending})"
             case dev.BlockBarrier():
                 return "barrier()"
-        raise AssertionError(statement)  # lets, loops and branches are printed by the caller
+            case _:
+                return self.bulk(statement)
+
+    # Hopper ----------------------------------------------------------------------------------------
+
+    def bulk(self, statement: dev.Statement) -> str:
+        match statement:
+            case dev.BarrierInit(barrier):
+                return f"barrier_init({barrier})"
+            case dev.Expect(barrier, stage, count):
+                return f"expect({self.phase(barrier, stage)}, {count})"
+            case dev.Arrive(barrier, stage, _, everywhere):
+                return f"arrive({self.phase(barrier, stage)}{', everywhere=True' if everywhere else ''})"
+            case dev.WaitPhase(barrier, stage, parity):
+                return f"wait({self.phase(barrier, stage)}, {index_text(parity)})"
+            case dev.CopyBulk(target, view, start, shape, barrier, stage, _, shared_by):
+                where = f"{self.stage(target)}, {self.place(view, start)}, {self.phase(barrier, stage)}"
+                also = f", shared_by={shared_by}" if shared_by != 1 else ""
+                return f"copy_bulk({where}{self.boxed(target, shape)}{also})"
+            case dev.StoreBulk(source, view, start, shape):
+                return f"store_bulk({self.place(view, start)}, {self.stage(source)}{self.boxed(source, shape)})"
+            case dev.WaitBulk(pending):
+                return f"wait_bulk({pending})"
+            case dev.RoleBarrier(number):
+                return f"role_barrier({number})"
+            case dev.WgmmaWait(pending):
+                return f"wgmma_wait({pending})"
+        return f"{_PLAIN[type(statement)]}()"  # lets, loops and branches are printed by the caller
+
+    def phase(self, barrier: str, stage: Index) -> str:
+        single = self.barriers[barrier].stages == 1 and stage.constant == 0
+        return barrier if single else f"{barrier}[{index_text(stage)}]"
+
+    def boxed(self, s: dev.Shared, shape: tuple[int, ...]) -> str:
+        """The tile's shape where it is not that of the stage."""
+        stage = tuple(self.buffers[s.buffer].shape[a] for a in s.axes)
+        return "" if shape == stage else f", shape={tuple_text(map(str, shape))}"
+
+
+_PLAIN: dict[type[dev.Statement], str] = {
+    dev.FenceInit: "fence_init", dev.CommitBulk: "commit_bulk", dev.FenceAsync: "fence_async",
+    dev.ClusterBarrier: "cluster_barrier", dev.WgmmaFence: "wgmma_fence", dev.WgmmaCommit: "wgmma_commit",
+}  # fmt: skip
 
 
 def _vector(vector: int) -> str:

@@ -12,11 +12,15 @@ from kernelagent.dsl.elaborate.habits import nearest
 from kernelagent.dsl.lanes import WARP
 from kernelagent.dsl.level2.effects import touched
 from kernelagent.dsl.level2.rules import Broken, shape_text
-from kernelagent.dsl.level2.traverse import grids
+from kernelagent.dsl.level2.traverse import parts
 from kernelagent.dsl.targets.cuda.archs import Arch, arch, archs
 
 SHARED_ALIGNMENT = 16
 """Bytes: the widest access."""
+CLUSTERED = (9, 0)
+"""The first compute capability with clusters."""
+LARGEST_CLUSTER = 8
+"""Blocks that run together on every such chip (CUDA C++ Programming Guide 13.0, "Thread Block Clusters")."""
 
 
 def check_schedule(kernel: dev.DeviceKernel) -> Arch:
@@ -31,7 +35,17 @@ def check_schedule(kernel: dev.DeviceKernel) -> Arch:
         legal = min(max(round(kernel.threads / WARP), 1) * WARP, machine.threads_per_block)
         message = f"{kernel.threads} threads are no whole warps of {WARP}, at most {machine.threads_per_block}"
         raise Broken("threads", message, f"write threads={legal}", "threads", threads=kernel.threads, legal=legal)
+    if kernel.cluster != 1:
+        _check_cluster(kernel, machine)
     return machine
+
+
+def _check_cluster(kernel: dev.DeviceKernel, machine: Arch) -> None:
+    if machine.capability < CLUSTERED:
+        raise Broken("cluster", f"{machine.name} has no clusters", "delete `cluster=`", "cluster")
+    if not 1 <= kernel.cluster <= LARGEST_CLUSTER:
+        message = f"{kernel.cluster} blocks in a cluster; every chip with clusters takes 1 to {LARGEST_CLUSTER}"
+        raise Broken("cluster", message, f"write cluster={LARGEST_CLUSTER if kernel.cluster > 1 else 1}", "cluster")
 
 
 def check_buffer(buffer: dev.SharedBuffer) -> None:
@@ -43,6 +57,9 @@ def check_buffer(buffer: dev.SharedBuffer) -> None:
         close = -(-buffer.offset // SHARED_ALIGNMENT) * SHARED_ALIGNMENT
         message = f"`{buffer.name}` starts at byte {buffer.offset}, no multiple of {SHARED_ALIGNMENT}"
         raise Broken("shared-buffer", message, f"write offset={close}", "offset", offset=buffer.offset)
+    if buffer.panel and (len(buffer.shape) != 2 or buffer.pad or buffer.panel < 0 or buffer.shape[1] % buffer.panel):
+        message = f"`{buffer.name}` of {shape_text(buffer.shape)} and pad {buffer.pad} in panels of {buffer.panel} columns"
+        raise Broken("panel", message, "rank 2, no pad, and panels that divide the columns", "panel")
     if buffer.swizzle is not None:
         _check_swizzle(buffer, buffer.swizzle)
 
@@ -109,11 +126,17 @@ def overlapping(kernel: dev.DeviceKernel) -> Iterator[tuple[dev.SharedBuffer, de
 
 def check_overlap(kernel: dev.DeviceKernel, a: dev.SharedBuffer, b: dev.SharedBuffer) -> None:
     """Buffers that share bytes are used in turns, with a barrier between. Raises Broken."""
-    trace = [t for grid in grids(kernel.grid) for t in _trace(grid.body)]
+    for part in parts(kernel):
+        again = part.grid is not None and (part.grid.persistent or part.grid.inner is not None)  # further tiles
+        _check_turns(kernel, a, b, [t for block in part.blocks for t in _trace(block)] * (1 + again))
+
+
+def _check_turns(
+    kernel: dev.DeviceKernel, a: dev.SharedBuffer, b: dev.SharedBuffer, trace: list[str | None]
+) -> None:
     last: str | None = None
     barrier = True
-    again = kernel.grid.persistent or kernel.grid.inner is not None  # a block takes further tiles
-    for name in trace * (1 + again):
+    for name in trace:
         if name is None:
             barrier = True
         elif name in (a.name, b.name):
@@ -134,7 +157,7 @@ def _trace(body: tuple[dev.Statement, ...]) -> Iterator[str | None]:
     for statement in body:
         yield from touched(statement)
         match statement:
-            case dev.BlockBarrier():
+            case dev.BlockBarrier() | dev.RoleBarrier():
                 yield None
             case dev.For(body=inner):
                 yield from _trace(inner)

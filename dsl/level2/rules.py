@@ -7,7 +7,7 @@ Here are the terms in which they speak, and the rules about distributions. `oper
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from kernelagent.dsl import device as dev
@@ -40,13 +40,26 @@ class Type:
 
 @dataclass(frozen=True)
 class Machine:
-    """What statements are judged against."""
+    """What statements are judged against. `threads` are those of the executing role; `partial`: of a role beside
+    others. `widths`: thread counts that distributions may have at their declaration."""
 
     target: str
     threads: int
     arrays: Mapping[str, ir.Array]
     buffers: Mapping[str, dev.SharedBuffer]
     scalars: Mapping[str, ir.Scalar]
+    barriers: Mapping[str, dev.MBarrier] = field(default_factory=dict)
+    cluster: int = 1
+    role: str = ""
+    partial: bool = False
+    widths: frozenset[int] = frozenset()
+
+    def of_role(self, role: dev.Role | None) -> Machine:
+        """The same for the statements of a role."""
+        if role is None:
+            return replace(self, widths=frozenset())
+        partial = role.threads != self.threads
+        return replace(self, threads=role.threads, role=role.name, partial=partial, widths=frozenset())
 
 
 def machine_of(kernel: dev.DeviceKernel) -> Machine:
@@ -56,6 +69,8 @@ def machine_of(kernel: dev.DeviceKernel) -> Machine:
         {a.name: a for a in kernel.arrays},
         {b.name: b for b in kernel.buffers},
         {s.name: s for s in kernel.scalars},
+        {b.name: b for b in kernel.barriers},
+        kernel.cluster,
     )
 
 
@@ -75,17 +90,15 @@ def same_layout(a: Distribution | None, b: Distribution | None) -> bool:
 
 
 def check_layout(m: Machine, d: Distribution) -> None:
-    """A distribution covers its tile and has the block's threads."""
+    """A distribution covers its tile and has the threads of the block or role."""
     for part, mode in (*(("lanes", m) for m in d.lanes), *(("values", m) for m in d.values)):
         if mode.extent < 1 or not -1 <= mode.axis < len(d.shape) or (mode.axis >= 0 and mode.stride < 1):
             message = f"the mode {mode} does not fit the shape {shape_text(d.shape)}"
             raise Broken(
                 "layout-mode", message, "modes are (extent, axis, stride); axis -1 holds copies", part, mode=str(mode)
             )
-    if d.threads != m.threads:
-        message = f"the lanes make {d.threads} threads, but the block has {m.threads}"
-        hint = "let the lane extents multiply to the threads; add (n, -1, 0) where n threads hold copies"
-        raise Broken("layout-threads", message, hint, "lanes", lanes=d.threads, threads=m.threads)
+    if d.threads not in m.widths:
+        check_threads(m, d, "lanes")
     if any(mode.axis < 0 for mode in d.values) or not covers(d):
         held = d.threads // d.copies * d.registers
         message = (
@@ -94,6 +107,15 @@ def check_layout(m: Machine, d: Distribution) -> None:
         )
         hint = "along each axis the extents multiply to the axis, each stride being the product of the smaller ones"
         raise Broken("layout-cover", message, hint, places=held, elements=prod(d.shape))
+
+
+def check_threads(m: Machine, d: Distribution, part: str) -> None:
+    """A distribution is over the threads that run the statement."""
+    if d.threads != m.threads:
+        whose = f"the role `{m.role}`" if m.role else "the block"
+        message = f"the lanes make {d.threads} threads, but {whose} has {m.threads}"
+        hint = "let the lane extents multiply to the threads; add (n, -1, 0) where n threads hold copies"
+        raise Broken("layout-threads", message, hint, part, lanes=d.threads, threads=m.threads)
 
 
 def run_along(d: Distribution, axis: int) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.level2.traverse import grids, reads
+from kernelagent.dsl.level2.traverse import parts, reads
 
 Labels = Mapping[int, int]  # fragment number -> label
 Scope = dict[int, int]  # label -> number of the fragment it stands for
@@ -49,9 +49,10 @@ class Walk:
 
     def kernel(self, kernel: dev.DeviceKernel) -> Edges:
         """Raises Clash."""
-        scope: Scope = {}
-        for grid in grids(kernel.grid):
-            self.block(grid.body, scope)
+        for part in parts(kernel):
+            scope: Scope = {}
+            for block in part.blocks:
+                self.block(block, scope)
         return self.edges
 
     def block(self, body: tuple[dev.Statement, ...], scope: Scope) -> set[int]:

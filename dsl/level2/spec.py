@@ -14,26 +14,32 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.index import Condition, Element, Index, Symbol, condition_indices
 from kernelagent.dsl.ir import View, position
-from kernelagent.dsl.level2 import resources
+from kernelagent.dsl.level2 import resources, roles
 from kernelagent.dsl.level2.accesses import check_guards
 from kernelagent.dsl.level2.effects import check_grid, check_statement
 from kernelagent.dsl.level2.normal import check_writable
 from kernelagent.dsl.level2.operations import result_type
 from kernelagent.dsl.level2.rules import Broken, Machine, check_layout, machine_of, same_layout, type_of
-from kernelagent.dsl.level2.traverse import grids, reads
+from kernelagent.dsl.level2.traverse import Part, counters, grids, parts, reads
 
 
 def verify(kernel: dev.DeviceKernel) -> list[str]:
-    """Every broken rule, as text; empty for a well-formed kernel. Hopper's records are no part of these rules, and a
-    kernel that has them is not judged: one line says so."""
+    """Every broken rule, as text; empty for a well-formed kernel."""
     try:
         check_writable(kernel)
     except KernelError as foreign:
         return [foreign.diagnostics[0].message]
     checker = _Checker(kernel, machine_of(kernel))
     checker.resources()
-    checker.grids()
+    for part in parts(kernel):
+        checker.part(part)
+    if not checker.found:
+        checker.found += [f"{_where(where)}: {b.message} [{b.code}]" for where, b in roles.broken_rules(kernel)]
     return checker.found
+
+
+def _where(where: roles.Where) -> str:
+    return where if isinstance(where, str) else f"line {where.span.line}"
 
 
 @dataclass
@@ -59,8 +65,10 @@ class _Checker:
 
     def resources(self) -> None:
         k = self.kernel
-        names = [b.name for b in k.buffers]
-        self.require(len(set(names)) == len(names), "names of buffers are unique")
+        names = [x.name for x in (*k.buffers, *k.barriers)]
+        self.require(len(set(names)) == len(names), "names of buffers and barriers are unique")
+        for barrier in k.barriers:
+            self.judged(f"barrier {barrier.name}", lambda b=barrier: roles.check_barrier(k.target, b))  # type: ignore[misc]
         for buffer in k.buffers:
             self.judged(f"buffer {buffer.name}", lambda b=buffer: resources.check_buffer(b))  # type: ignore[misc]
         try:
@@ -74,10 +82,21 @@ class _Checker:
 
     # Statements ----------------------------------------------------------------------------------
 
-    def grids(self) -> None:
-        integers = [s.name for s in self.kernel.scalars]
-        self.symbols = {*self.kernel.dims, *integers}
-        for grid in grids(self.kernel.grid):
+    def part(self, part: Part) -> None:
+        """Statements that share their names; the next ones see nothing of them."""
+        self.symbols = {*self.kernel.dims, *(s.name for s in self.kernel.scalars)}
+        self.known, whole = {}, self.machine
+        self.machine = whole.of_role(part.role)
+        if part.grid is None:
+            self.block(part.blocks[0])
+        else:
+            self.grids(part.grid, {c.name for c in counters(part.grid)})
+        self.machine = whole
+
+    def grids(self, outermost: dev.Grid, counted: set[str]) -> None:
+        self.require(not counted or bool(self.machine.role), f"{', '.join(counted)} count in roles only")
+        self.symbols |= counted
+        for grid in grids(outermost):
             self.judged("grid", lambda g=grid: check_grid(g))  # type: ignore[misc]
             self.bounds(grid.variables, (*grid.lo, *grid.hi, *grid.step), "the grid")
             self.symbols |= {v.name for v in grid.variables}
@@ -222,6 +241,8 @@ def view_of(statement: dev.Statement) -> View | None:
             return view
         case dev.Store(view=view) | dev.Scatter(view=view) | dev.Copy(view=view):
             return view
+        case dev.CopyBulk(view=view) | dev.StoreBulk(view=view):
+            return view
         case _:
             return None
 
@@ -247,6 +268,14 @@ def indices_of(statement: dev.Statement) -> Iterable[Index]:
         case dev.Copy(target=target, start=start):
             yield target.stage
             yield from start
+        case dev.CopyBulk(target=target, start=start, stage=stage):
+            yield from (target.stage, stage, *start)
+        case dev.StoreBulk(source=source, start=start):
+            yield from (source.stage, *start)
+        case dev.Expect(stage=stage) | dev.Arrive(stage=stage):
+            yield stage
+        case dev.WaitPhase(stage=stage, parity=parity):
+            yield from (stage, parity)
         case _:
             pass
 

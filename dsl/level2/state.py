@@ -23,8 +23,16 @@ from kernelagent.dsl.level2.rules import Broken, Machine, Type
 from kernelagent.dsl.level2.words import WORDS2
 from kernelagent.dsl.syntax import Fault, fault, span_of
 
+@dataclass(frozen=True)
+class Phased:
+    """A barrier with phases. `stage` None: none was named."""
+
+    barrier: str
+    stage: Index | None
+
+
 Operand: TypeAlias = (
-    Index | level1.Number | Compare | AllOf | AnyOf | Negation | dev.Fragment | dev.Shared | ir.View | Distribution
+    Phased | Index | level1.Number | Compare | AllOf | AnyOf | Negation | dev.Fragment | dev.Shared | ir.View | Distribution
     | level1.DTypeName | level1.Word | level1.Poison | tuple["Operand", ...]
 )  # fmt: skip
 

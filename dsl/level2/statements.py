@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from dataclasses import replace
 from typing import Any, cast
 
 from kernelagent.dsl import device as dev
@@ -12,13 +13,14 @@ from kernelagent.dsl.elaborate.context import Silent
 from kernelagent.dsl.elaborate.habits import is_reserved
 from kernelagent.dsl.elaborate.operands import Bound, Poison, source_text
 from kernelagent.dsl.elaborate.statements import assigned_names
+from kernelagent.dsl.elaborate.words import WORDS
 from kernelagent.dsl.index import Index, Symbol, index
 from kernelagent.dsl.lanes import Distribution
 from kernelagent.dsl.level2.calls import EFFECTS, Matched, match
 from kernelagent.dsl.level2.effects import check_grid
-from kernelagent.dsl.level2.expressions import CONDITIONS, describe, evaluate, indices_of, integer
+from kernelagent.dsl.level2.expressions import CONDITIONS, describe, evaluate, indices_of
 from kernelagent.dsl.level2.rules import type_of
-from kernelagent.dsl.level2.state import Ended, Operand, State, placed
+from kernelagent.dsl.level2.state import Ended, Operand, Phased, State, placed
 from kernelagent.dsl.level2.words import WORDS2
 from kernelagent.dsl.syntax import fault, span_of
 
@@ -72,19 +74,20 @@ def _bind_target(k: State, target: ast.expr, operand: Operand, value: ast.expr) 
         return
     assert isinstance(target, ast.Name)  # `syntax` lets nothing else through
     check_bindable(k, target)
-    if isinstance(operand, (Distribution, dev.Shared)):
-        hint = "distributions and buffers are declared at the top; statements name them in place"
+    if isinstance(operand, (Distribution, dev.Shared, Phased)):
+        hint = "distributions, buffers and barriers are declared at the top; statements name them in place"
         raise fault("not-a-value", f"`{source_text(value)}` is {describe(operand)}", value, hint)
     k.names[target.id] = k.named(operand, target.id) if isinstance(operand, dev.Fragment) else operand
 
 
-def check_bindable(k: State, target: ast.Name) -> None:
-    """Refuse words, parameters, buffers, distributions and loop variables."""
+def check_bindable(k: State, target: ast.Name, words: Container[str] = WORDS2) -> None:
+    """Refuse words, parameters, buffers, distributions and loop variables. Loop variables of level one may have names
+    that are words of level two only."""
     name = target.id
-    if name in WORDS2 or is_reserved(name):
+    if name in words or is_reserved(name):
         raise fault("reserved-word", f"`{name}` is a word of the language", target, f"rename it, e.g. `{name}_`")
     owner = k.names.get(name)
-    if isinstance(k.base.names.get(name), Bound) or isinstance(owner, (dev.Shared, Distribution)):
+    if isinstance(k.base.names.get(name), Bound) or isinstance(owner, (dev.Shared, Phased, Distribution)):
         raise fault(
             "rebind-parameter", f"`{name}` is declared above and cannot be rebound", target, "choose another name"
         )
@@ -128,7 +131,7 @@ def _for(k: State, node: ast.For) -> None:
     k.names |= results
     joined = tuple(dev.Carried(initial[n], inside[n], ends[n], results[n]) for n in carried)
     unroll = call.count("unroll", 1)
-    loop = dev.For(variables, lo, hi, step, joined, tuple(block), origin(node.iter), unroll)
+    loop = dev.For(variables, lo, hi, step, joined, tuple(block), origin(node.iter), unroll, counter_of(k, call))
     k.effect(loop, node.iter, call.nodes)
 
 
@@ -147,6 +150,19 @@ def loop_call(k: State, node: ast.For, word: str) -> Matched:
     return call
 
 
+def counter_of(k: State, call: Matched) -> Symbol | None:
+    """The name behind `count=`, which the role knows from its beginning."""
+    node = call.nodes.get("count")
+    if node is None:
+        return None
+    if not isinstance(node, ast.Name):
+        raise fault("counter", f"`{source_text(node)}` is not a name", node, "write a new name: `count=k_count`")
+    if not k.machine.role:
+        hint = "put the grid into a role: `with role(...):`"
+        raise fault("counter", f"`{node.id}` counts over the life of a role, but there is none", node, hint)
+    return Symbol(node.id, "loop")
+
+
 def loop_variables(k: State, node: ast.For, call: Matched, parts: list[tuple[Index, ...]]) -> tuple[Symbol, ...]:
     targets = node.target.elts if isinstance(node.target, ast.Tuple) else [node.target]
     if any(len(p) != len(targets) for p in parts):
@@ -157,7 +173,7 @@ def loop_variables(k: State, node: ast.For, call: Matched, parts: list[tuple[Ind
     for target in targets:
         if not isinstance(target, ast.Name):
             raise fault("loop-target", f"`{source_text(target)}` is not a name", target, "write `for i, j in ...`")
-        check_bindable(k, target)
+        check_bindable(k, target, WORDS)
         if not isinstance(k.names.get(target.id, Ended("")), Ended) or target.id in [s.name for s in found]:
             raise fault("duplicate-name", f"`{target.id}` is bound already", target, "rename the loop variable")
         found.append(Symbol(target.id, "loop"))
@@ -251,11 +267,10 @@ def run_grid(k: State, node: ast.For) -> dev.Grid:
     if raster not in ("row", "column", "grouped"):
         message = f"`raster={raster}` is no order of tiles"
         raise fault("grid", message, call.nodes["raster"], "write raster=row, column or grouped")
-    persistent = bool(call.number("persistent")) if "persistent" in call.nodes else False
-    group = call.count("group", 8)
     grid = dev.Grid(
-        variables, lo, hi, step, tuple(block), origin(node.iter), cast(Any, raster), group, persistent, inner
-    )
+        variables, lo, hi, step, tuple(block), origin(node.iter), cast(Any, raster), call.count("group", 8),
+        call.flag("persistent"), inner, counter_of(k, call),
+    )  # fmt: skip
     with placed(node.iter, {**call.nodes, "step": call.nodes["sizes"]}):
         check_grid(grid)
     return grid
@@ -265,8 +280,48 @@ def _is_tiles(node: ast.Call) -> bool:
     return isinstance(node.func, ast.Name) and node.func.id == "tiles"
 
 
+# Roles -----------------------------------------------------------------------------------------------
+
+
+def run_prologue(k: State, body: Iterable[ast.stmt]) -> tuple[dev.Statement, ...]:
+    """What all threads do in front of the roles; its values end there."""
+    outer = dict(k.names)
+    with k.nested_block() as block:
+        run_block(k, body)
+    k.names = {n: outer.get(n, Ended("belongs to the statements in front of the roles")) for n in k.names}
+    return tuple(block)
+
+
+def run_role(k: State, node: ast.With, head: dev.Role) -> dev.Role:
+    """The grid of the role, then what it does behind its last tile."""
+    machine, names = k.machine, dict(k.names)
+    first, *rest = node.body
+    if not isinstance(first, ast.For):
+        hint = "begin the role with `for i, j in tiles(...):`, as the others do"
+        raise fault("no-tiles", f"the role `{head.name}` does not begin with its grid", first, hint)
+    k.machine = machine.of_role(head)
+    try:
+        _name_counters(k, node)
+        grid = run_grid(k, first)
+        k.names = dict(names)
+        with k.nested_block() as block:
+            run_block(k, rest)
+    finally:
+        k.machine, k.names = machine, names
+    return replace(head, grid=grid, after=tuple(block))
+
+
+def _name_counters(k: State, role: ast.With) -> None:
+    """Names behind `count=` are index integers everywhere in the role's tiles."""
+    calls = [n for n in ast.walk(role) if isinstance(n, ast.Call)]
+    named = [w.value for c in calls for w in c.keywords if w.arg == "count" and isinstance(w.value, ast.Name)]
+    for name, node in {n.id: n for n in named}.items():
+        check_bindable(k, node)
+        k.names[name] = index(Symbol(name, "loop"))
+
+
 def origin(node: ast.AST) -> ir.Origin:
     return ir.Origin(span_of(node))
 
 
-__all__ = ["integer", "run_block", "run_grid"]
+__all__ = ["check_bindable", "run_block", "run_grid", "run_prologue", "run_role"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from kernelagent.dsl import device as dev
+from kernelagent.dsl.index import Symbol
 
 Rename = Callable[[dev.Fragment], dev.Fragment]
+Block = tuple[dev.Statement, ...]
 
 
 def operands(operation: dev.Operation) -> tuple[dev.Fragment, ...]:
@@ -77,25 +79,68 @@ def grids(grid: dev.Grid) -> Iterator[dev.Grid]:
         found = found.inner
 
 
+@dataclass(frozen=True)
+class Part:
+    """Statements that share their fragments: the prologue, one walk over the tiles (outer grids first), or what a role
+    does behind its last tile. `role` None: all threads of the block. `grid` None: outside of tiles."""
+
+    role: dev.Role | None
+    grid: dev.Grid | None
+    blocks: tuple[Block, ...]
+
+
+def parts(kernel: dev.DeviceKernel) -> Iterator[Part]:
+    """What threads run, in text order."""
+    if not kernel.roles:
+        yield Part(None, kernel.grid, tuple(g.body for g in grids(kernel.grid)))
+        return
+    yield Part(None, None, (kernel.prologue,))
+    for role in kernel.roles:
+        yield Part(role, role.grid, tuple(g.body for g in grids(role.grid)))
+        if role.after:
+            yield Part(role, None, (role.after,))
+
+
+def walks(kernel: dev.DeviceKernel) -> tuple[dev.Grid, ...]:
+    """The outermost grids that are walked: the kernel's, or one for each role."""
+    return tuple(role.grid for role in kernel.roles) or (kernel.grid,)
+
+
 def defined_in(kernel: dev.DeviceKernel) -> Iterator[dev.Fragment]:
-    for grid in grids(kernel.grid):
-        yield from defined(grid.body)
+    for part in parts(kernel):
+        for block in part.blocks:
+            yield from defined(block)
 
 
-# The same with other fragments -----------------------------------------------------------------------
+def counters(grid: dev.Grid) -> Iterator[Symbol]:
+    """Names that count tiles or iterations, each once."""
+    found: dict[Symbol, None] = {}
+    for level in grids(grid):
+        found |= {level.counter: None} if level.counter else {}
+        found |= {s.counter: None for s in dev.walk(level.body) if isinstance(s, dev.For) and s.counter}
+    yield from found
+
+
+# The same with other statements and fragments --------------------------------------------------------
+
+
+def with_blocks(kernel: dev.DeviceKernel, change: Callable[[Block], Block]) -> dev.DeviceKernel:
+    """Every block that stands outside of loops and branches replaced."""
+
+    def in_grid(grid: dev.Grid) -> dev.Grid:
+        inner = None if grid.inner is None else in_grid(grid.inner)
+        return replace(grid, body=change(grid.body), inner=inner)
+
+    roles = tuple(replace(r, grid=in_grid(r.grid), after=change(r.after)) for r in kernel.roles)
+    return replace(kernel, grid=in_grid(kernel.grid), prologue=change(kernel.prologue), roles=roles)
 
 
 def with_fragments(kernel: dev.DeviceKernel, change: Rename) -> dev.DeviceKernel:
     """Every fragment, where it is defined and where it is read, replaced."""
-    return replace(kernel, grid=_grid(kernel.grid, change))
+    return with_blocks(kernel, lambda block: renamed(block, change))
 
 
-def _grid(grid: dev.Grid, change: Rename) -> dev.Grid:
-    inner = None if grid.inner is None else _grid(grid.inner, change)
-    return replace(grid, body=_block(grid.body, change), inner=inner)
-
-
-def _block(body: tuple[dev.Statement, ...], change: Rename) -> tuple[dev.Statement, ...]:
+def renamed(body: Block, change: Rename) -> Block:
     return tuple(_statement(s, change) for s in body)
 
 
@@ -108,7 +153,7 @@ def _statement(statement: dev.Statement, change: Rename) -> dev.Statement:
         case dev.Scatter(indices=indices, value=value):
             return replace(statement, indices=change(indices), value=change(value))
         case dev.For(carried=carried, body=body):
-            return replace(statement, carried=tuple(_carried(c, change) for c in carried), body=_block(body, change))
+            return replace(statement, carried=tuple(_carried(c, change) for c in carried), body=renamed(body, change))
         case dev.If():
             return _branch(statement, change)
         case _:
@@ -124,8 +169,8 @@ def _branch(statement: dev.If, change: Rename) -> dev.If:
     return replace(
         statement,
         condition=change(condition) if isinstance(condition, dev.Fragment) else condition,
-        then=_block(statement.then, change),
-        otherwise=_block(statement.otherwise, change),
+        then=renamed(statement.then, change),
+        otherwise=renamed(statement.otherwise, change),
         merged=tuple(dev.Merged(change(m.then), change(m.otherwise), change(m.result)) for m in statement.merged),
     )
 

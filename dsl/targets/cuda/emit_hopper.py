@@ -93,12 +93,14 @@ def map_parameters(kernel: dev.DeviceKernel) -> list[str]:
 
 
 def _spec(kernel: dev.DeviceKernel, statement: dev.CopyBulk | dev.StoreBulk) -> TensorMapSpec:
-    """Boxes of one panel's columns and at most 256 rows; axes of the array innermost first."""
-    buffer = kernel.buffer(_shared(statement).buffer)
     array = next(a for a in kernel.arrays if a.name == statement.view.array)
-    box = _box(array, statement.view, statement.shape, buffer)
+    return box_spec(array, statement.view, statement.shape, kernel.buffer(_shared(statement).buffer))
+
+
+def box_spec(array: Array, view: View, shape: Sequence[int], buffer: dev.SharedBuffer) -> TensorMapSpec:
+    """Boxes of one panel's columns and at most 256 rows; axes of the array innermost first. Raises KernelError."""
     axes = tuple(reversed(range(len(array.dims))))
-    return TensorMapSpec(array.name, array.dtype, axes, box, swizzle_bytes(buffer))
+    return TensorMapSpec(array.name, array.dtype, axes, _box(array, view, shape, buffer), swizzle_bytes(buffer))
 
 
 def _shared(statement: dev.CopyBulk | dev.StoreBulk) -> dev.Shared:
