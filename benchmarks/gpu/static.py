@@ -18,6 +18,7 @@ from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.dtypes import from_numpy
 from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.targets.calls import Choices
+from kernelagent.dsl.targets.cpu.compiler import CompilerFailed
 from kernelagent.dsl.targets.cuda.cache import cached_cubin
 from kernelagent.dsl.targets.cuda.emit import entry_name
 from kernelagent.dsl.targets.cuda.inspect import Inspection, inspect
@@ -73,12 +74,20 @@ def facts(case: Case) -> Record:
     lowered = Lowered.of(case, case.shapes[0].dims)
     return {
         "case": case.name,
-        "builds": [build(case, arch, units) for arch, units in lowered.units.items()],
+        "builds": [_built(case, arch, units) for arch, units in lowered.units.items()],
         "runs": list(runs(lowered)),
     }
 
 
 # Machine code ---------------------------------------------------------------------------------------
+
+
+def _built(case: Case, arch: str, units: tuple[DeviceUnit, ...] | str) -> Record:
+    """`build`, or what the CUDA compiler says."""
+    try:
+        return build(case, arch, units)
+    except KernelError as refusal:
+        return build(case, arch, _first_line(refusal))
 
 
 def build(case: Case, arch: str, units: tuple[DeviceUnit, ...] | str) -> Record:
@@ -179,12 +188,16 @@ def _run(lowered: Lowered, archs: tuple[str, ...], shape: Shape, odd_rows: bool 
             arrays = {name: lengthened(a) for name, a in arrays.items()}
         try:
             found = emulate(lowered.module, arrays, case.scalars, archs[0], order, seed=1)
-        except (KernelError, EmulatorFailed) as failure:
-            return {**record, "classes": [], "worst": None, "findings": [f"{order}: {failure}"]}
+        except (KernelError, EmulatorFailed, CompilerFailed) as failure:
+            return {**record, "classes": [], "worst": None, "findings": [f"{order}: {_first_line(failure)}"]}
         classes = found.classes
         worst = max(worst, case.verdict(inputs, {name: arrays[name] for name in outputs}).worst)
         findings += [f"{order}, line {f.line}: {f.message}" for f in found.findings]
     return {**record, "classes": list(classes), "worst": _digits(worst), "findings": findings}
+
+
+def _first_line(failure: Exception) -> str:
+    return (str(failure).splitlines() or [type(failure).__name__])[0]
 
 
 def _digits(worst: float) -> float | None:

@@ -20,6 +20,7 @@ from kernelagent.dsl.targets.cuda import loader, tools
 from kernelagent.dsl.targets.cuda.artifact import CudaArtifact
 from kernelagent.dsl.targets.cuda.build import compile as compile_text
 from kernelagent.dsl.targets.cuda.loader import Held, Launch, Program, held
+from kernelagent.dsl.targets.cuda.tensor_maps import BYTES
 from kernelagent.dsl.targets.nibbles import pack
 from support.cuda import needs_binary_tools, needs_compiler
 from support.gpu_cases import CASES, Case
@@ -38,16 +39,16 @@ def arrays_of(case: Case, kind: str) -> Arrays:
 
 
 @cache
-def compiled(name: str) -> CudaArtifact:
+def compiled(name: str, arch: str = "sm_80") -> CudaArtifact:
     case = BY_NAME[name]
     module, arrays = dsl.parse(case.text), arrays_of(case, "full")
     binding = bind(module.entry, {n: (a.shape, from_numpy(a.dtype)) for n, a in arrays.items()}, case.scalars)
-    return compile_text(module, binding.dtypes, {}, binding.consts, binding.dims, "sm_80")
+    return compile_text(module, binding.dtypes, {}, binding.consts, binding.dims, arch)
 
 
 @cache
-def program(name: str) -> Program:
-    return Program.of(compiled(name))
+def program(name: str, arch: str = "sm_80") -> Program:
+    return Program.of(compiled(name, arch))
 
 
 def temporary(shape: tuple[int, ...], dtype: str) -> Held:
@@ -55,9 +56,9 @@ def temporary(shape: tuple[int, ...], dtype: str) -> Held:
     return Held(1 << 40, shape, strides, dtype)
 
 
-def launches(name: str, arrays: Mapping[str, Any]) -> tuple[Launch, ...]:
+def launches(name: str, arrays: Mapping[str, Any], arch: str = "sm_80") -> tuple[Launch, ...]:
     placed = {n: at_device(a, 4096 * (k + 1) << 16) for k, (n, a) in enumerate(arrays.items())}
-    return program(name).launches(placed, BY_NAME[name].scalars, MULTIPROCESSORS, temporary)
+    return program(name, arch).launches(placed, BY_NAME[name].scalars, MULTIPROCESSORS, temporary)
 
 
 def at_device(array: Any, pointer: int) -> Held:
@@ -156,6 +157,18 @@ def test_arguments_have_the_sizes_that_the_cubin_declares(name: str) -> None:
     for launch in launches(name, arrays_of(BY_NAME[name], "ragged")):
         path = Path(program(name).binaries[launch.unit][launch.shape_class].cubin_path)
         assert [a.nbytes for a in launch.arguments] == declared_sizes(path)
+
+
+@needs_binary_tools
+def test_tensor_maps_follow_the_arguments_and_name_the_arrays() -> None:
+    arrays = arrays_of(BY_NAME["gemm_nn_bf16"], "full")
+    (launch,) = launches("gemm_nn_bf16", arrays, "sm_90a")
+    path = Path(program("gemm_nn_bf16", "sm_90a").binaries[0][launch.shape_class].cubin_path)
+    sizes = [a.nbytes for a in launch.arguments] + [BYTES for _ in launch.maps]
+    assert sizes == declared_sizes(path)
+    assert {m.address for m in launch.maps} == {4096 * (k + 1) << 16 for k in range(len(arrays))}
+    empty = {n: a[:0] if n != "b" else a for n, a in arrays.items()}
+    assert launches("gemm_nn_bf16", empty, "sm_90a")[0].maps == ()
 
 
 def declared_sizes(cubin: Path) -> list[int]:

@@ -23,9 +23,12 @@ from kernelagent.dsl.targets.cuda import launch
 from kernelagent.dsl.targets.cuda.archs import archs
 from kernelagent.dsl.targets.cuda.artifact import Binary, CudaArtifact
 from kernelagent.dsl.targets.cuda.emit import launch_blocks
+from kernelagent.dsl.targets.cuda.emit_hopper import maps
+from kernelagent.dsl.targets.cuda.tensor_maps import encode
 from kernelagent.dsl.targets.cuda.tools import MissingTool
 from kernelagent.dsl.targets.cuda.units import DeviceCode, DeviceUnit, Placed, chosen, device_units
 from kernelagent.dsl.targets.nibbles import odd_rows
+from kernelagent.dsl.tensor_map import TensorMap, TensorMapSpec
 
 # Arrays ---------------------------------------------------------------------------------------------
 
@@ -78,12 +81,13 @@ def _mismatch(message: str, hint: str | None = None) -> KernelError:
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel launch with everything it takes; `blocks` 0: there is nothing to do."""
+    """One kernel launch with everything it takes; `blocks` 0: there is nothing to do. `maps` follow the arguments."""
 
     unit: int
     shape_class: int
     blocks: int
     arguments: tuple[Any, ...]
+    maps: tuple[TensorMap, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,12 @@ class Program:
         resident = multiprocessors * self.binaries[number][which].resources.blocks
         sizes = {**call.dims, **{n: v for n, v in call.scalars.items() if isinstance(v, int)}}
         blocks = launch_blocks(code.schedule, sizes, resident)
-        return Launch(number, which, blocks, arguments(code, own, call.dims, call.scalars))
+        bound = [_bound(own[m.array], m) for m in maps(code.schedule)] if blocks else []
+        return Launch(number, which, blocks, arguments(code, own, call.dims, call.scalars), tuple(bound))
+
+
+def _bound(array: Held, spec: TensorMapSpec) -> TensorMap:
+    return spec.bind(array.pointer, array.shape, array.strides)
 
 
 def _declared(entry: ir.Kernel | ir.Program, name: str) -> str:
@@ -291,7 +300,8 @@ class BoundProgram:
         kernel = loaded.kernels[item.unit][item.shape_class]
         binary = loaded.program.binaries[item.unit][item.shape_class]
         shared = binary.resources.dynamic_shared_bytes
-        return lambda: kernel((item.blocks, 1, 1), binary.threads, item.arguments, shared)
+        values = (*item.arguments, *map(encode, item.maps))
+        return lambda: kernel((item.blocks, 1, 1), binary.threads, values, shared)
 
     def __call__(self) -> None:
         """Enqueue; arrays that kernels add to are zeroed first."""
