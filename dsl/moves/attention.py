@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from kernelagent.dsl.moves.loops import body_text
 from kernelagent.dsl.moves.registry import Arguments, move
-from kernelagent.dsl.moves.source import (
+from kernelagent.dsl.moves.source import (  # fmt: skip
     Edit,
     MoveError,
     Source,
     arguments_of,
     assignment,
+    below,
     called,
     calls,
     edited,
@@ -21,7 +22,7 @@ from kernelagent.dsl.moves.source import (
     loops,
     named,
     read,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _require_softmax_use(masked: Masked) -> None:
             if called(call, "exp") and isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Sub):
                 inner = inner.left
             allowed.add(id(inner))
-    uses = [n for s in later for n in ast.walk(s) if isinstance(n, ast.Name) and n.id == masked.name]
+    uses = [n for s in later for n in below(s) if isinstance(n, ast.Name) and n.id == masked.name]
     if not uses or any(id(use) not in allowed for use in uses):
         raise MoveError(f"{masked.name} is used for more than a softmax")
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from kernelagent.dsl.moves.registry import Arguments, move
-from kernelagent.dsl.moves.source import (
+from kernelagent.dsl.moves.source import (  # fmt: skip
     Edit,
     MoveError,
     Source,
     accumulation,
     arguments_of,
     assignment,
+    below,
     blocks,
     bound,
     called,
@@ -29,7 +30,7 @@ from kernelagent.dsl.moves.source import (
     renamed,
     same,
     target_names,
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def _propose_loops(source: Source) -> Iterator[Arguments]:
 
 
 def _pipelines(function: ast.FunctionDef) -> list[ast.For]:
-    return [n for n in ast.walk(function) if isinstance(n, ast.For) and called(n.iter, "pipeline")]
+    return [n for n in below(function) if isinstance(n, ast.For) and called(n.iter, "pipeline")]
 
 
 @move(_propose_loops)

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from kernelagent.dsl.moves.loops import Neighbours, body_text, outside, pair_at, propose_pairs, zero_start
 from kernelagent.dsl.moves.loops import merged as merge_text
 from kernelagent.dsl.moves.registry import Arguments, move
-from kernelagent.dsl.moves.source import (
+from kernelagent.dsl.moves.source import (  # fmt: skip
     Edit,
     MoveError,
     Source,
     accumulation,
     assignment,
+    below,
     bound,
     called,
     edited,
@@ -27,7 +28,7 @@ from kernelagent.dsl.moves.source import (
     reads,
     renamed,
     target_names,
-)  # fmt: skip
+)
 
 LOWEST = "-3.4e38"
 """Stands for -inf as a start of a running maximum: exp(-inf - -inf) is NaN, and no f32 logit lies below."""
@@ -104,7 +105,7 @@ def _require_independent(pair: Neighbours, maximum: str, sums: dict[str, ast.stm
                 raise MoveError(f"line {statement.lineno} is not a sum of exp(x - {maximum}[:, None])")
         elif maximum in reads([statement]) | bound([statement]):
             raise MoveError(f"line {statement.lineno} uses {maximum} before it is final")
-    if any(called(n, "store", "scatter", "atomic_add") for s in (pair.first, pair.second) for n in ast.walk(s)):
+    if any(called(n, "store", "scatter", "atomic_add") for s in (pair.first, pair.second) for n in below(s)):
         raise MoveError("a loop stores")
     if set(sums) & reads(s for s in pair.second.body if s not in sums.values()):
         raise MoveError("the second loop uses its sum before it is final")
@@ -116,7 +117,7 @@ def _require_independent(pair: Neighbours, maximum: str, sums: dict[str, ast.stm
 
 def _require_zero_starts(source: Source, kernel: str | None, loop: ast.For, sums: Iterable[str]) -> None:
     """Anything but zero would be rescaled with the sum."""
-    function = next(f for f in named(source, kernel) if any(n is loop for n in ast.walk(f)))
+    function = next(f for f in named(source, kernel) if any(n is loop for n in below(f)))
     for name in sums:
         zero_start(source, function, loop, name)
 
@@ -246,8 +247,8 @@ def _unfused(source: Source, loop: ast.For, online: Online) -> str:
 def _require_local(source: Source, loop: ast.For, needed: Sequence[ast.stmt], used: set[str]) -> None:
     """What the maximum is taken of must not pass from one iteration to the next."""
     own = bound(needed)
-    inside = {id(n) for s in loop.body for n in ast.walk(s)}
-    others = [n for n in ast.walk(source.tree) if isinstance(n, ast.Name) and id(n) not in inside]
+    inside = {id(n) for s in loop.body for n in below(s)}
+    others = [n for n in below(source.tree) if isinstance(n, ast.Name) and id(n) not in inside]
     if own & bound(others) or used & (bound(loop.body) - own):
         raise MoveError("the maximum is taken of a carried value")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kernelagent.dsl.moves.registry import Arguments, move
-from kernelagent.dsl.moves.source import MoveError, Source, called, edited, functions, loops, named, read
+from kernelagent.dsl.moves.source import MoveError, Source, below, called, edited, functions, loops, named, read
 
 WORDS: dict[str, tuple[int | bool | str, ...]] = {
     "stages": (1, 2, 3, 4),
@@ -134,7 +134,7 @@ def _require_loops(text: str, kernel: str | None, *words: str) -> None:
 
 def _require_calls(text: str, kernel: str | None, word: str) -> None:
     kernels = _kernels(read(text), kernel)
-    if not any(called(n, word) for f in kernels for n in ast.walk(f)):
+    if not any(called(n, word) for f in kernels for n in below(f)):
         raise MoveError(f"the kernel has no {word}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 
-from kernelagent.dsl.moves.source import MoveError, arguments_of, functions, loops, read
+from kernelagent.dsl.moves.source import MoveError, arguments_of, below, functions, loops, read
 from kernelagent.dsl.moves.tunables import LARGEST, declared, set_tunable
 
 
@@ -49,9 +49,9 @@ def _steps(function: ast.FunctionDef) -> Iterator[tuple[str, str]]:
 def _beside(function: ast.FunctionDef, name: str) -> list[str]:
     """Tunables that share a load's or store's tile with this one."""
     found: list[str] = []
-    for node in ast.walk(function):
+    for node in below(function):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load":
-            names = [n.id for n in ast.walk(node.args[-1]) if isinstance(n, ast.Name)]
+            names = [n.id for n in below(node.args[-1]) if isinstance(n, ast.Name)]
             found += [n for n in names if name in names and n != name and n not in found]
     return found
 

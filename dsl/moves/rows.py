@@ -7,11 +7,12 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from kernelagent.dsl.moves.registry import Arguments, move
-from kernelagent.dsl.moves.source import (
+from kernelagent.dsl.moves.source import (  # fmt: skip
     Edit,
     MoveError,
     Source,
     arguments_of,
+    below,
     blocks,
     called,
     calls,
@@ -24,7 +25,7 @@ from kernelagent.dsl.moves.source import (
     renamed,
     same,
     target_names,
-)  # fmt: skip
+)
 from kernelagent.dsl.moves.tunables import row_tunables, set_tunable
 from kernelagent.dsl.moves.values import array_of
 
@@ -69,7 +70,7 @@ def _rows_high(text: str, rows: int, kernel: str | None) -> str:
 def _row_loops(source: Source, kernel: str | None) -> tuple[list[ast.stmt], list[ast.For], str]:
     """The block with several loops over one range (0, end, tunable), those loops, and the tunable."""
     for function in named(source, kernel):
-        if any(isinstance(n, ast.If) and any(isinstance(c, ast.For) for c in ast.walk(n)) for n in ast.walk(function)):
+        if any(isinstance(n, ast.If) and any(isinstance(c, ast.For) for c in below(n)) for n in below(function)):
             continue  # it has a fast path already
         for block in blocks(function):
             serial = [s for s in block if isinstance(s, ast.For) and called(s.iter, "pipeline")]
@@ -113,4 +114,4 @@ def _shared(text: str, taken: Source) -> str:
 
 
 def _holder(source: Source, load: ast.Call) -> ast.stmt:
-    return next(s for s in source.tree.body if any(n is load for n in ast.walk(s)))
+    return next(s for s in source.tree.body if any(n is load for n in below(s)))

@@ -107,6 +107,12 @@ def read(text: str) -> Source:
     return Source(text)
 
 
+@lru_cache(maxsize=4096)
+def below(node: ast.AST) -> tuple[ast.AST, ...]:
+    """The node and all nodes below it, in the order of `ast.walk`; kept, because moves ask for them again and again."""
+    return tuple(ast.walk(node))
+
+
 def edited(text: str, edits: Iterable[Edit]) -> str:
     """The text with all edits made; at one place, in the order given. Raises MoveError when two overlap."""
     done = 0
@@ -143,14 +149,14 @@ def called(node: ast.AST, *words: str) -> bool:
 
 
 def calls(node: ast.AST, *words: str) -> Iterator[ast.Call]:
-    for child in ast.walk(node):
+    for child in below(node):
         if isinstance(child, ast.Call) and called(child, *words):
             yield child
 
 
 def loops(function: ast.AST, *words: str) -> list[ast.For]:
     """The `for` loops over these words, outermost first."""
-    return [n for n in ast.walk(function) if isinstance(n, ast.For) and called(n.iter, *words)]
+    return [n for n in below(function) if isinstance(n, ast.For) and called(n.iter, *words)]
 
 
 def arguments_of(loop: ast.For) -> list[ast.expr]:
@@ -160,7 +166,7 @@ def arguments_of(loop: ast.For) -> list[ast.expr]:
 
 def blocks(function: ast.AST) -> Iterator[list[ast.stmt]]:
     """Every statement list inside a function, its own first."""
-    for node in ast.walk(function):
+    for node in below(function):
         for field in ("body", "orelse"):
             value = getattr(node, field, None)
             if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
@@ -169,14 +175,14 @@ def blocks(function: ast.AST) -> Iterator[list[ast.stmt]]:
 
 def target_names(target: ast.expr) -> list[str]:
     """Names bound by an assignment or loop target."""
-    return [n.id for n in ast.walk(target) if isinstance(n, ast.Name)]
+    return [n.id for n in below(target) if isinstance(n, ast.Name)]
 
 
 def reads(nodes: Iterable[ast.AST]) -> set[str]:
     """Names whose value is used; `x += y` uses x."""
     found: set[str] = set()
     for node in nodes:
-        for child in ast.walk(node):
+        for child in below(node):
             if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load):
                 found.add(child.id)
             elif isinstance(child, ast.AugAssign):
@@ -189,7 +195,7 @@ def bound(nodes: Iterable[ast.AST]) -> set[str]:
     return {
         child.id
         for node in nodes
-        for child in ast.walk(node)
+        for child in below(node)
         if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store)
     }
 
@@ -201,8 +207,8 @@ def same(a: ast.AST, b: ast.AST) -> bool:
 
 def fresh(source: Source, stem: str) -> str:
     """A name that occurs nowhere in the text."""
-    taken = {n.id for n in ast.walk(source.tree) if isinstance(n, ast.Name)}
-    taken |= {n.arg for n in ast.walk(source.tree) if isinstance(n, ast.arg)}
+    taken = {n.id for n in below(source.tree) if isinstance(n, ast.Name)}
+    taken |= {n.arg for n in below(source.tree) if isinstance(n, ast.arg)}
     taken |= {f.name for f in source.tree.body if isinstance(f, ast.FunctionDef)}
     candidates = (stem if n == 0 else f"{stem}_{n}" for n in range(len(taken) + 1))
     return next(name for name in candidates if name not in taken)
@@ -213,7 +219,7 @@ def renamed(source: Source, nodes: Iterable[ast.AST], names: dict[str, str]) -> 
     return [
         source.replace(child, names[child.id])
         for node in nodes
-        for child in ast.walk(node)
+        for child in below(node)
         if isinstance(child, ast.Name) and child.id in names
     ]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kernelagent.dsl.moves.registry import Arguments, move
-from kernelagent.dsl.moves.source import Edit, MoveError, Source, edited, functions, loops, named, read
+from kernelagent.dsl.moves.source import Edit, MoveError, Source, below, edited, functions, loops, named, read
 
 LARGEST = 1 << 16
 
@@ -151,7 +151,7 @@ def row_tunables(function: ast.FunctionDef) -> set[str]:
     for loop in loops(function, "tiles"):
         assert isinstance(loop.iter, ast.Call)
         if loops(ast.Module(loop.body, []), "pipeline", "range") and len(loop.iter.args) == 2:
-            found |= {n.id for n in ast.walk(loop.iter.args[1]) if isinstance(n, ast.Name)}
+            found |= {n.id for n in below(loop.iter.args[1]) if isinstance(n, ast.Name)}
     return found
 
 

@@ -13,6 +13,7 @@ from kernelagent.dsl.moves.source import (
     MoveError,
     Source,
     assignment,
+    below,
     blocks,
     bound,
     called,
@@ -93,7 +94,7 @@ def _repeated(function: ast.FunctionDef, block: list[ast.stmt], words: tuple[str
 
 
 def _name_once(source: Source, block: list[ast.stmt], found: list[ast.Call]) -> str:
-    holder = next(s for s in block if any(n is found[0] for n in ast.walk(s)))
+    holder = next(s for s in block if any(n is found[0] for n in below(s)))
     assert isinstance(found[0].func, ast.Name)
     stem = f"{array_of(found[0])}_tile" if called(found[0], "load") else f"{found[0].func.id}_value"
     name = fresh(source, stem)
@@ -156,10 +157,10 @@ def _inlined(
     name = target_names(statement.targets[0])[0] if isinstance(statement, ast.Assign) else ""
     later = block[block.index(statement) + 1 :]
     count = Counter(
-        n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) and n.id == name
+        n.id for n in below(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) and n.id == name
     )
-    uses = [n for s in later for n in ast.walk(s) if isinstance(n, ast.Name) and n.id == name]
-    everywhere = [n for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == name]
+    uses = [n for s in later for n in below(s) if isinstance(n, ast.Name) and n.id == name]
+    everywhere = [n for n in below(function) if isinstance(n, ast.Name) and n.id == name]
     if count[name] != 1 or not uses or len(everywhere) != len(uses) + 1:
         raise MoveError(f"{name} is bound more than once, or not used below in its block")
     if reads([value]) & bound(later):
@@ -174,7 +175,7 @@ def _inlined(
 
 def _divisions(function: ast.FunctionDef) -> Iterator[tuple[ast.BinOp, str]]:
     """Every `x / y[:, None]` with the name y."""
-    for node in ast.walk(function):
+    for node in below(function):
         if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
             continue
         divisor = node.right
@@ -206,7 +207,7 @@ def divide_once(text: str, kernel: str | None = None) -> str:
 def _below_binding(block: list[ast.stmt], division: ast.BinOp, name: str) -> ast.stmt | None:
     """The statement of the block that holds the division, if the block binds the divisor above and not in it."""
     for n, statement in enumerate(block):
-        if any(node is division for node in ast.walk(statement)):
+        if any(node is division for node in below(statement)):
             known = name in bound(block[:n]) and name not in bound([statement])
             return statement if known else None
     return None

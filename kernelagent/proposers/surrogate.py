@@ -8,7 +8,7 @@ a few dozen rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,8 +61,7 @@ class Surrogate:
     def predict(self, points: Sequence[Point]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         cross = _covariances(points, self.points)
         mean = np.array([_promise(p) for p in points]) + cross @ self._weights
-        own = np.array([_covariance(p, p) for p in points])
-        variance = own - np.einsum("ij,jk,ik->i", cross, self._solve, cross)
+        variance = np.array([_variance(p) for p in points]) - np.einsum("ij,jk,ik->i", cross, self._solve, cross)
         return mean, np.sqrt(np.maximum(variance, 1e-9))
 
 
@@ -78,32 +77,50 @@ def _promise(point: Point) -> float:
 
 
 def _covariances(a: Sequence[Point], b: Sequence[Point]) -> NDArray[np.float64]:
-    return np.array([[_covariance(p, q) for q in b] for p in a]).reshape(len(a), len(b))
+    """(a, b) covariance of log times."""
+    cost = np.outer([p.log_cost for p in a], [q.log_cost for q in b])
+    names = _shared([_spreads(p, _name) for p in a], [_spreads(q, _name) for q in b])
+    keys = _shared([_spreads(p, str) for p in a], [_spreads(q, str) for q in b])
+    return SAME_MOVE * names + (1.0 - SAME_MOVE) * keys + _near(a, b) + COST_SPREAD**2 * cost
 
 
-def _covariance(a: Point, b: Point) -> float:
-    names = a.sizes.keys() | b.sizes.keys()
-    near = [_near(a.sizes.get(n), b.sizes.get(n)) for n in names]
-    return (
-        sum(_alike(x, gain_x, y, gain_y) for x, gain_x in a.moves.items() for y, gain_y in b.moves.items())
-        + SIZE_SPREAD**2 * sum(near)
-        + JOINT_SPREAD**2 * math.prod(near)
-        + COST_SPREAD**2 * a.log_cost * b.log_cost
-    )
+def _variance(point: Point) -> float:
+    """A point's covariance with itself."""
+    names, keys = (sum(s * s for s in _spreads(point, kind).values()) for kind in (_name, str))
+    sizes = SIZE_SPREAD**2 * len(point.sizes) + JOINT_SPREAD**2
+    return SAME_MOVE * names + (1.0 - SAME_MOVE) * keys + sizes + COST_SPREAD**2 * point.log_cost**2
 
 
-def _alike(x: str, gain_x: float, y: str, gain_y: float) -> float:
-    """Covariance of the gains of two moves (keys `name{arguments}`)."""
-    if x.split("{")[0] != y.split("{")[0]:
-        return 0.0
-    return _spread(gain_x) * _spread(gain_y) * (1.0 if x == y else SAME_MOVE)
+def _name(key: str) -> str:
+    """Of a move's key `name{arguments}`."""
+    return key.split("{")[0]
 
 
-def _spread(gain: float) -> float:
-    return MOVE_SPREAD + PROMISE_SPREAD * max(0.0, gain)
+def _spreads(point: Point, kind: Callable[[str], str]) -> dict[str, float]:
+    """Standard deviation of what the point's moves gained, summed over moves of one kind."""
+    found: dict[str, float] = {}
+    for key, gain in point.moves.items():
+        found[kind(key)] = found.get(kind(key), 0.0) + MOVE_SPREAD + PROMISE_SPREAD * max(0.0, gain)
+    return found
 
 
-def _near(x: float | None, y: float | None) -> float:
-    if x is None or y is None:
-        return 0.0
-    return math.exp(-0.5 * ((x - y) / SIZE_SCALE) ** 2)
+def _shared(a: Sequence[Mapping[str, float]], b: Sequence[Mapping[str, float]]) -> NDArray[np.float64]:
+    names = sorted({name for row in (*a, *b) for name in row})
+    return _table(a, names, 0.0) @ _table(b, names, 0.0).T
+
+
+def _near(a: Sequence[Point], b: Sequence[Point]) -> NDArray[np.float64]:
+    """What nearness of the sizes adds; a size that only one of two points has keeps them apart."""
+    names = sorted({name for p in (*a, *b) for name in p.sizes})
+    left = _table([p.sizes for p in a], names, math.nan)[:, None, :]
+    right = _table([q.sizes for q in b], names, math.nan)[None, :, :]
+    near = np.nan_to_num(np.exp(-0.5 * ((left - right) / SIZE_SCALE) ** 2))
+    neither = np.isnan(left) & np.isnan(right)
+    joint = np.where(neither, 1.0, near).prod(axis=2)
+    total: NDArray[np.float64] = SIZE_SPREAD**2 * near.sum(axis=2) + JOINT_SPREAD**2 * joint
+    return total
+
+
+def _table(rows: Sequence[Mapping[str, float]], names: Sequence[str], absent: float) -> NDArray[np.float64]:
+    """(rows, names)"""
+    return np.array([[row.get(name, absent) for name in names] for row in rows]).reshape(len(rows), len(names))
