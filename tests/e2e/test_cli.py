@@ -110,7 +110,9 @@ def test_problems_new_validate_and_optimize(tmp_path: Path, home: Path) -> None:
     result = kernelagent("problems", "new", "mine", "--directory", str(tmp_path), home=home)
     assert result.returncode == 0, result.stderr
     assert kernelagent("problems", "validate", str(tmp_path / "mine.py"), home=home).returncode == 0
-    run = kernelagent("optimize", "run", str(tmp_path / "mine.py"), "--trials", "1", "--json", home=home)
+    run = kernelagent(
+        "optimize", "run", str(tmp_path / "mine.py"), "--workload", "small", "--trials", "1", "--json", home=home
+    )
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["best"]["status"] == "PASSED"
 
