@@ -153,3 +153,16 @@ def test_a_carried_name_is_live_where_the_loop_leaves_it_also_when_it_does_not_r
 """,
         a=whole(95, 45), b=whole(45, 24, seed=1), o=np.zeros((95, 24), np.float32),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["max(v, axis=2)[:, :, None]", "scan(v, axis=2, op=max)"])
+def test_rows_that_warps_share_in_odd_parts(word: str) -> None:
+    """Four warps over 4 x 3 rows: three of them were given rows, and the block's fourth was forgotten."""
+    exactly(
+        f"""def f(x: In[f32, L, M, N], y: Out[f32, L, M, N]):
+    for i, j, k in tiles((L, M, N), (4, 3, 32)):
+        v = load(x, (i, j, k), (4, 3, 32))
+        store(y, (i, j, k), v + {word})
+""",
+        x=whole(5, 4, 40), y=np.zeros((5, 4, 40), np.float32),
+    )  # fmt: skip

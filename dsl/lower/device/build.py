@@ -27,7 +27,7 @@ from kernelagent.dsl.lower.device.place_values import (
     without,
 )
 from kernelagent.dsl.lower.device.policy import Policy
-from kernelagent.dsl.lower.device.stage import LINE_BYTES, Operand, Staged, swizzle_for
+from kernelagent.dsl.lower.device.stage import LINE_BYTES, Operand, Staged, pad_for, swizzle_for
 from kernelagent.dsl.lower.device.widen import ACCESS_BYTES, Multiples, width
 from kernelagent.dsl.lower.rewrite import operands
 from kernelagent.dsl.lower.unsupported import Unsupported
@@ -394,7 +394,7 @@ class Builder:
         axes = (1, 0) if turned else (0, 1)
         stored = (shape[axes[0]], shape[axes[1]])
         swizzle = swizzle_for(stored[1], fragment.dtype)
-        pad = 0 if swizzle else ACCESS_BYTES * 8 // bits(fragment.dtype)
+        pad = 0 if swizzle else pad_for(stored[1], fragment.dtype)
         name = self.buffer(fragment.name, fragment.dtype, stored, fragment.origin, swizzle=swizzle, pad=pad)
         reference = dev.Shared(name, index(0), axes)
         wide = 1 if turned else min(_power(_layout(fragment).contiguous()), ACCESS_BYTES * 8 // bits(fragment.dtype))
@@ -415,7 +415,7 @@ class Builder:
         load = staged.load
         dtype = load.value.type.dtype
         swizzle = swizzle_for(staged.shape[1], dtype)
-        pad = 0 if swizzle else ACCESS_BYTES * 8 // bits(dtype)
+        pad = 0 if swizzle else pad_for(staged.shape[1], dtype)
         assert isinstance(load.operation, ir.Load)
         name = self.buffer(load.operation.view.array, dtype, staged.shape, load.value.origin, stages, swizzle, pad)
         chosen = f"{staged.shape[0]}x{staged.shape[1]} {dtype}, {stages} stages" + (", swizzled" if swizzle else "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import prod
+from math import gcd, prod
 
 from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import bits
@@ -260,17 +260,15 @@ def _rows_to_warps(inner: Distribution, warps: int) -> Distribution:
     values: list[Mode] = []
     left = warps
     lanes = list(inner.lanes)
-    held = [m for m in inner.lanes if m.axis < 0]
     for mode in inner.values:
-        if mode.axis == last or left == 1 or mode.extent % min(left, mode.extent):
+        part = 1 if mode.axis == last else gcd(left, mode.extent)
+        if part == 1:
             values.append(mode)
             continue
-        part = min(left, mode.extent)
         lanes.append(Mode(part, mode.axis, mode.stride))
         if mode.extent > part:
             values.append(Mode(mode.extent // part, mode.axis, mode.stride * part))
         left //= part
-    assert left == 1 or held is not None
     if left > 1:
         lanes.append(Mode(left, -1, 0))
     return Distribution(inner.shape, normal(lanes), normal(values))
@@ -292,7 +290,7 @@ def contiguous_rows(shape: tuple[int, ...], threads: int) -> Distribution:
     values = [Mode(run, last, 1)]
     left = over_rows
     for axis in reversed(range(last)):
-        part = min(left, shape[axis]) if shape[axis] % min(left, shape[axis]) == 0 else 1
+        part = gcd(left, shape[axis])
         lanes.append(Mode(part, axis, 1))
         values.append(Mode(shape[axis] // part, axis, part))
         left //= part

@@ -11,7 +11,7 @@ from kernelagent.dsl.device import Swizzle
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.lower.device.choose_atoms import FMA, Product
 from kernelagent.dsl.lower.device.place_values import extents, view_axis
-from kernelagent.dsl.lower.rewrite import operands, statement_values, walk_statements
+from kernelagent.dsl.lower.rewrite import statement_values, walk_statements
 
 LINE_BYTES = 128
 """All banks of shared memory once."""
@@ -135,13 +135,9 @@ def swizzle_for(columns: int, dtype: str) -> Swizzle | None:
     return Swizzle((columns // piece).bit_length() - 1, base, 3)
 
 
-def uses(value: ir.Value, kernel: ir.Kernel) -> list[ir.Statement]:
-    """The statements that read a value."""
-    found: list[ir.Statement] = []
-    for statement in walk_statements(kernel.body):
-        read = statement_values(statement)
-        if isinstance(statement, ir.Let):
-            read = operands(statement.operation)
-        if any(v.number == value.number for v in read):
-            found.append(statement)
-    return found
+def pad_for(columns: int, dtype: str) -> int:
+    """Elements behind each row of an unswizzled buffer: an odd number of 16-byte pieces from row to row puts the
+    pieces of eight rows into different banks."""
+    piece = 128 // bits(dtype)
+    whole, rest = divmod(columns, piece)
+    return piece if rest or whole % 2 == 0 else 0
