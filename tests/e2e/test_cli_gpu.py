@@ -141,7 +141,7 @@ def test_a_missing_compiler_is_exit_3(home: Path, kernels: Path) -> None:
 
 
 def test_check_emu(home: Path, kernels: Path) -> None:
-    done = kernelagent("check", kernels / "softmax.tile", "--target", "emu", "--json", home=home, before=NO_COMPILER)
+    done = kernelagent("check", kernels / "twice.tile", "--target", "emu", "--json", home=home, before=NO_COMPILER)
     assert done.returncode == 0, done.stderr
     found = record(done)
     assert found["verdict"] == "TESTED"
