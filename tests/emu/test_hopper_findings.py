@@ -8,7 +8,7 @@ from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.targets.emulator import ArrayArgument, EmulatorFailed, EmulatorReport, Finding
 from kernelagent.dsl.tensor_map import TensorMapSpec
 from support.emulated import COMPLETIONS
-from support.hopper_bodies import hopper
+from support.hopper_bodies import TOGETHER, gemm, hopper
 
 X = TensorMapSpec("x", "f32", (1, 0), (32, 8), 128)  # 1024 bytes
 Y = TensorMapSpec("y", "f32", (1, 0), (32, 8), 128)
@@ -50,14 +50,14 @@ def test_a_wait_serves_its_own_thread_only() -> None:
 
 
 def test_a_load_over_what_is_still_read_is_a_race() -> None:
-    read = "ka_f32 v;\nka_lds<1>(&v, tid % 64 * 4);\n"
+    read = "ka_barrier(); ka_f32 v;\nka_lds<1>(&v, tid % 64 * 4);\n"
     again = "if (tid == 0) { ka_mbar_expect(16384, 1024);\nka_tma_load<2>(0, map_0, 16384, 0, 0); }\n"
     body = INIT + LOAD + WAIT + read + again + "ka_mbar_wait(16384, 1);"
     for completion in COMPLETIONS:
         report = hopper(body, maps=(X,), completion=completion)
         found = {(f.kind, f.line, f.other_line) for f in report.findings}
-        assert found <= {("race", 7, 5), ("missing-wait", 5, 7)}  # readers before the second load, and behind it
-        assert found
+        assert found, "readers before the second load, and those who come behind it"
+        assert found <= {("race", 7, 5), ("missing-wait", 5, 7)}
     assert hopper(body.replace(again, "ka_barrier();\n" + again), maps=(X,)).ok
 
 
@@ -238,6 +238,8 @@ def test_operands_overwritten_before_the_wait() -> None:
 def test_launches_that_no_driver_takes() -> None:
     with pytest.raises(EmulatorFailed, match="clusters of 2"):
         hopper("", blocks=3, cluster=2)
+    with pytest.raises(EmulatorFailed, match="clusters of another size"):
+        gemm(TOGETHER, (256, 128, 64), cluster=1)
     odd = [ArrayArgument("x", np.zeros((64, 63), np.float32))]
     with pytest.raises(KernelError, match="multiple of 16"):
         hopper("", odd, maps=(X,))

@@ -22,7 +22,7 @@ SHARED = EMPTY + STAGES * 8
 
 GEMM = """
 #line 1 "kernel"
-KA_KERNEL(gemm, 384, 1)(ka_array<ka_bf16, 2> a, ka_array<ka_bf16, 2> b, ka_array<ka_bf16, 2> c, int M, int N, int K,
+HEAD(ka_array<ka_bf16, 2> a, ka_array<ka_bf16, 2> b, ka_array<ka_bf16, 2> c, int M, int N, int K,
                         KA_MAP map_a, KA_MAP map_b, KA_MAP map_c) {
     KA_PROLOGUE
     const int tid = ka_thread(), warp = tid / 32, lane = tid % 32;
@@ -34,7 +34,7 @@ KA_KERNEL(gemm, 384, 1)(ka_array<ka_bf16, 2> a, ka_array<ka_bf16, 2> b, ka_array
 #line 10 "kernel"
             ka_mbar_init(FULL + 8 * s, 1);
 #line 11 "kernel"
-            ka_mbar_init(EMPTY + 8 * s, 8 * CLUSTER);
+            ka_mbar_init(EMPTY + 8 * s, 8 * SHARERS);
         }
 #line 12 "kernel"
         ka_mbar_fence_init();
@@ -122,7 +122,8 @@ KA_KERNEL(gemm, 384, 1)(ka_array<ka_bf16, 2> a, ka_array<ka_bf16, 2> b, ka_array
 ROLE_BARRIER = "if (wg == 0) ka_named_barrier<1>(128); else ka_named_barrier<2>(128);"
 
 _ALONE = {
-    "CLUSTER": "1",
+    "HEAD": "KA_KERNEL(gemm, 384, 1)",
+    "SHARERS": "1",
     "START_BARRIER": "ka_barrier();",
     "END_BARRIER": "",
     "RELEASE": "ka_mbar_arrive(EMPTY + 8 * s);",
@@ -136,7 +137,8 @@ _ALONE = {
 
 # Two blocks one above the other: the same columns of b, of which each loads half for both.
 _TOGETHER = _ALONE | {
-    "CLUSTER": "2",
+    "HEAD": "KA_CLUSTER_KERNEL(gemm, 384, 1, 2)",
+    "SHARERS": "2",
     "START_BARRIER": "ka_cluster_barrier();",
     "END_BARRIER": "ka_cluster_barrier();",
     "RELEASE": "ka_mbar_arrive_at(EMPTY + 8 * s, 0); ka_mbar_arrive_at(EMPTY + 8 * s, 1);",

@@ -119,7 +119,7 @@ def _launch(
         return EmulatorReport((), 0.0, 0.0, completion, seed)
     return run(
         code.body, entry_name(schedule), schedule.threads, blocks, schedule.shared_bytes, arrays, ints, values,
-        completion, seed, schedule.buffers, maps=[TensorMapArgument(m) for m in maps(schedule)],
+        completion, seed, (*schedule.buffers, *schedule.barriers), maps=[TensorMapArgument(m) for m in maps(schedule)],
         cluster=schedule.cluster,
     )  # fmt: skip
 

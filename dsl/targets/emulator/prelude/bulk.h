@@ -192,14 +192,15 @@ static void load_into(const Box &from, int rank, ka_u32 barrier, int line) {
     box.barrier = b->number;
     box.phase = b->phase;
     b->issued += row_bytes(box.map) * rows_of(box.map);
-    machine.cluster->agents[b->agent - machine.cluster->threads.size()].thread = machine.current;
+    machine.agent(b->agent).thread = machine.current;
     note_box_written(box, b->agent, b->phase + 1, line);
     touches_peer(rank, b->agent, b->phase + 1, "load", line);
     if (machine.completion == Completion::early) land_load(box);
     else flying.push_back(box);
 }
 
-extern "C" void ka_rt_tma_load(ka_u32 at, const ka_tensor_map *map, ka_u32 barrier, int blocks, const int *corner, int rank, int line) {
+extern "C" void ka_rt_tma_load(ka_u32 at, const ka_tensor_map *map, ka_u32 barrier, int blocks, const int *corner, int rank,
+                               int line) {
     entered(blocks ? "ka_tma_load_multicast" : "ka_tma_load", line);
     Box box = box_of(*map, corner, at);
     if (!rank_fits(*map, rank, line) || !box_access(at, *map, line) || !read_box(box, line)) return;

@@ -4,8 +4,12 @@
 #define KA_KERNEL_H
 #include "mathematics.h"
 
-#define KA_KERNEL(name, threads, min_blocks) \
-    static int ka_min_blocks_of_##name() { return min_blocks; } extern "C" void name
+// Bounds of the launch: blocks of a multiprocessor, blocks of a cluster (0: as the launch says).
+#define KA_KERNEL_OF(name, min_blocks, cluster)                \
+    static const int ka_bounds_of_##name[] = {min_blocks, cluster}; \
+    extern "C" void name
+#define KA_KERNEL(name, threads, min_blocks) KA_KERNEL_OF(name, min_blocks, 0)
+#define KA_CLUSTER_KERNEL(name, threads, min_blocks, blocks) KA_KERNEL_OF(name, min_blocks, blocks)
 #define KA_PROLOGUE
 #define KA_UNROLL
 #define KA_ASSUME(condition)
@@ -159,7 +163,7 @@ template <class... P> static inline int ka_sizes(void (*)(P...), int *sizes) {
 }
 
 #define KA_ENTRY(name)                                                                \
-    extern "C" int ka_min_blocks() { return ka_min_blocks_of_##name(); }              \
+    extern "C" const int *ka_bounds() { return ka_bounds_of_##name; }                 \
     extern "C" void ka_entry(void *const *arguments) { ka_invoke(&name, arguments); } \
     extern "C" int ka_argument_sizes(int *sizes) { return ka_sizes(&name, sizes); }
 

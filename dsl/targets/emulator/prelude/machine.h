@@ -123,8 +123,9 @@ struct Machine {
     bool is_thread(int agent) const { return agent < (int)cluster->threads.size(); }
     // The thread behind an agent.
     int thread_of(int agent) const {
-        return is_thread(agent) ? agent : cluster->agents[agent - (int)cluster->threads.size()].thread;
+        return is_thread(agent) ? agent : this->agent(agent).thread;
     }
+    Agent &agent(int number) const { return cluster->agents[number - (int)cluster->threads.size()]; }
     int block_of(int agent) const { return cluster->first + thread_of(agent) / thread_count; }
 };
 

@@ -186,7 +186,8 @@ static std::string waits_for(const Thread &t) {
     if (strcmp(t.call, "ka_named_barrier")) return "";
     for (int id = 0; id < NAMED; id++) {
         const NamedBarrier &b = parts.barriers[t.rank * NAMED + id];
-        if (b.waiting.empty() || std::find(b.waiting.begin(), b.waiting.end(), &t - &machine.cluster->threads[0]) == b.waiting.end()) continue;
+        int thread = (int)(&t - &machine.cluster->threads[0]);
+        if (std::find(b.waiting.begin(), b.waiting.end(), thread) == b.waiting.end()) continue;
         char text[80];
         snprintf(text, sizeof text, "barrier %d: %d of %d threads are there", id, b.arrived, b.threads);
         return text;

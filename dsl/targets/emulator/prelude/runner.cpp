@@ -11,8 +11,8 @@
 
 static bool check_stores = true;
 
-static void refuse(const char *what) {
-    printf("{\"error\": \"%s\"}\n", what);
+static void refuse(const std::string &what) {
+    printf("{\"error\": \"%s\"}\n", what.c_str());
     fflush(stdout);
     _exit(2);
 }
@@ -147,11 +147,13 @@ static void catch_signals() {
 
 static void load_body() {
     void *body = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (!body) fprintf(stderr, "%s\n", dlerror()), refuse("the body could not be loaded");
+    if (!body) refuse(std::string("the body could not be loaded: ") + dlerror());
     auto sizes = reinterpret_cast<int (*)(int *)>(dlsym(body, "ka_argument_sizes"));
     machine.entry = reinterpret_cast<void (*)(void *const *)>(dlsym(body, "ka_entry"));
     if (!sizes || !machine.entry) refuse("the body has no entry");
-    min_blocks = reinterpret_cast<int (*)()>(dlsym(body, "ka_min_blocks"))();
+    const int *bounds = reinterpret_cast<const int *(*)()>(dlsym(body, "ka_bounds"))();
+    min_blocks = bounds[0];
+    if (bounds[1] && bounds[1] != machine.cluster_size) refuse("the kernel is one of clusters of another size");
     int wanted[256];
     int count = sizes(wanted);
     if (count != (int)argument_bytes.size()) refuse("the kernel takes another number of arguments");

@@ -174,22 +174,18 @@ static const char *in_flight_detail(const ByteRecord &b) {
     return machine.cluster->threads[b.thread].committed <= b.group ? "uncommitted" : "committed";
 }
 
+static void report_unreadable(const ByteRecord &b, ka_u32 at, int bytes, int line) {
+    if (!was_written(b)) return machine.report.add(shared_fact("uninitialised-shared", "", at, bytes, line));
+    const char *kind = "race", *detail = b.group == NO_GROUP ? "write-read" : "copy-read";
+    if (in_flight(b)) kind = "missing-wait", detail = in_flight_detail(b);
+    else if (!machine.is_thread(b.thread)) kind = "missing-wait", detail = "bulk";
+    report_pair(kind, detail, at, bytes, line, b.thread, b.line);
+}
+
 // True: nothing wrong with reading this byte.
-static bool readable(const ByteRecord &b, ka_u32 at, int bytes, int line) {
-    if (!was_written(b)) {
-        machine.report.add(shared_fact("uninitialised-shared", "", at, bytes, line));
-        return false;
-    }
-    if (in_flight(b)) {
-        report_pair("missing-wait", in_flight_detail(b), at, bytes, line, b.thread, b.line);
-        return false;
-    }
-    if (sees_write(b)) return true;
-    if (!machine.is_thread(b.thread)) {
-        report_pair("missing-wait", "bulk", at, bytes, line, b.thread, b.line);
-        return false;
-    }
-    report_pair("race", b.group == NO_GROUP ? "write-read" : "copy-read", at, bytes, line, b.thread, b.line);
+static inline bool readable(const ByteRecord &b, ka_u32 at, int bytes, int line) {
+    if (was_written(b) && !in_flight(b) && sees_write(b)) return true;
+    report_unreadable(b, at, bytes, line);
     return false;
 }
 
@@ -203,28 +199,34 @@ static bool readable_by_async(const ByteRecord &b, ka_u32 at, int bytes, int lin
 enum class Way { store, copy, bulk };
 
 // Of the last write, as far as it stands in the way of another one.
-static bool overwritable(const ByteRecord &b, Way way, ka_u32 at, int bytes, int line) {
+static void report_overwrite(const ByteRecord &b, Way way, ka_u32 at, int bytes, int line) {
     const char *kind = "race", *detail = way == Way::store ? "write-write" : "write-copy";
-    if (!was_written(b)) return true;
     if (b.array == BARRIER) kind = "barrier-overwritten", detail = "";
     else if (in_flight(b)) kind = "overwrite-in-flight", detail = in_flight_detail(b);
-    else if (!sees_write(b) && !machine.is_thread(b.thread)) kind = "overwrite-in-flight", detail = "bulk";
-    else if (!sees_write(b)) ;
-    else if (way == Way::bulk && !fenced_write(b)) kind = "missing-proxy-fence", detail = "write";
-    else return true;
+    else if (sees_write(b)) kind = "missing-proxy-fence", detail = "write";
+    else if (!machine.is_thread(b.thread)) kind = "overwrite-in-flight", detail = "bulk";
     report_pair(kind, detail, at, bytes, line, b.thread, b.line);
-    return false;
 }
 
-static bool writable(const ByteRecord &b, Way way, ka_u32 at, int bytes, int line) {
-    if (!overwritable(b, way, at, bytes, line)) return false;
+static inline bool overwritable(const ByteRecord &b, Way way) {
+    return !was_written(b) || (b.array != BARRIER && !in_flight(b) && sees_write(b) && (way != Way::bulk || fenced_write(b)));
+}
+
+static void report_reader(int reader, int reader_line, Way way, ka_u32 at, int bytes, int line) {
+    bool late = !machine.is_thread(reader);
+    const char *detail = late ? machine.agent(reader).what : way == Way::store ? "read-write" : "read-copy";
+    report_pair(late ? "overwrite-in-flight" : "race", detail, at, bytes, line, reader, reader_line);
+}
+
+static inline bool writable(const ByteRecord &b, Way way, ka_u32 at, int bytes, int line) {
+    if (!overwritable(b, way)) {
+        report_overwrite(b, way, at, bytes, line);
+        return false;
+    }
     for (ka_u32 i = b.readers; i != NONE; i = shared.pool[i].next) {
         int reader = unseen_reader(shared.pool[i]);
         if (reader < 0) continue;
-        bool late = !machine.is_thread(reader);
-        const char *detail = late ? machine.cluster->agents[reader - machine.cluster->threads.size()].what
-                                  : way == Way::store ? "read-write" : "read-copy";
-        report_pair(late ? "overwrite-in-flight" : "race", detail, at, bytes, line, reader, shared.pool[i].line);
+        report_reader(reader, (int)shared.pool[i].line, way, at, bytes, line);
         return false;
     }
     return true;
