@@ -129,11 +129,11 @@ class Matched:
         return integer(self.k, self.nodes[name]) if name in self.nodes else default
 
     def name(self, name: str) -> str:
-        """A bare name or a string, as an atom is named."""
+        """A bare name or a string that could be one: names go into the emitted text."""
         at = self.nodes[name]
         if isinstance(at, ast.Name):
             return at.id
-        if isinstance(at, ast.Constant) and isinstance(at.value, str):
+        if isinstance(at, ast.Constant) and isinstance(at.value, str) and at.value.isidentifier():
             return at.value
         raise fault("not-a-literal", f"`{source_text(at)}` is not a name", at, "write the plain name")
 

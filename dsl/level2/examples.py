@@ -35,7 +35,7 @@ def example_text2(snippet: str) -> str:
     lines = text.splitlines()
     schedule = [x for x in lines if x.startswith("schedule(")] or [_SCHEDULE]
     guards = [x for x in lines if x.startswith("shape_class(")] or [_CLASS]
-    declared = [x for x in lines if re.match(r"\w+ = (distribution|shared)\(", x)]
+    declared = [x for x in lines if re.match(r"\w+ = (distribution|shared|mbarrier)\(", x)]
     body = [x for x in lines if x not in (*schedule, *guards, *declared)]
     return _STANDARD.format(
         header=_indented([*schedule, *guards], 4), declared=_indented(declared, 4), body=_indented(body, 8)

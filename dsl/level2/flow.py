@@ -32,8 +32,8 @@ class _Group:
 class _State:
     """What is under way in a role."""
 
-    fenced: bool = False  # `wgmma_fence` stands in front of the current group
-    fresh: set[int] = field(default_factory=set)  # registers written since the fence
+    fenced: bool = False  # there was a `wgmma_fence`
+    touched: set[int] = field(default_factory=set)  # registers that threads wrote or read since
     open: _Group = field(default_factory=_Group)
     groups: list[_Group] = field(default_factory=list)  # oldest first
     written: set[str] = field(default_factory=set)  # buffers that threads wrote since `fence_async`
@@ -50,6 +50,9 @@ class _State:
 
     def link(self, source: dev.Fragment, target: dev.Fragment) -> None:
         """`target` becomes what `source` is."""
+        self.touched.discard(target.number)
+        if source.number in self.touched:
+            self.touched.add(target.number)
         for group in self.flying():
             group.sums.discard(target.number)
             if source.number in group.sums:
@@ -58,7 +61,7 @@ class _State:
     def join(self, other: _State) -> None:
         """Behind a branch: what either arm left under way."""
         self.fenced = self.fenced and other.fenced
-        for own, more in ((self.fresh, other.fresh), (self.open.sums, other.open.sums)):
+        for own, more in ((self.touched, other.touched), (self.open.sums, other.open.sums)):
             own |= more
         self.open.stages |= other.open.stages
         pairs = zip_longest(reversed(self.groups), reversed(other.groups), fillvalue=_Group())
@@ -133,10 +136,10 @@ class _Flow:
         s = self.state
         match statement:
             case dev.WgmmaFence():
-                s.fenced, s.fresh = True, set()
+                s.fenced, s.touched = True, set()
             case dev.WgmmaCommit():
                 s.groups.append(s.open)
-                s.open, s.fenced = _Group(), False
+                s.open = _Group()
             case dev.WgmmaWait(pending):
                 s.groups = s.groups[len(s.groups) - pending :] if pending < len(s.groups) else s.groups
             case dev.FenceAsync():
@@ -159,13 +162,15 @@ class _Flow:
     def define(self, x: dev.Fragment) -> None:
         for group in self.state.flying():
             group.sums.discard(x.number)
-        self.state.fresh.add(x.number)
+        self.state.touched.add(x.number)
 
     def reads(self, statement: dev.Statement) -> None:
         """Sums of products in flight are read by nothing but the next product."""
         product = statement.operation if isinstance(statement, dev.Let) else None
         chained = product.acc.number if isinstance(product, dev.Mma) and product.atom.startswith("wgmma") else None
         for x in reads(statement):
+            if chained is None:
+                self.state.touched.add(x.number)
             if x.number != chained and self.state.pending(x.number):
                 origin = statement.fragment.origin if isinstance(statement, dev.Let) else statement.origin
                 message = f"`{x.name}` is read while the product that makes it may still run"
@@ -175,10 +180,10 @@ class _Flow:
     def product(self, made: dev.Fragment, o: dev.Mma) -> None:
         s = self.state
         operands = [x for x in (o.a, o.acc) if isinstance(x, dev.Fragment)]
-        if not s.fenced or any(x.number in s.fresh for x in operands):
-            late = next((x.name for x in operands if s.fenced and x.number in s.fresh), None)
-            message = f"`{late}` is written behind `wgmma_fence()`" if late else "the group of this product has no fence"
-            hint = "write `wgmma_fence()` in front of the first product of each group, behind its operands"
+        if not s.fenced or any(x.number in s.touched for x in operands):
+            late = next((x.name for x in operands if s.fenced and x.number in s.touched), None)
+            message = f"`{late}` is touched by threads behind `wgmma_fence()`" if late else "no fence stands in front"
+            hint = "write `wgmma_fence()` between what computes or reads the operands in registers and the product"
             self.report(made.origin, Broken("wgmma-fence", message, hint))
         for x in (o.a, o.b):
             if isinstance(x, dev.Shared):
@@ -186,6 +191,7 @@ class _Flow:
                 s.open.stages.add((x.buffer, x.stage))
         for group in s.flying():
             group.sums.discard(made.number)
+        s.touched.discard(made.number)
         s.open.sums.add(made.number)
 
     def release(self, arrive: dev.Arrive) -> None:
@@ -236,9 +242,7 @@ class _Flow:
                 self.state.link(c.end, c.result if turn else c.inside)
             for group in self.state.flying():
                 group.stages.clear()  # the same text names other stages in the next iteration
-        fenced = self.state.fenced
         self.state.join(skipped)
-        self.state.fenced = fenced
 
     def branch(self, branch: dev.If) -> None:
         before = deepcopy(self.state)

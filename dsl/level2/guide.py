@@ -135,7 +135,7 @@ def gemm(a: In[bf16, M, K], w: In[bf16, N, K], y: Out[bf16, M, N]):
 """
 
 EXAMPLES: list[tuple[str, str, str]] = [
-    ("gemm, a ring of three stages", "Copies run two iterations ahead of the products.", GEMM.lstrip()),
+    ("gemm, a ring of three stages", "Copies run two iterations ahead.", GEMM.lstrip()),
     (
         "row softmax",
         "Four warps reduce parts of a row, which meet in shared memory.",

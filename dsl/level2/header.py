@@ -255,9 +255,9 @@ def _role(k: State, header: Header, node: ast.With) -> dev.Role:
     if len(warps) != 2 or not 0 <= warps[0] < warps[1]:
         hint = "write the first warp and the one behind the last: `warps=(0, 4)`"
         raise fault("roles", f"`{source_text(call.nodes['warps'])}` is no range of warps", call.nodes["warps"], hint)
-    if name in header.places:
+    if f"role {name}" in header.places:
         raise fault("duplicate-name", f"there is a role `{name}` already", call.nodes["name"], "choose another name")
-    header.places[name] = (head, call.nodes)
+    header.places[f"role {name}"] = (head, call.nodes)
     registers = integer(k, call.nodes["registers"]) if "registers" in call.nodes else None
     return dev.Role(name, warps[0], warps[1] - warps[0], NO_GRID, registers)
 

@@ -23,7 +23,7 @@ FEWEST_REGISTERS, MOST_REGISTERS = 24, 256
 """What `setmaxnreg` takes, in steps of 8 (PTX ISA 9.0, "setmaxnreg")."""
 
 Where = str | ir.Origin
-"""The name of a buffer, barrier or role, or a statement's place."""
+"""The name of a buffer or barrier, `role` and its name, or a statement's place."""
 Rules = Iterator[tuple[Where, Broken]]
 
 
@@ -99,14 +99,14 @@ def _warps(kernel: dev.DeviceKernel) -> Rules:
         if role.first_warp != at:
             message = f"role `{role.name}` begins with warp {role.first_warp}, but {at} warps are in front of it"
             hint = f"write warps=({at}, {at + role.warps}), roles in the order of their warps"
-            yield role.name, Broken("role-warps", message, hint, "warps")
+            yield f"role {role.name}", Broken("role-warps", message, hint, "warps")
             return
         at += role.warps
     if at != total:
         last = kernel.roles[-1]
         message = f"the roles have {at} warps, the block {total}"
         hint = f"write warps=({last.first_warp}, {total}), or threads={at * WARP}"
-        yield last.name, Broken("role-warps", message, hint, "warps", warps=at, block=total)
+        yield f"role {last.name}", Broken("role-warps", message, hint, "warps", warps=at, block=total)
 
 
 def _registers(kernel: dev.DeviceKernel) -> Rules:
@@ -121,17 +121,17 @@ def _registers(kernel: dev.DeviceKernel) -> Rules:
         if count % 8 or not FEWEST_REGISTERS <= count <= MOST_REGISTERS:
             near = min(max(round(count / 8) * 8, FEWEST_REGISTERS), MOST_REGISTERS)
             message = f"{count} registers; a multiple of 8 from {FEWEST_REGISTERS} to {MOST_REGISTERS} can be asked for"
-            yield role.name, Broken("role-registers", message, f"write registers={near}", "registers", nearest=near)
+            yield f"role {role.name}", Broken("role-registers", message, f"write registers={near}", "registers", nearest=near)
         if role.first_warp % 4 or role.warps % 4:
             message = f"role `{role.name}` asks for registers, which whole warpgroups of 4 warps do"
-            yield role.name, Broken("role-registers", message, "delete `registers=`, or give it 4 warps", "registers")
+            yield f"role {role.name}", Broken("role-registers", message, "delete `registers=`, or give it 4 warps", "registers")
     if used > machine.registers_per_block:
         largest = max(kernel.roles, key=lambda r: r.threads * (r.registers or share))
         others = used - largest.threads * (largest.registers or share)
         fitting = max((machine.registers_per_block - others) // largest.threads // 8 * 8, FEWEST_REGISTERS)
         message = f"the roles hold {used} registers; a multiprocessor has {machine.registers_per_block}"
         hint = f"write registers={fitting} for `{largest.name}`, or fewer for the others"
-        yield largest.name, Broken("role-registers", message, hint, "registers", used=used, nearest=fitting)
+        yield f"role {largest.name}", Broken("role-registers", message, hint, "registers", used=used, nearest=fitting)
 
 
 def _tiles(kernel: dev.DeviceKernel) -> Rules:
@@ -177,7 +177,7 @@ def _cluster_barriers(kernel: dev.DeviceKernel) -> Rules:
     for (first, a), (second, b) in pairwise(counts.items()):
         if a != b:
             message = f"role `{first}` has {a} cluster barriers and `{second}` {b}"
-            yield second, Broken("cluster", message, "write `cluster_barrier()` in every role, or in front of them")
+            yield f"role {second}", Broken("cluster", message, "write `cluster_barrier()` in every role, or in front of them")
 
 
 def _initialised(kernel: dev.DeviceKernel) -> Rules:
@@ -201,7 +201,7 @@ def _initialised(kernel: dev.DeviceKernel) -> Rules:
         wanted = "barrier()" if kernel.cluster == 1 else "cluster_barrier()"
         message = "roles begin before the initialised barriers are visible to them"
         hint = f"write `fence_init()` and then `{wanted}` behind the last `barrier_init`"
-        yield kernel.roles[0].name, Broken("barrier-init", message, hint)
+        yield f"role {kernel.roles[0].name}", Broken("barrier-init", message, hint)
 
 
 def _arrivals(kernel: dev.DeviceKernel) -> Rules:

@@ -10,6 +10,7 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.instantiate import policies_for
+from kernelagent.dsl.level2.normal import normal_form
 from kernelagent.dsl.lower.device import Machine, lower_device
 from kernelagent.dsl.lower.device.policy import Policy, dropped, refuse_unordered
 from kernelagent.dsl.lower.unsupported import Unsupported
@@ -59,7 +60,8 @@ def _unit(item: ConcreteCall, arch: str) -> DeviceUnit:
         made = [(policy, lower_device(item.kernel, machine, policy, aligned)) for aligned, policy in asked.items()]
         used = asked[True].used | asked[False].used
         lines = tuple(Choice("policy", line, arch) for line in effective.report)
-        schedules = [replace(m, choices=(*m.choices, *lines, *dropped(policy, used))) for policy, m in made]
+        reported = [replace(m, choices=(*m.choices, *lines, *dropped(policy, used))) for policy, m in made]
+        schedules = [normal_form(m) for m in reported]  # what the printed text says, so that it compiles to the same
         return DeviceUnit(item, tuple(DeviceCode(s, emit(s)) for s in schedules))
     except Unsupported as lack:
         message = f"the {arch} target cannot compile this: {lack}"
