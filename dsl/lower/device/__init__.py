@@ -8,6 +8,7 @@ from typing import Literal, cast
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
+from kernelagent.dsl.index import Symbol
 from kernelagent.dsl.lower.device import hopper
 from kernelagent.dsl.lower.device.build import Plan
 from kernelagent.dsl.lower.device.choose_atoms import choose_atoms
@@ -66,7 +67,9 @@ def _lower_hopper(simple: ir.Kernel, kernel: ir.Kernel, machine: Machine, policy
             simple, shape, threads, road.products, homes, road.operands, road.unheld, chosen,
             known_multiples(simple, shape), choices,
         )  # fmt: skip
-        builder = hopper.HopperLowering(plan, road.groups, bool(policy.get("persistent", False)) or ragged(simple))
+        persistent = bool(policy.get("persistent", False)) or ragged(simple)
+        cluster, rows = _cluster(simple, policy)
+        builder = hopper.HopperLowering(plan, road.groups, persistent, cluster, rows)
         grid = _grid(builder, simple.body, (), ir.Origin(simple.span), policy, True, choices)
         if not any(isinstance(s, dev.For) for s in builder.producer):
             raise hopper.Unsuited("no loop brings operands")
@@ -74,7 +77,7 @@ def _lower_hopper(simple: ir.Kernel, kernel: ir.Kernel, machine: Machine, policy
         needed = needed or made.shared_bytes
         if made.shared_bytes <= machine.shared_bytes:
             fewer = _fewer_stages(policy, wanted, count, needed, machine)
-            return replace(made, choices=tuple(dict.fromkeys((*choices, *fewer))))
+            return replace(made, choices=tuple(dict.fromkeys((*choices, *fewer, *_no_cluster(policy, made)))))
     raise hopper.Unsuited(f"{made.shared_bytes} bytes of shared memory even with one stage")
 
 
@@ -187,6 +190,25 @@ def _raster(
         )
         return "grouped", GROUP
     return "row", GROUP
+
+
+def _cluster(kernel: ir.Kernel, policy: Policy) -> tuple[int, Symbol | None]:
+    """Blocks that share operands, and the grid variable in which they differ: neighbours of a grouped or column
+    raster stand below each other."""
+    asked = policy.get("cluster")
+    size = asked[0] if isinstance(asked, tuple) else asked
+    loop = next((s for s in walk_statements(kernel.body) if isinstance(s, ir.For) and s.kind == "tiles"), None)
+    if size != hopper.CLUSTER or loop is None or ragged(kernel) or len(loop.variables) < 2:
+        return 1, None
+    return (1, None) if policy.get("raster") == "row" else (hopper.CLUSTER, loop.variables[-2])
+
+
+def _no_cluster(policy: Policy, made: dev.DeviceKernel) -> tuple[Choice, ...]:
+    """The line about a cluster that would share nothing."""
+    if "cluster" not in policy.words or made.cluster > 1:
+        return ()
+    why = f"only {hopper.CLUSTER} blocks below each other that read the same operand share copies"
+    return (policy.drop("cluster", why, f"write cluster={hopper.CLUSTER} and raster=grouped, or remove it"),)
 
 
 def ragged(kernel: ir.Kernel) -> bool:

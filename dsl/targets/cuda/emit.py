@@ -38,7 +38,7 @@ def emit(kernel: dev.DeviceKernel) -> str:
         *(f"// {choice}" for choice in kernel.choices),
         *(f"// {fact}" for fact in _facts(kernel)),
         f'#line {kernel.grid.origin.span.line} "kernel"',
-        f"KA_KERNEL({entry_name(kernel)}, {kernel.threads}, {kernel.min_blocks})({_parameters(kernel)}) {{",
+        f"{_head(kernel)}({_parameters(kernel)}) {{",
         "    KA_PROLOGUE",
         "    const int tid = ka_thread();",
         *inside,
@@ -50,6 +50,11 @@ def emit(kernel: dev.DeviceKernel) -> str:
 def entry_name(kernel: dev.DeviceKernel) -> str:
     """The C name of the kernel's function."""
     return f"k_{plain(kernel.name)}"
+
+
+def _head(kernel: dev.DeviceKernel) -> str:
+    facts = f"{entry_name(kernel)}, {kernel.threads}, {kernel.min_blocks}"
+    return f"KA_KERNEL({facts})" if kernel.cluster == 1 else f"KA_CLUSTER_KERNEL({facts}, {kernel.cluster})"
 
 
 def _facts(kernel: dev.DeviceKernel) -> list[str]:

@@ -23,8 +23,11 @@ def launch_blocks(kernel: dev.DeviceKernel, dims: Mapping[str, int], resident: i
     grid = kernel.grid
     if grid.inner is not None:
         return resident
-    total = prod(max(0, c.evaluate(dims)) for c in _counts(grid))
-    return min(total, resident) if grid.persistent else total
+    counts = [max(0, c.evaluate(dims)) for c in _counts(grid)]
+    if kernel.cluster > 1:
+        counts[-2] = -(-counts[-2] // kernel.cluster) * kernel.cluster
+    total = prod(counts)
+    return min(total, resident // kernel.cluster * kernel.cluster) if grid.persistent else total
 
 
 def _counts(grid: dev.Grid) -> list[Index]:
@@ -65,6 +68,9 @@ def _emit_counts(body: Body, grid: dev.Grid) -> list[str]:
         text = body.texts.text(count)
         held = text if body.texts.ctype(count) == "int" else f"(int){text}"
         found.append(body.const("int", "n", held if body.texts.never_negative(count) else f"ka_max({held}, 0)"))
+    cluster = body.whole.cluster
+    if cluster > 1:  # the blocks of a cluster differ in the row: a last row without a mate gets an empty one
+        found[-2] = body.const("int", "n", f"({found[-2]} + {cluster - 1}) / {cluster} * {cluster}")
     return found
 
 

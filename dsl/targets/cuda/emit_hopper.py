@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 
 from kernelagent.dsl import device as dev
@@ -94,7 +95,12 @@ def map_parameters(kernel: dev.DeviceKernel) -> list[str]:
 
 def _spec(kernel: dev.DeviceKernel, statement: dev.CopyBulk | dev.StoreBulk) -> TensorMapSpec:
     array = next(a for a in kernel.arrays if a.name == statement.view.array)
-    return box_spec(array, statement.view, statement.shape, kernel.buffer(_shared(statement).buffer))
+    buffer = kernel.buffer(_shared(statement).buffer)
+    spec = box_spec(array, statement.view, statement.shape, buffer)
+    if not isinstance(statement, dev.CopyBulk) or not _by_rows(statement, buffer):
+        return spec
+    own = _row_axis(statement)
+    return replace(spec, box=tuple(n // statement.shared_by if k == own else n for k, n in enumerate(spec.box)))
 
 
 def box_spec(array: Array, view: View, shape: Sequence[int], buffer: dev.SharedBuffer) -> TensorMapSpec:
@@ -135,15 +141,18 @@ def _pieces(buffer: dev.SharedBuffer) -> list[tuple[int, int]]:
     return [(p, p * rows * size) for p in range(0, columns, buffer.panel)]
 
 
-def _coordinates(body: Body, view: View, start: Sequence[Index], column: int) -> str:
-    """Array coordinates of a box's first element, innermost first."""
+def _coordinates(
+    body: Body, view: View, start: Sequence[Index], column: int, moved: Mapping[int, str] | None = None
+) -> str:
+    """Array coordinates of a box's first element, innermost first. `moved`: what is added along an array axis."""
     origin = {position(k).name: s for k, s in enumerate(start)}
     texts: list[str] = []
     for d, coordinate in enumerate(view.coordinates):
         at = coordinate.substitute(origin)
         if d == len(view.coordinates) - 1:
             at = at + column
-        texts.insert(0, f"(int)({body.texts.text(at)})" if body.texts.wide(at) else body.texts.text(at))
+        text = f"(int)({body.texts.text(at)})" if body.texts.wide(at) else body.texts.text(at)
+        texts.insert(0, f"{text} + {moved[d]}" if moved and d in moved else text)
     return ", ".join(texts)
 
 
@@ -157,11 +166,56 @@ def _plus(base: str, offset: int) -> str:
     return base if offset == 0 else str(int(base) + offset) if base.isdigit() else f"{base} + {offset}"
 
 
+def _by_rows(copy: dev.CopyBulk, buffer: dev.SharedBuffer) -> bool:
+    """Whether blocks of a cluster share a copy by rows of each panel, not by panels."""
+    return copy.shared_by > 1 and len(_pieces(buffer)) % copy.shared_by != 0
+
+
+def _row_axis(copy: dev.CopyBulk) -> int:
+    """The box axis, innermost first, along which the buffer's rows run."""
+    last = len(copy.view.coordinates) - 1
+    tile = {position(a) for a in range(len(copy.shape))}
+    moving = [d for d in range(last) if tile & copy.view.coordinates[d].symbols()]
+    return last - moving[-1]
+
+
+def _copy_shared(body: Body, copy: dev.CopyBulk, buffer: dev.SharedBuffer, number: int) -> None:
+    """This block's part of a copy, to all blocks of the cluster: whole panels, or rows of every panel."""
+    rank, mask = len(copy.view.coordinates), (1 << copy.shared_by) - 1
+    part = body.hoisted("(int)ka_cluster_rank()")
+    base = _stage_at(body, buffer, copy.target.stage)
+    bar = barrier_at(body, copy.barrier, copy.stage)
+    pieces = _pieces(buffer)
+    size = element_bits(buffer.dtype) // 8
+    if _by_rows(copy, buffer):
+        rows = buffer.shape[0] // copy.shared_by
+        moved = {last_row(copy): f"{part} * {rows}"}
+        for column, offset in pieces:
+            at = _coordinates(body, copy.view, copy.start, column, moved)
+            to = f"{_plus(base, offset)} + {part} * {rows * buffer.panel * size}"
+            body.out.put(f"ka_tma_load_multicast<{rank}>({to}, map_{number}, {bar}, {mask}, {at});")
+        return
+    each = len(pieces) // copy.shared_by
+    for column, offset in pieces[:each]:
+        moved = {rank - 1: f"{part} * {each * buffer.panel}"}
+        at = _coordinates(body, copy.view, copy.start, column, moved)
+        to = f"{_plus(base, offset)} + {part} * {each * buffer.shape[0] * buffer.panel * size}"
+        body.out.put(f"ka_tma_load_multicast<{rank}>({to}, map_{number}, {bar}, {mask}, {at});")
+
+
+def last_row(copy: dev.CopyBulk) -> int:
+    """The array axis behind the buffer's rows."""
+    return len(copy.view.coordinates) - 1 - _row_axis(copy)
+
+
 def _copy(body: Body, copy: dev.CopyBulk) -> None:
     buffer = body.kernel.buffer(copy.target.buffer)
     number = maps(body.whole).index(_spec(body.whole, copy))
     rank = len(copy.view.coordinates)
     with body.out.block("if (tid == 0)"):
+        if copy.shared_by > 1:
+            _copy_shared(body, copy, buffer, number)
+            return
         base = _stage_at(body, buffer, copy.target.stage)
         bar = barrier_at(body, copy.barrier, copy.stage)
         for column, offset in _pieces(buffer):

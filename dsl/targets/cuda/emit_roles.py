@@ -37,6 +37,7 @@ def _role(kernel: dev.DeviceKernel, role: dev.Role, statements: EmitStatements) 
     for symbol in counters:
         body.texts.ranges[symbol] = Range(index(0), ENDLESS, index(1))
     emit_grid(body, role.grid, statements)
+    tiles = len(body.out.lines)
     statements(body, role.after)
     alone = runs_alone(role)
     first = role.first_warp * 32
@@ -47,7 +48,7 @@ def _role(kernel: dev.DeviceKernel, role: dev.Role, statements: EmitStatements) 
     lines += [f"int {symbol_name(symbol)} = 0;" for symbol in counters]
     inner = [f"{INDENT * 2}{line}" for line in lines]
     moved = [line if line.startswith("#") else f"{INDENT}{line}" for line in body.out.lines]
-    return [*inner, *moved, *([f"{INDENT * 2}}}"] if alone else [])]
+    return [*inner, *moved[:tiles], *([f"{INDENT * 2}}}"] if alone else []), *moved[tiles:]]
 
 
 def _registers(kernel: dev.DeviceKernel, role: dev.Role) -> list[str]:
@@ -67,8 +68,8 @@ def _counters(role: dev.Role) -> list[Symbol]:
 
 
 def runs_alone(role: dev.Role) -> bool:
-    """Whether one thread can do all that the role does."""
-    every: Iterator[dev.Statement] = dev.walk((*innermost(role.grid).body, *role.after))
+    """Whether one thread can do all that the role does for its tiles."""
+    every: Iterator[dev.Statement] = dev.walk(innermost(role.grid).body)
     return all(isinstance(s, ALONE) for s in every)
 
 

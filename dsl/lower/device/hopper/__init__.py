@@ -15,6 +15,8 @@ from kernelagent.dsl.lower.device.place_shared import place_shared
 PRODUCER_REGISTERS, CONSUMER_REGISTERS = 40, {1: None, 2: 232, 3: 160}
 """Per thread: 128 * (40 + 2 * 232) and 128 * (32 + 3 * 160) are at most the 65536 of a multiprocessor."""
 CONSUMER_BARRIER = 1
+CLUSTER = 2
+"""Blocks that share operands: pairs halve what is read of one operand; more gains little."""
 
 
 def assemble(builder: HopperLowering, grid: dev.Grid, kernel: ir.Kernel, target: str) -> dev.DeviceKernel:
@@ -31,16 +33,19 @@ def assemble(builder: HopperLowering, grid: dev.Grid, kernel: ir.Kernel, target:
     groups = builder.groups
     registers = CONSUMER_REGISTERS[groups]
     few = PRODUCER_REGISTERS if groups == 2 else 32 if groups == 3 else None
-    after = (dev.WaitBulk(0, origin),) if builder.stored_by_bulk else ()
+    leave: tuple[dev.Statement, ...] = (dev.ClusterBarrier(origin),) if builder.shares else ()  # peers still write here
+    after = (*((dev.WaitBulk(0, origin),) if builder.stored_by_bulk else ()), *leave)
     roles = (
-        dev.Role("producer", 0, 4, with_innermost(grid, tuple(builder.producer), TILE_COUNT), few),
+        dev.Role("producer", 0, 4, with_innermost(grid, tuple(builder.producer), TILE_COUNT), few, leave),
         dev.Role("consumer", 4, 4 * groups, with_innermost(grid, consumer, TILE_COUNT), registers, after),
     )
     prologue: list[dev.Statement] = [dev.BarrierInit(b.name, origin) for b in barriers]
-    prologue += [dev.FenceInit(origin), dev.BlockBarrier(origin)]
+    ready = dev.ClusterBarrier(origin) if builder.shares else dev.BlockBarrier(origin)
+    prologue += [dev.FenceInit(origin), ready]
     return dev.DeviceKernel(
         kernel.name, target, plan.shape, WARPGROUP * (groups + 1), kernel.arrays, kernel.scalars, kernel.dims,
         buffers, with_innermost(grid, ()), (), 1, barriers, roles, tuple(prologue),
+        builder.cluster if builder.shares else 1,
     )  # fmt: skip
 
 
@@ -53,4 +58,4 @@ def _placed(barriers: list[dev.MBarrier], first: int) -> tuple[dev.MBarrier, ...
     return tuple(made)
 
 
-__all__ = ["MOST_STAGES", "WARPGROUP", "HopperLowering", "Road", "Unsuited", "assemble", "choose_road"]
+__all__ = ["CLUSTER", "MOST_STAGES", "WARPGROUP", "HopperLowering", "Road", "Unsuited", "assemble", "choose_road"]

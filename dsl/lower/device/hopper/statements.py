@@ -29,15 +29,20 @@ MOST_STAGES = 4
 class HopperLowering(Lowering):
     """The consumers' statements; `producer` collects those of the copying role for the same tile."""
 
-    def __init__(self, plan: Plan, groups: int, persistent: bool) -> None:
+    def __init__(self, plan: Plan, groups: int, persistent: bool, cluster: int = 1, rows: Symbol | None = None) -> None:
+        """`cluster` blocks compute tiles that differ only in the grid variable `rows`."""
         super().__init__(plan)
         self.groups = groups
         self.persistent = persistent
+        self.cluster = cluster
+        self.rows = rows
+        self.shares = False  # whether some operand is copied once for the whole cluster
         self.producer: list[dev.Statement] = []
         self.barriers: list[dev.MBarrier] = []
         self.releases: list[dev.Statement] = []  # of buffers that live for a whole tile
         self.stored_by_bulk = False
         self.depth = 0
+        self.ringing = False  # copies belong to a ring
         self.overlapped = False  # the products of a step are waited for in the next one
 
     # Barriers ----------------------------------------------------------------------------------------
@@ -46,10 +51,21 @@ class HopperLowering(Lowering):
         self.barriers.append(dev.MBarrier(name, arrivals, stages, origin=origin))
         return name
 
-    def pair(self, base: str, stages: int, origin: ir.Origin) -> tuple[str, str]:
-        """Full: the producer's announcement and the bytes. Empty: one arrival of each consumer warp."""
+    def pair(self, base: str, stages: int, origin: ir.Origin, blocks: int = 1) -> tuple[str, str]:
+        """Full: the producer's announcement and the bytes. Empty: one arrival of each consumer warp, of all `blocks`
+        into which the producer's copies go."""
         full = self.barrier(f"{base}_full", 1, stages, origin)
-        return full, self.barrier(f"{base}_empty", 4 * self.groups, stages, origin)
+        return full, self.barrier(f"{base}_empty", 4 * self.groups * blocks, stages, origin)
+
+    def sharers(self, staged: Staged) -> int:
+        """How many blocks of the cluster want the same elements."""
+        load = staged.load.operation
+        assert isinstance(load, ir.Load)
+        if self.cluster == 1 or self.rows is None or staged.shape[0] % (8 * self.cluster):
+            return 1
+        bounds = [x for a in load.view.axes for x in (a.lo, a.hi)]
+        where = (*load.start, *load.view.coordinates, *bounds)
+        return 1 if any(self.rows in x.symbols() for x in where) else self.cluster
 
     def fill(
         self, staged: list[tuple[Staged, str]], barriers: tuple[str, str], count: Index, stages: int, origin: ir.Origin
@@ -70,7 +86,9 @@ class HopperLowering(Lowering):
         axes = staged.axes if load.value.type.rank == 2 else (0, 1)
         target = dev.Shared(buffer, stage, axes)
         view, start = load.operation.view, load.operation.start
-        return dev.CopyBulk(target, view, start, extents(load.value), barrier, stage, load.value.origin)
+        shape, origin = extents(load.value), load.value.origin
+        sharers = self.sharers(staged) if self.ringing else 1
+        return dev.CopyBulk(target, view, start, shape, barrier, stage, origin, sharers)
 
     # Staging -----------------------------------------------------------------------------------------
 
@@ -109,9 +127,13 @@ class HopperLowering(Lowering):
         buffers = {s.load.value.number: self.stage_buffer(s, stages) for s in staged}
         counter = Symbol(f"{'_'.join(v.name for v in loop.variables)}_count", "loop")
         count = index(counter)
-        barriers = self.pair("_".join(v.name for v in loop.variables), stages, loop.origin)
+        blocks = max(self.sharers(s) for s in staged)
+        self.shares |= blocks > 1
+        barriers = self.pair("_".join(v.name for v in loop.variables), stages, loop.origin, blocks)
         pairs = [(s, buffers[s.load.value.number]) for s in staged]
+        self.ringing = True
         copies = tuple(self.fill(pairs, barriers, count, stages, loop.origin))
+        self.ringing = False
         self.producer.append(
             dev.For(loop.variables, loop.lo, loop.hi, loop.step, (), copies, loop.origin, counter=counter)
         )
@@ -123,15 +145,15 @@ class HopperLowering(Lowering):
         for statement in loop.body:
             self.statement(statement)
         if self.overlapped:
-            self.release_earlier(loop, barriers[1], count, stages)
+            self.release_earlier(loop, barriers[1], count, stages, blocks > 1)
         else:
-            self.emit(dev.Arrive(barriers[1], count % stages, loop.origin))
+            self.emit(dev.Arrive(barriers[1], count % stages, loop.origin, blocks > 1))
         made = self.closed(loop, loop.variables, loop.lo, loop.hi, loop.step, scope, carried)
         self.depth -= 1
         self.emit(replace(made, counter=counter))
         if self.overlapped:
             self.emit(dev.WgmmaWait(0, loop.origin))
-            last = dev.Arrive(barriers[1], (count - 1) % stages, loop.origin)
+            last = dev.Arrive(barriers[1], (count - 1) % stages, loop.origin, blocks > 1)
             self.emit(dev.If(Compare("<", loop.lo[-1], loop.hi[-1]), (last,), (), (), loop.origin))
         self.overlapped = False
 
@@ -154,12 +176,12 @@ class HopperLowering(Lowering):
     def accumulates_later(self, operation: ir.Binary) -> bool:
         return operation.word == "add" and (operation.a.number in self.deferred or operation.b.number in self.deferred)
 
-    def release_earlier(self, loop: ir.For, empty: str, count: Index, stages: int) -> None:
+    def release_earlier(self, loop: ir.For, empty: str, count: Index, stages: int, everywhere: bool) -> None:
         """One group stays in flight: its stage is given back in the next step."""
         origin = loop.origin
         self.emit(dev.WgmmaCommit(origin))
         self.emit(dev.WgmmaWait(1, origin))
-        earlier = dev.Arrive(empty, (count - 1) % stages, origin)
+        earlier = dev.Arrive(empty, (count - 1) % stages, origin, everywhere)
         begun = Compare(">", index(loop.variables[0]), loop.lo[0])
         self.emit(dev.If(begun, (earlier,), (), (), origin))
 
