@@ -10,6 +10,7 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.instantiate import policies_for
+from kernelagent.dsl.level2.module import ScheduledModule, check_target
 from kernelagent.dsl.level2.normal import normal_form
 from kernelagent.dsl.lower.device import Machine, lower_device
 from kernelagent.dsl.lower.device.policy import Policy, dropped, refuse_unordered
@@ -17,6 +18,7 @@ from kernelagent.dsl.lower.unsupported import Unsupported
 from kernelagent.dsl.schedule import Choice, Guard
 from kernelagent.dsl.targets.calls import Choices, ConcreteCall, concrete_calls
 from kernelagent.dsl.targets.cuda.archs import arch as arch_named
+from kernelagent.dsl.targets.cuda.artifact import guard_text
 from kernelagent.dsl.targets.cuda.emit import emit
 
 
@@ -46,7 +48,14 @@ class Placed:
 
 
 def device_units(module: ir.Module, choices: Choices, arch: str) -> tuple[DeviceUnit, ...]:
-    """Lower and emit every kernel of the entry for an architecture. Raises KernelError."""
+    """Lower and emit every kernel of the entry for an architecture; a level-two text is emitted as it stands.
+
+    Raises KernelError.
+    """
+    if isinstance(module, ScheduledModule):
+        check_target(module, arch)
+        code = DeviceCode(module.schedule, emit(module.schedule))
+        return (DeviceUnit(ConcreteCall(module.kernels[0], None), (code,)),)
     return tuple(_unit(item, arch) for item in concrete_calls(module, choices, arch))
 
 
@@ -69,13 +78,22 @@ def _unit(item: ConcreteCall, arch: str) -> DeviceUnit:
 
 
 def chosen(classes: Sequence[DeviceCode], arrays: Mapping[str, Placed], dims: Mapping[str, int]) -> DeviceCode:
-    """The first class whose guards all hold for a call. The last has none."""
-    return next(c for c in classes if all(holds(g, c.schedule.arrays, arrays, dims) for g in c.schedule.shape_class.guards))
+    """The first class whose guards all hold for a call. The last has none, unless it was written by hand: then
+    KernelError names what does not hold."""
+    broken: list[Guard] = []
+    for code in classes:
+        broken = [g for g in code.schedule.shape_class.guards if not holds(g, code.schedule.arrays, arrays, dims)]
+        if not broken:
+            return code
+    schedule = classes[-1].schedule
+    texts = [guard_text(g.kind, g.subject, g.value) for g in broken]
+    message = f"`{schedule.name}` ({schedule.shape_class.name}) relies on {', '.join(texts)}, which this call breaks"
+    hint = "pass arrays for which the guards hold, or delete them and the wide accesses that need them"
+    facts = {"guards": texts, "dims": dict(dims)}
+    raise KernelError([Diagnostic("shape-class", message, schedule.grid.origin.span, hint=hint, facts=facts)])
 
 
-def holds(
-    guard: Guard, signature: Iterable[ir.Array], arrays: Mapping[str, Placed], dims: Mapping[str, int]
-) -> bool:
+def holds(guard: Guard, signature: Iterable[ir.Array], arrays: Mapping[str, Placed], dims: Mapping[str, int]) -> bool:
     """Whether a fact that the class relies on is true of a call."""
     if guard.kind == "divides":
         return dims[guard.subject] % guard.value == 0
