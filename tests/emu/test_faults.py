@@ -12,13 +12,15 @@ CORRECT = programs("correct")
 
 
 @pytest.fixture(scope="module")
-def score() -> Iterator[dict[str, bool]]:
-    """What came out, by name; printed when all programs have run."""
+def score(request: pytest.FixtureRequest) -> Iterator[dict[str, bool]]:
+    """What came out, by name; told when all programs have run."""
     outcomes: dict[str, bool] = {}
     yield outcomes
     faults, correct = ([outcomes[p.name] for p in group if p.name in outcomes] for group in (FAULTS, CORRECT))
-    print(f"\nfaults: {sum(faults)} of {len(faults)} reported at the right line; "
-          f"{sum(correct)} of {len(correct)} correct programs silent")  # fmt: skip
+    reported = f"faults: {sum(faults)} of {len(faults)} reported at the right line"
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(f"\n{reported}; {sum(correct)} of {len(correct)} correct programs silent")
 
 
 def cases(group: list[Program]) -> list[object]:

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -54,7 +55,8 @@ class Program:
     """An edited base and what to run it on. `rule`: what a fault breaks, or why the edit is correct.
 
     `lines`: a report names one of them, and as its other party, if it has one, one of `lines` or `others`. `kinds`: the
-    kinds of finding that describe the fault, any if empty. `modes`: the orders of completion that show it. `missed`: what the emulator does instead of reporting the fault at its line, "" if it does report it.
+    kinds of finding that describe the fault, any if empty. `modes`: the orders of completion that show it. `missed`:
+    what the emulator does instead of reporting the fault at its line, "" if it does report it.
     """
 
     name: str
@@ -146,10 +148,15 @@ class Report:
     message: str
 
 
+@cache
+def _parsed(text: str) -> DeviceKernel:
+    return parse_schedule(text)
+
+
 def reports(program: Program, dims: Dims, completion: Completion) -> list[Report]:
     """Everything that is said of the program. Values are compared where nothing else was found."""
     try:
-        kernel = parse_schedule(program.text())
+        kernel = _parsed(program.text())
     except KernelError as refusal:
         return [Report("refused", d.span.line if d.span else 0, None, d.message) for d in refusal.diagnostics]
     arrays = arrays_for(kernel, program.base, dims)
@@ -230,14 +237,14 @@ def _attention(x: Mapping[str, Array], dims: Dims) -> Array:
 
 
 def _split_k(x: Mapping[str, Array], dims: Dims) -> Array:
-    chunk = -(--(-dims["K"] // 32) // dims["S"]) * 32
+    chunk = -((-dims["K"] // 32) // dims["S"]) * 32
     parts = [slice(s * chunk, s * chunk + chunk) for s in range(dims["S"])]
     return np.stack([x["a"][:, part] @ x["b"][:, part].T for part in parts])
 
 
 def _partial_sums(x: Mapping[str, Array], dims: Dims) -> Array:
     bounds = [s * dims["M"] // dims["S"] for s in range(dims["S"] + 1)]
-    return np.stack([x["x"][lo:hi].sum(axis=0) for lo, hi in zip(bounds[:-1], bounds[1:], strict=True)])
+    return np.stack([x["x"][lo:hi].sum(axis=0) for lo, hi in pairwise(bounds)])
 
 
 BASES: Mapping[str, Base] = {
