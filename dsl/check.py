@@ -51,7 +51,7 @@ def check(
     tunables: Mapping[str, int | bool] | None = None,
     absent: frozenset[str] = frozenset(),
 ) -> CheckReport:
-    """Check the entry of `text`. Never raises for a mistake of the text; it becomes a diagnostic of the report.
+    """Check the entry of `text`; of a level-two text its rules. Never raises for a mistake of the text; it becomes a diagnostic of the report.
 
     `reference` adds a comparison of values on its trials. `dtypes` chooses types for dtype variables (default f32),
     `absent` names optional arrays that the call leaves out. `quick` leaves out the solver and bounds the runs to a
@@ -59,8 +59,13 @@ def check(
     """
     begin = time.perf_counter()
     from kernelagent.dsl.elaborate import parse
+    from kernelagent.dsl.level2.parse_schedule import is_level_two
     from kernelagent.dsl.verify.families import Choice
 
+    if is_level_two(text):
+        from kernelagent.dsl.check_schedule import check_schedule
+
+        return check_schedule(text)
     choice = Choice(dict(dtypes or {}), dict(scalars or {}), dict(tunables or {}), target)
     try:
         module = parse(text, absent)

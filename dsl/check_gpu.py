@@ -29,7 +29,8 @@ SECONDS = 6.0
 @dataclass(frozen=True)
 class GpuCalls:
     """What a text is compiled and run for. Empty `classes`: one for each member of its fixed dims; `trials` None: drawn
-    at sizes around the text's own tiles."""
+    at sizes around the text's own tiles. `against`: the level-one text whose interpreter says what a level-two text
+    should compute."""
 
     arch: str = "sm_80"
     dtypes: Mapping[str, str] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class GpuCalls:
     dims: Mapping[str, int] = field(default_factory=dict)
     classes: Sequence[Choices] = ()
     trials: Sequence[Trial] | None = None
+    against: str | None = None
 
 
 def check_gpu(
@@ -69,12 +71,20 @@ def _compiled(text: str, calls: GpuCalls, report: CheckReport) -> CheckReport:
 
 
 def _emulated(text: str, calls: GpuCalls, report: CheckReport, quick: bool) -> CheckReport:
+    from kernelagent.dsl.check_schedule import positions_unknown, trials_against, without_runs
+    from kernelagent.dsl.level2.module import ScheduledModule
     from kernelagent.dsl.verify.emulated import Runs, emulated, small_trials
 
     module, choice = _parsed(text), _choice(calls)
+    oracle = None if calls.against is None else _parsed(calls.against)
     trials = small_trials(module, choice) if calls.trials is None else calls.trials
+    if isinstance(module, ScheduledModule):
+        if oracle is None and positions_unknown(module):
+            return report
+        report = without_runs(report)
+        trials = trials if oracle is None else trials_against(module, oracle, trials, choice)
     completions: tuple[Completion, ...] = ("late",) if quick else ("late", "random")
-    findings = emulated(module, trials, choice, Runs(calls.arch, completions, _deadline(SECONDS)))
+    findings = emulated(module, trials, choice, Runs(calls.arch, completions, _deadline(SECONDS)), oracle)
     obligations = (*report.obligations, *findings.obligations)
     verdict = worst(o.verdict for o in obligations)
     counterexamples = (*report.counterexamples, *findings.counterexamples)
@@ -146,9 +156,9 @@ def resources(artifact: CudaArtifact, binary: Binary) -> dict[str, Any]:
 
 
 def _parsed(text: str) -> Module:
-    from kernelagent.dsl.elaborate import parse
+    from kernelagent.dsl.level2.module import read_module
 
-    return parse(text)
+    return read_module(text)
 
 
 def _choice(calls: GpuCalls) -> Choice:

@@ -185,24 +185,35 @@ def check(
     *,
     target: str = "cpu",
     quick: bool = False,
-    arch: str = "sm_80",
+    arch: str | None = None,
     dtypes: Mapping[str, str] | None = None,
     dims: Mapping[str, int] | None = None,
+    against: str | None = None,
 ) -> CheckReport:
     """Parse, type and verify a kernel text, against a problem if one is given; never raises for its mistakes.
 
     `target` "cuda" compiles it for `arch` too, "emu" runs the code for `arch` in the emulator; neither needs a GPU.
+    `arch` is by default that of a level-two text, else sm_80. `against`: the level-one text whose values an emulated
+    level-two text must have.
     `dtypes` (of dtype variables, default f32) and `dims` (that are tile extents) are for a text without a problem.
     Raises CallError for them beside a problem, MissingTool or NoCompiler for what this machine lacks.
     """
     if problem is not None and (dtypes or dims):
         raise CallError("the problem decides dtypes and dims", "leave out --dtype and --dim, or --problem")
+    from kernelagent.dsl.level2 import target_of
+
+    own = target_of(text)
+    if own is not None and problem is not None:
+        raise CallError("a level-two text is checked without a problem", "leave out --problem, compare with --against")
+    if against is not None and (own is None or target != "emu"):
+        raise CallError("only a level-two text in the emulator is compared with another", "add --target emu")
+    arch = arch or own or "sm_80"
     if problem is None:
         from kernelagent.dsl.check import check as check_text
         from kernelagent.dsl.check_gpu import GpuCalls, check_gpu
 
         if target in ("cuda", "emu"):
-            calls = GpuCalls(arch, dtypes or {}, dims=dims or {})
+            calls = GpuCalls(arch, dtypes or {}, dims=dims or {}, against=against)
             return check_gpu(text, cast("GpuTarget", target), calls, None, quick)
         return check_text(text, target=target, quick=quick, dtypes=dtypes)
     from kernelagent.checking import check_for, check_gpu_for

@@ -9,7 +9,6 @@ from typing import Any
 
 from kernelagent.dsl.check_gpu import GpuCalls, classes, compile_classes, resources
 from kernelagent.dsl.diagnostics import Diagnostic
-from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.ir import Module
 from kernelagent.dsl.targets.cuda.artifact import Binary, CudaArtifact, guard_text
 from kernelagent.dsl.targets.cuda.cache import read_entry
@@ -79,7 +78,7 @@ def inspect_text(text: str, calls: GpuCalls | None = None, machine_code: bool = 
     Raises KernelError for what the text gets wrong or the architecture cannot do, MissingTool for a missing program.
     """
     calls = calls or GpuCalls()
-    module = parse(text)
+    module = read_module(text)
     if not machine_code:
         return Inspected(calls.arch, None, tuple(_lowered(module, calls)))
     artifacts = compile_classes(module, calls)
@@ -94,7 +93,7 @@ def _lowered(module: Module, calls: GpuCalls) -> Iterator[Part]:
 
 
 def _part(code: DeviceCode, dims: Mapping[str, int]) -> Part:
-    from kernelagent.dsl.level2.print_schedule import print_schedule
+    from kernelagent.dsl.level2 import print_schedule, read_module
 
     schedule = code.schedule
     guards = tuple(guard_text(g.kind, g.subject, g.value) for g in schedule.shape_class.guards)

@@ -110,10 +110,10 @@ def absent_arrays(module: ir.Module) -> tuple[str, ...]:
     """Optional arrays of the entry that the module was parsed without."""
     if "None" not in module.text:
         return ()
-    from kernelagent.dsl.elaborate import parse
+    from kernelagent.dsl.level2.module import read_module
 
     present = {a.name for a in module.entry.arrays}
-    return tuple(a.name for a in parse(module.text).entry.arrays if a.optional and a.name not in present)
+    return tuple(a.name for a in read_module(module.text).entry.arrays if a.optional and a.name not in present)
 
 
 @dataclass(frozen=True)

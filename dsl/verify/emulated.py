@@ -18,6 +18,7 @@ from kernelagent.dsl.interpret.fault import RunError, WorkLimit
 from kernelagent.dsl.interpret.machine import Options
 from kernelagent.dsl.interpret.run import execute
 from kernelagent.dsl.ir import Let, Mma, Module
+from kernelagent.dsl.level2.module import ScheduledModule, outline
 from kernelagent.dsl.lower.rewrite import walk_statements
 from kernelagent.dsl.verify.draw import draw
 from kernelagent.dsl.verify.families import Choice
@@ -45,6 +46,8 @@ def small_trials(module: Module, choice: Choice) -> list[Trial]:
     """Calls that take every shape class: one past each tile, the same in whole 16-byte pieces, and tiny."""
     from kernelagent.dsl.instantiate import resolve_tunables
 
+    if isinstance(module, ScheduledModule):
+        module = outline(module)
     tunables = resolve_tunables(module.entry, choice.tunables, choice.target)
     wanted = {d: choice.dims[d] for d in module.entry.dims if d in choice.dims}
     first = next((s for s in islice(sizes(module, tunables), _SEARCHED) if wanted.items() <= s.items()), None)
@@ -69,8 +72,11 @@ class Runs:
     expired: Callable[[], bool]
 
 
-def emulated(module: Module, trials: Sequence[Trial], choice: Choice, runs: Runs) -> Findings:
-    """Emulate the trials, stopping at the first that fails.
+def emulated(
+    module: Module, trials: Sequence[Trial], choice: Choice, runs: Runs, oracle: Module | None = None
+) -> Findings:
+    """Emulate the trials, stopping at the first that fails. Values are those of the interpreter for `oracle`, by
+    default the module itself; those of a level-two text without one are compared with nothing.
 
     Raises KernelError for what the architecture refuses, NoCompiler without a C++ compiler.
     """
@@ -78,7 +84,7 @@ def emulated(module: Module, trials: Sequence[Trial], choice: Choice, runs: Runs
     for trial in trials:
         if done and runs.expired():
             break
-        failures = _failures(module, trial, choice, runs)
+        failures = _failures(module, trial, choice, runs, oracle)
         if failures is None:
             continue
         if failures:
@@ -86,26 +92,28 @@ def emulated(module: Module, trials: Sequence[Trial], choice: Choice, runs: Runs
             refuted = Obligation("emulation", "REFUTED", worst.line, worst.message, worst.array or worst.kernel)
             return Findings((refuted,), tuple(failures))
         done.append(trial.text())
-    return Findings((_tested(done, runs),))
+    return Findings((_tested(done, runs, oracle is not None or not isinstance(module, ScheduledModule)),))
 
 
-def _tested(done: Sequence[str], runs: Runs) -> Obligation:
+def _tested(done: Sequence[str], runs: Runs, compared: bool) -> Obligation:
     if not done:
         return Obligation("emulation", "UNKNOWN", None, "no sizes were small enough to emulate")
     how = " and ".join(runs.completions)
-    detail = (
-        f"code for {runs.arch}, copies {how}: nothing found, and the interpreter's values, at ({'), ('.join(done)})"
-    )
+    values = ", and the interpreter's values" if compared else "; values compared with nothing"
+    detail = f"code for {runs.arch}, copies {how}: nothing found{values}, at ({'), ('.join(done)})"
     return Obligation("emulation", "TESTED", None, detail)
 
 
-def _failures(module: Module, trial: Trial, choice: Choice, runs: Runs) -> list[DeviceCounterexample] | None:
+def _failures(
+    module: Module, trial: Trial, choice: Choice, runs: Runs, oracle: Module | None
+) -> list[DeviceCounterexample] | None:
     """What the first failing completion shows; None for a call that says nothing."""
-    expected = _expected(module, trial, choice)
+    unknown = oracle is None and isinstance(module, ScheduledModule)
+    expected = {} if unknown else _expected(oracle or module, trial, choice)
     if expected is None:
         return None
     for seed, completion in enumerate(runs.completions):
-        failures = _run(module, trial, choice, runs.arch, completion, expected, seed)
+        failures = _run(module, oracle or module, trial, choice, runs.arch, completion, expected, seed)
         if failures:
             return failures
     return []
@@ -123,6 +131,7 @@ def _expected(module: Module, trial: Trial, choice: Choice) -> Mapping[str, Any]
 
 def _run(
     module: Module,
+    oracle: Module,
     trial: Trial,
     choice: Choice,
     arch: str,
@@ -134,9 +143,11 @@ def _run(
 
     arrays = {name: np.array(a) for name, a in trial.arrays.items()}
     tunables = {**choice.tunables, **trial.tunables}
-    made = emulate(module, arrays, trial.scalars, arch, completion, seed, tunables)
+    taken = {s.name for s in module.entry.scalars}
+    scalars = {name: value for name, value in trial.scalars.items() if name in taken}  # an oracle may have more
+    made = emulate(module, arrays, scalars, arch, completion, seed, tunables)
     found = [_fault(f, made, k, trial, completion) for k, r in enumerate(made.reports) for f in r.findings]
-    return found or list(_differences(module, trial, made, arrays, expected, completion))
+    return found or list(_differences(oracle, trial, made, arrays, expected, completion))
 
 
 def _fault(finding: Finding, made: Emulation, call: int, trial: Trial, completion: str) -> DeviceCounterexample:

@@ -13,7 +13,7 @@ Verdict: TypeAlias = Literal["PROVED", "PROVED_BOUNDED", "TESTED", "UNKNOWN", "R
 argument. TESTED: no failure in the runs that the detail lists. UNKNOWN: nothing was shown, the detail says why.
 REFUTED: a counterexample exists and was replayed."""
 
-Family: TypeAlias = Literal["coverage", "bounds", "definedness", "accumulator", "numeric", "emulation"]
+Family: TypeAlias = Literal["coverage", "bounds", "definedness", "accumulator", "numeric", "emulation", "schedule"]
 
 _FROM_WORST: tuple[Verdict, ...] = ("REFUTED", "UNKNOWN", "TESTED", "PROVED_BOUNDED", "PROVED")
 

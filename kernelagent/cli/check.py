@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 @click.option("--problem", help="Also match the text against this problem.")
 @click.option("--target", type=click.Choice(["cpu", "cuda", "emu"]), default="cpu", show_default=True)
 @gpu_options
+@click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="For a level-two FILE in the emulator: the level-one text whose values it must have.")  # fmt: skip
 @click.option("--quick", is_flag=True, help="Only what takes well under a second (emu: some seconds).")
 @json_option
 @click.pass_context
@@ -29,13 +31,14 @@ def check(
     file: Path,
     problem: str | None,
     target: str,
-    arch: str,
+    arch: str | None,
     dtypes: tuple[str, ...],
     dims: tuple[str, ...],
+    against: Path | None,
     quick: bool,
     as_json: bool,
 ) -> None:
-    """Parse, type and verify the kernel text in FILE.
+    """Parse, type and verify the kernel text or schedule (level two) in FILE.
 
     --target cuda compiles it for a GPU and says what it takes; --target emu runs the GPU code in an emulator that sees
     races, missing waits and accesses out of bounds. Neither needs a GPU.
@@ -44,8 +47,8 @@ def check(
 
     text = file.read_text(encoding="utf-8", errors="replace")
     report = check_text(
-        text, problem, target=target, quick=quick, arch=known_arch(arch), dtypes=read_dtypes(dtypes),
-        dims=read_dims(dims),
+        text, problem, target=target, quick=quick, arch=known_arch(arch, text), dtypes=read_dtypes(dtypes),
+        dims=read_dims(dims), against=against and against.read_text(encoding="utf-8", errors="replace"),
     )  # fmt: skip
     if as_json:
         print_json(report.to_dict())

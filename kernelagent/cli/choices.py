@@ -17,7 +17,7 @@ _PAIR = re.compile(r"([A-Za-z_]\w*)=(\w+)")
 def gpu_options(command: F) -> F:
     """--arch, --dtype and --dim."""
     wanted = (
-        click.option("--arch", default="sm_80", show_default=True, help="GPU architecture."),
+        click.option("--arch", help="GPU architecture (default: that of a level-two text, else sm_80)."),
         click.option("--dtype", "dtypes", multiple=True, metavar="T=bf16", help="A dtype variable (default f32)."),
         click.option("--dim", "dims", multiple=True, metavar="D=64", help="A dim that is a tile extent."),
     )
@@ -54,11 +54,15 @@ def _pair(text: str, example: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def known_arch(name: str) -> str:
-    """The name, if archs.toml has it. Raises CallError with the nearest."""
+def known_arch(name: str | None, text: str) -> str:
+    """The name, if archs.toml has it; by default what a level-two text says. Raises CallError with the nearest."""
     from kernelagent.dsl.diagnostics import KernelError
     from kernelagent.dsl.targets.cuda.archs import arch
 
+    from kernelagent.dsl.level2 import target_of
+
+    if name is None:
+        return target_of(text) or "sm_80"
     try:
         return arch(name).name
     except KernelError as error:

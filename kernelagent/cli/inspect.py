@@ -23,14 +23,14 @@ from .output import json_option, print_json
 def inspect(
     ctx: click.Context,
     file: Path,
-    arch: str,
+    arch: str | None,
     dtypes: tuple[str, ...],
     dims: tuple[str, ...],
     schedule: bool,
     body: bool,
     as_json: bool,
 ) -> None:
-    """What the kernel text in FILE becomes on a GPU, for each kernel and shape class. No GPU is needed.
+    """What the kernel text or schedule (level two) in FILE becomes on a GPU, for each kernel and shape class. No GPU is needed.
 
     Registers, spills, shared memory, occupancy and what limits it, machine opcodes and the widths of loads and stores.
     """
@@ -39,12 +39,12 @@ def inspect(
     from kernelagent.inspection import inspect_text
 
     text = file.read_text(encoding="utf-8", errors="replace")
-    calls = GpuCalls(known_arch(arch), read_dtypes(dtypes), dims=read_dims(dims))
+    calls = GpuCalls(known_arch(arch, text), read_dtypes(dtypes), dims=read_dims(dims))
     try:
         found = inspect_text(text, calls, machine_code=not (schedule or body))
     except KernelError as error:
         if as_json:
-            record = {"file": str(file), "arch": arch, "diagnostics": [d.to_dict() for d in error.diagnostics]}
+            record = {"file": str(file), "arch": calls.arch, "diagnostics": [d.to_dict() for d in error.diagnostics]}
             print_json({**record, "kernels": []})
         else:
             click.echo(render_all(error.diagnostics, text, str(file)))

@@ -17,7 +17,7 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.binding import Binding, bind
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.dtypes import bits, from_numpy, numpy_dtype
-from kernelagent.dsl.elaborate import parse
+from kernelagent.dsl.level2.module import read_module
 from kernelagent.dsl.targets.calls import Choices, PlacedCall, Scalars, placed_calls
 from kernelagent.dsl.targets.cuda import launch
 from kernelagent.dsl.targets.cuda.archs import archs
@@ -102,7 +102,7 @@ class Program:
     @classmethod
     def of(cls, artifact: CudaArtifact) -> Program:
         """Raises KernelError for an artifact of another version of this compiler."""
-        module = parse(artifact.text, frozenset(artifact.absent))
+        module = read_module(artifact.text, frozenset(artifact.absent))
         choices = Choices(artifact.dtypes, artifact.tunables, artifact.consts, artifact.dims)
         units = device_units(module, choices, artifact.arch)
         bodies = [[code.body for code in unit.classes] for unit in units]

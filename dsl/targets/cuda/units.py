@@ -20,6 +20,7 @@ from kernelagent.dsl.targets.calls import Choices, ConcreteCall, concrete_calls
 from kernelagent.dsl.targets.cuda.archs import arch as arch_named
 from kernelagent.dsl.targets.cuda.artifact import guard_text
 from kernelagent.dsl.targets.cuda.emit import emit
+from kernelagent.dsl.targets.cuda.registers import LayoutMismatch
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,17 @@ def device_units(module: ir.Module, choices: Choices, arch: str) -> tuple[Device
     """
     if isinstance(module, ScheduledModule):
         check_target(module, arch)
-        code = DeviceCode(module.schedule, emit(module.schedule))
-        return (DeviceUnit(ConcreteCall(module.kernels[0], None), (code,)),)
+        return (_written(module),)
     return tuple(_unit(item, arch) for item in concrete_calls(module, choices, arch))
+
+
+def _written(module: ScheduledModule) -> DeviceUnit:
+    kernel = module.kernels[0]
+    try:
+        return DeviceUnit(ConcreteCall(kernel, None), (DeviceCode(module.schedule, emit(module.schedule)),))
+    except (Unsupported, LayoutMismatch) as lack:
+        message = f"the {module.schedule.target} target cannot compile this: {lack}"
+        raise KernelError([Diagnostic("cuda-unsupported", message, kernel.span)]) from None
 
 
 def _unit(item: ConcreteCall, arch: str) -> DeviceUnit:
