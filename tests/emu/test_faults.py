@@ -19,6 +19,7 @@ def score(request: pytest.FixtureRequest) -> Iterator[dict[str, bool]]:
     faults, correct = ([outcomes[p.name] for p in group if p.name in outcomes] for group in (FAULTS, CORRECT))
     reported = f"faults: {sum(faults)} of {len(faults)} reported at the right line"
     capture = request.config.pluginmanager.get_plugin("capturemanager")
+    assert capture is not None
     with capture.global_and_fixture_disabled():
         print(f"\n{reported}; {sum(correct)} of {len(correct)} correct programs silent")
 
