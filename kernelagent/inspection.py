@@ -10,6 +10,7 @@ from typing import Any
 from kernelagent.dsl.check_gpu import GpuCalls, classes, compile_classes, resources
 from kernelagent.dsl.diagnostics import Diagnostic
 from kernelagent.dsl.ir import Module
+from kernelagent.dsl.level2 import read_module
 from kernelagent.dsl.targets.cuda.artifact import Binary, CudaArtifact, guard_text
 from kernelagent.dsl.targets.cuda.cache import read_entry
 from kernelagent.dsl.targets.cuda.inspect import Inspection
@@ -93,7 +94,7 @@ def _lowered(module: Module, calls: GpuCalls) -> Iterator[Part]:
 
 
 def _part(code: DeviceCode, dims: Mapping[str, int]) -> Part:
-    from kernelagent.dsl.level2 import print_schedule, read_module
+    from kernelagent.dsl.level2 import print_schedule
 
     schedule = code.schedule
     guards = tuple(guard_text(g.kind, g.subject, g.value) for g in schedule.shape_class.guards)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernelagent.dsl.level2.guide import GEMM, SOFTMAX
+from kernelagent.dsl.level2.guide import GEMM, HOPPER_GEMM, SOFTMAX
 
 TRANSPOSE = """
 edition(1)
@@ -112,8 +112,108 @@ def moved(x: In[f32, M, N], rows: In[i32, M], y: Out[f32, M, N], total: Acc[f32,
         atomic_add(total, (j,), sum(load_shared(half, both), axis=0))
 """
 
+CLUSTER = """
+edition(1)
+level(2)
+
+@kernel
+def gemm(a: In[bf16, M, K], w: In[bf16, N, K], y: Out[f32, M, N]):
+    schedule(sm_90a, threads=256, cluster=2)
+    shape_class("aligned", unit_stride(a), aligned(a, 16), unit_stride(w), aligned(w, 16))
+    tile = distribution((64, 64), lanes=((4, 1, 2), (8, 0, 1), (4, 0, 16)), values=((2, 1, 1), (2, 0, 8), (8, 1, 8)))
+    a_s = shared(bf16, (64, 64), stages=2, swizzle=(3, 3, 3), panel=64, offset=0)
+    w_s = shared(bf16, (64, 64), stages=2, swizzle=(3, 3, 3), panel=64, offset=16384)
+    filled = mbarrier(arrivals=1, stages=2, offset=32768)
+    free = mbarrier(arrivals=8, stages=2, offset=32784)
+
+    barrier_init(filled)
+    barrier_init(free)
+    fence_init()
+    cluster_barrier()
+
+    with role("producer", warps=(0, 4)):
+        for i, j in tiles((M, N), (64, 64), raster=column):
+            for k in range(0, K, 64, count=n):
+                wait(free[n % 2], (n // 2 + 1) % 2)
+                expect(filled[n % 2], 16384)
+                copy_bulk(a_s[n % 2], a, (i, k), filled[n % 2])
+                copy_bulk(w_s[n % 2], w, (j, k), filled[n % 2], shared_by=2)
+        cluster_barrier()
+
+    with role("consumer", warps=(4, 8)):
+        for i, j in tiles((M, N), (64, 64), raster=column):
+            acc = full(tile, 0.0, f32)
+            for k in range(0, K, 64, count=n):
+                wait(filled[n % 2], (n // 2) % 2)
+                wgmma_fence()
+                acc = mma(a_s[n % 2], w_s[n % 2].T, acc, atom=wgmma_m64n64k16_bf16)
+                wgmma_commit()
+                wgmma_wait(0)
+                arrive(free[n % 2], everywhere=True)
+            store(y, (i, j), acc)
+        cluster_barrier()
+"""
+"""Two blocks of neighbouring rows share w."""
+
+PING_PONG = """
+edition(1)
+level(2)
+
+@kernel
+def gemm(a: In[f16, M, K], w: In[f16, K, N], y: Out[f32, M, N]):
+    schedule(sm_90a, threads=384)
+    shape_class("aligned", unit_stride(a), aligned(a, 16), unit_stride(w), aligned(w, 16))
+    tile = distribution((64, 64), lanes=((4, 1, 2), (8, 0, 1), (4, 0, 16)), values=((2, 1, 1), (2, 0, 8), (8, 1, 8)))
+    a_s = shared(f16, (64, 64), stages=3, swizzle=(3, 3, 3), panel=64, offset=0)
+    w_s = shared(f16, (64, 64), stages=3, swizzle=(3, 3, 3), panel=64, offset=24576)
+    filled = mbarrier(arrivals=1, stages=3, offset=49152)
+    free = mbarrier(arrivals=4, stages=3, offset=49176)
+
+    barrier_init(filled)
+    barrier_init(free)
+    fence_init()
+    barrier()
+
+    with role("producer", warps=(0, 4), registers=40):
+        for i, j in tiles((M, N), (64, 64), persistent=True, count=t):
+            for k in range(0, K, 64, count=n):
+                wait(free[n % 3], (n // 3 + 1) % 2)
+                expect(filled[n % 3], 16384)
+                copy_bulk(a_s[n % 3], a, (i, k), filled[n % 3])
+                copy_bulk(w_s[n % 3], w, (k, j), filled[n % 3])
+
+    with role("even", warps=(4, 8), registers=232):
+        for i, j in tiles((M, N), (64, 64), persistent=True, count=t):
+            if t % 2 == 0:
+                acc = full(tile, 0.0, f32)
+                for k in range(0, K, 64):
+                    wait(filled[(t * cdiv(K, 64) + k // 64) % 3], ((t * cdiv(K, 64) + k // 64) // 3) % 2)
+                    wgmma_fence()
+                    acc = mma(a_s[(t * cdiv(K, 64) + k // 64) % 3], w_s[(t * cdiv(K, 64) + k // 64) % 3], acc,
+                              atom=wgmma_m64n64k16_f16)
+                    wgmma_commit()
+                    wgmma_wait(0)
+                    arrive(free[(t * cdiv(K, 64) + k // 64) % 3])
+                store(y, (i, j), acc)
+
+    with role("odd", warps=(8, 12), registers=232):
+        for i, j in tiles((M, N), (64, 64), persistent=True, count=t):
+            if t % 2 == 1:
+                acc = full(tile, 0.0, f32)
+                for k in range(0, K, 64):
+                    wait(filled[(t * cdiv(K, 64) + k // 64) % 3], ((t * cdiv(K, 64) + k // 64) // 3) % 2)
+                    wgmma_fence()
+                    acc = mma(a_s[(t * cdiv(K, 64) + k // 64) % 3], w_s[(t * cdiv(K, 64) + k // 64) % 3], acc,
+                              atom=wgmma_m64n64k16_f16)
+                    wgmma_commit()
+                    wgmma_wait(0)
+                    arrive(free[(t * cdiv(K, 64) + k // 64) % 3])
+                store(y, (i, j), acc)
+"""
+"""Two consumers take tiles by turns from one ring."""
+
 
 TEXTS = {
     "gemm": GEMM, "softmax": SOFTMAX, "transpose": TRANSPOSE, "attention": ATTENTION, "ragged": RAGGED,
-    "scatter": SCATTER,
+    "scatter": SCATTER, "hopper": HOPPER_GEMM, "cluster": CLUSTER, "ping pong": PING_PONG,
 }  # fmt: skip

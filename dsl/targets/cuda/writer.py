@@ -8,7 +8,10 @@ from contextlib import contextmanager
 
 from kernelagent.dsl.ir import Origin
 
-_REPORTING = re.compile(r"\bka_(ldg|stg|atomic|scalar|lds|sts|cp_async|commit|wait|barrier|shfl|ldmatrix|mma)")
+_REPORTING = re.compile(
+    r"\bka_(ldg|stg|atomic|scalar|lds|sts|cp_async|commit|wait|barrier|shfl|ldmatrix|mma"
+    r"|tma|mbar|wgmma|named|fence|cluster)"
+)
 
 
 class Writer:
