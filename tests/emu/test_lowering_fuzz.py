@@ -15,8 +15,8 @@ from support.lowered import assert_emulated
 from support.random_products import FAMILIES
 
 COUNTS = {"elementwise": 18, "product": 10, "chain": 4, "gathered": 5, "ragged": 3}
-REFUSED = {"cuda-unsupported", "shared-limit"}
-"""What a random kernel may ask for in vain: some reshapes, and more shared memory than there is."""
+REFUSED = {"cuda-unsupported", "shared-limit", "mma-tile"}
+"""What a random kernel may ask for in vain: some reshapes, more shared memory than there is, warps without a piece."""
 
 FURTHER = 1000
 MORE = int(os.environ.get("KERNELAGENT_FUZZ", "0"))
@@ -166,3 +166,37 @@ def test_rows_that_warps_share_in_odd_parts(word: str) -> None:
 """,
         x=whole(5, 4, 40), y=np.zeros((5, 4, 40), np.float32),
     )  # fmt: skip
+
+
+# Shapes of programs that the generator does not draw -------------------------------------------------------
+
+LOADED = "load(a, (i, {0}), (32, 32)), load(b, (j, {0}), (32, 32)).T"
+NESTED = f"""def f(a: In[f16, M, K], b: In[f16, N, K], o: Out[f32, M, N]):
+    on(cuda, stages=2)
+    for i, j in tiles((M, N), (32, 32)):
+        acc = zeros((32, 32), f32)
+        for k in pipeline(0, K, 32):
+            acc += mma({LOADED.format("k")})
+            for t in range(0, 2, 1):
+                for l in pipeline(0, K, 32):
+                    acc += mma({LOADED.format("l")})
+        store(o, (i, j), acc)
+"""
+BRANCHING = f"""def f(a: In[f16, M, K], b: In[f16, N, K], o: Out[f32, M, N]):
+    for i, j in tiles((M, N), (32, 32)):
+        acc, rows = zeros((32, 32), f32), zeros((32,), f32)
+        for k in pipeline(0, K, 32):
+            x = load(a, (i, k), (32, 32))
+            rows += sum(cast(x, f32), axis=1)
+            if k < 40:
+                acc = acc + mma(x, load(b, (j, k), (32, 32)).T)
+            else:
+                acc = acc - mma({LOADED.format("k")})
+        store(o, (i, j), acc + rows[:, None])
+"""
+
+
+@pytest.mark.parametrize("text", [NESTED, BRANCHING], ids=["rings in rings", "products under an if"])
+def test_products_in_nested_loops_and_branches(text: str) -> None:
+    a, b = (whole(40, 96, seed=s).astype(np.float16) for s in (0, 1))
+    exactly(text, a=a, b=b, o=np.zeros((40, 40), np.float32))

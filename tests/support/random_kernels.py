@@ -285,7 +285,7 @@ def elementwise(seed: int) -> Program:
 def policy(w: Writer) -> None:
     """Wishes of the author for every GPU."""
     words = {
-        "stages": w.pick(1, 2, 3, 4), "warps": w.pick(1, 2, 8), "persistent": True,
+        "stages": w.pick(1, 2, 3, 4), "warps": w.pick(1, 2, 8, 16, 32), "persistent": True,
         "raster": w.pick('"column"', '"grouped"', '"row"'),
     }  # fmt: skip
     chosen = [f"{word}={value}" for word, value in words.items() if w.chance(0.3)]
