@@ -282,10 +282,10 @@ def elementwise(seed: int) -> Program:
     return w.program()
 
 
-def policy(w: Writer) -> None:
-    """Wishes of the author for every GPU."""
+def policy(w: Writer, *warps: int) -> None:
+    """Wishes of the author for every GPU; more warps than a product has pieces are refused."""
     words = {
-        "stages": w.pick(1, 2, 3, 4), "warps": w.pick(1, 2, 8, 16, 32), "persistent": True,
+        "stages": w.pick(1, 2, 3, 4), "warps": w.pick(*(warps or (1, 2, 8, 16, 32))), "persistent": True,
         "raster": w.pick('"column"', '"grouped"', '"row"'),
     }  # fmt: skip
     chosen = [f"{word}={value}" for word, value in words.items() if w.chance(0.3)]

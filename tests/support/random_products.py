@@ -33,7 +33,7 @@ def product(seed: int) -> Program:
     m, n, k = (dim(w, extent) for extent in tile)
     precision = ", precision=tf32" if dtype == "tf32" else ""
     dtype = "f32" if dtype == "tf32" else dtype
-    policy(w)
+    policy(w, 1, 2, 8)
     batch = w.pick(0, 0, 0, 2)
     axes, extents, lead = ("h, i, j", "H, M, N", "1, ") if batch else ("i, j", "M, N", "")
     w.put(f"for {axes} in tiles(({extents}), ({lead}{tile[0]}, {tile[1]})):", 1)
@@ -127,7 +127,7 @@ def chain(seed: int) -> Program:
     m, n = dim(w, bm), dim(w, bn)
     dtype = w.pick("bf16", "f16", "f32")
     w.lines.append(f"    assume(D == {d}, E == {e})")
-    policy(w)
+    policy(w, 1, 2, 8)
     w.array("q", "In", dtype, "M, D", (m, d), -1, 2)
     w.array("k", "In", dtype, "N, D", (n, d), -1, 2)
     w.array("v", "In", dtype, "N, E", (n, e), -1, 2)
@@ -216,7 +216,7 @@ def ragged(seed: int) -> Program:
     groups, m, n, k = len(ends) - 1, int(ends[-1]), dim(w, bn), dim(w, bk)
     dtype = w.pick("f32", "bf16")
     w.lines.append("    assume(partition(offsets, M))")
-    policy(w)
+    policy(w, 1, 2, 8)
     w.array("x", "In", dtype, "M, K", (m, k), -2, 3)
     w.array("y", "In", dtype, "G, N, K", (groups, n, k), -2, 3)
     w.array("offsets", "In", "i32", "G + 1", (groups + 1,))
