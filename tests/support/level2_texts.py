@@ -168,9 +168,13 @@ def gemm(a: In[f16, M, K], w: In[f16, K, N], y: Out[f32, M, N]):
     w_s = shared(f16, (64, 64), stages=3, swizzle=(3, 3, 3), panel=64, offset=24576)
     filled = mbarrier(arrivals=1, stages=3, offset=49152)
     free = mbarrier(arrivals=4, stages=3, offset=49176)
+    even_done = mbarrier(arrivals=4, offset=49200)
+    odd_done = mbarrier(arrivals=4, offset=49208)
 
     barrier_init(filled)
     barrier_init(free)
+    barrier_init(even_done)
+    barrier_init(odd_done)
     fence_init()
     barrier()
 
@@ -185,6 +189,7 @@ def gemm(a: In[f16, M, K], w: In[f16, K, N], y: Out[f32, M, N]):
     with role("even", warps=(4, 8), registers=232):
         for i, j in tiles((M, N), (64, 64), persistent=True, count=t):
             if t % 2 == 0:
+                wait(odd_done, (t // 2 + 1) % 2)
                 acc = full(tile, 0.0, f32)
                 for k in range(0, K, 64):
                     wait(filled[(t * cdiv(K, 64) + k // 64) % 3], ((t * cdiv(K, 64) + k // 64) // 3) % 2)
@@ -194,11 +199,13 @@ def gemm(a: In[f16, M, K], w: In[f16, K, N], y: Out[f32, M, N]):
                     wgmma_commit()
                     wgmma_wait(0)
                     arrive(free[(t * cdiv(K, 64) + k // 64) % 3])
+                arrive(even_done)
                 store(y, (i, j), acc)
 
     with role("odd", warps=(8, 12), registers=232):
         for i, j in tiles((M, N), (64, 64), persistent=True, count=t):
             if t % 2 == 1:
+                wait(even_done, (t // 2) % 2)
                 acc = full(tile, 0.0, f32)
                 for k in range(0, K, 64):
                     wait(filled[(t * cdiv(K, 64) + k // 64) % 3], ((t * cdiv(K, 64) + k // 64) // 3) % 2)
@@ -208,9 +215,11 @@ def gemm(a: In[f16, M, K], w: In[f16, K, N], y: Out[f32, M, N]):
                     wgmma_commit()
                     wgmma_wait(0)
                     arrive(free[(t * cdiv(K, 64) + k // 64) % 3])
+                arrive(odd_done)
                 store(y, (i, j), acc)
 """
-"""Two consumers take tiles by turns from one ring."""
+"""Two consumers take tiles by turns from one ring. Each begins when the other's products are done: a wait on a phase
+that lies two ahead would return at once."""
 
 
 TEXTS = {

@@ -26,7 +26,7 @@ from kernelagent.dsl.targets.emulator.report import EmulatorReport, Finding
 from kernelagent.dsl.targets.nibbles import pack
 from numpy.typing import NDArray
 
-RESIDENT_BLOCKS = 4
+RESIDENT_BLOCKS = 2
 """Blocks that the emulated device holds at once: few, so that persistent blocks walk over several tiles each."""
 
 _ROLES: Mapping[str, Role] = {"In": "in", "Out": "out", "InOut": "inout", "Acc": "inout"}

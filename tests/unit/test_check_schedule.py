@@ -1,0 +1,59 @@
+"""Level-two texts where modules are taken: reports without a run, calls that do not go together, compiled binaries."""
+
+from __future__ import annotations
+
+import kernelagent
+import pytest
+from kernelagent.dsl.level2 import ScheduledModule, read_module, target_of
+from kernelagent.dsl.level2.module import outline
+from kernelagent.dsl.verify.emulated import small_trials
+from kernelagent.dsl.verify.families import Choice
+from kernelagent.errors import CallError
+from support.level2_texts import TEXTS
+
+
+def test_the_rules_are_checked_and_nothing_else_is_claimed() -> None:
+    report = kernelagent.check(TEXTS["hopper"])
+    assert (report.ok, report.verdict) == (True, "UNKNOWN")
+    assert [(o.family, o.verdict) for o in report.obligations] == [("schedule", "PROVED"), ("emulation", "UNKNOWN")]
+    assert report.resources == {"arch": "sm_90a", "threads": 384, "shared_bytes": 163904}
+
+
+def test_mistakes_are_diagnostics() -> None:
+    report = kernelagent.check(TEXTS["hopper"].replace("arrivals=8", "arrivals=2"))
+    assert not report.ok
+    assert [d.code for d in report.diagnostics] == ["arrivals"]
+
+
+def test_positions_from_data_are_not_guessed() -> None:
+    """What an integer input may hold stands in a level-one text."""
+    report = kernelagent.check(TEXTS["ragged"], target="emu")
+    assert report.ok
+    assert report.obligations[-1].verdict == "UNKNOWN"
+
+
+def test_trials_fit_the_guards() -> None:
+    module = read_module(TEXTS["gemm"])
+    assert isinstance(module, ScheduledModule)
+    trials = small_trials(module, Choice({}, {}, {}, "sm_80", {}))
+    assert trials
+    assert all(t.sizes["K"] % 8 == 0 for t in trials)
+    assert any(t.sizes["K"] > 4 * 32 for t in trials)  # the ring comes around
+    assert any(t.sizes["M"] % 128 for t in trials)
+    assert outline(module).entry.arrays == module.entry.arrays
+
+
+def test_the_text_says_its_target() -> None:
+    assert target_of(TEXTS["hopper"]) == "sm_90a"
+    assert target_of(TEXTS["gemm"]) == "sm_80"
+    assert target_of("edition(1)\n") is None
+    assert target_of("def (") is None
+
+
+@pytest.mark.parametrize(
+    "options", [{"problem": "softmax"}, {"against": TEXTS["gemm"]}, {"target": "cuda", "against": TEXTS["gemm"]}]
+)
+def test_calls_that_do_not_go_together(options: dict[str, str]) -> None:
+    with pytest.raises(CallError) as caught:
+        kernelagent.check(TEXTS["gemm"], **options)  # type: ignore[arg-type]
+    assert caught.value.hint
