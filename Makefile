@@ -29,7 +29,7 @@ optimize: $(BIN)/.base   ## install and optimise one problem: make optimize PROB
 	$(BIN)/kernelagent optimize run $(PROBLEM) --trials 30 --minutes 1.3
 
 test: $(BIN)/.dev        ## everything that needs no GPU
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n auto --dist loadfile
 
 lint: $(BIN)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

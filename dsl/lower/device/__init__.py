@@ -24,7 +24,7 @@ from kernelagent.dsl.lower.rewrite import walk_statements
 from kernelagent.dsl.lower.simplify import simplify
 from kernelagent.dsl.schedule import Choice
 
-PASSES_VERSION = 2
+PASSES_VERSION = 3
 """Part of every cache key; raise it when a pass changes what is emitted."""
 
 
