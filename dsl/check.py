@@ -51,7 +51,8 @@ def check(
     tunables: Mapping[str, int | bool] | None = None,
     absent: frozenset[str] = frozenset(),
 ) -> CheckReport:
-    """Check the entry of `text`; of a level-two text its rules. Never raises for a mistake of the text; it becomes a diagnostic of the report.
+    """Check the entry of `text`; of a level-two text its rules. Never raises for a mistake of the text; it becomes a
+    diagnostic of the report.
 
     `reference` adds a comparison of values on its trials. `dtypes` chooses types for dtype variables (default f32),
     `absent` names optional arrays that the call leaves out. `quick` leaves out the solver and bounds the runs to a

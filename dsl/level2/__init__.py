@@ -7,6 +7,6 @@ from kernelagent.dsl.level2.print_schedule import print_schedule
 from kernelagent.dsl.level2.spec import verify
 
 __all__ = [
-    "ScheduledModule", "is_level_two", "normal_form", "parse_schedule", "print_schedule", "read_module", "same_schedule",
-    "target_of", "verify", "without_origins",
+    "ScheduledModule", "is_level_two", "normal_form", "parse_schedule", "print_schedule", "read_module",
+    "same_schedule", "target_of", "verify", "without_origins",
 ]  # fmt: skip

@@ -78,7 +78,8 @@ def _check_stored_dtype(view: ir.View, value: dev.Fragment) -> None:
 def _copy(m: Machine, c: dev.Copy) -> None:
     check_view(m, c.view, c.start, c.layout.shape, ("In", "InOut"))
     buffer = buffer_of(m, c.target, "target")
-    check_shared_tile(m, c.target, Type(c.view.dtype, merged_shape(c.layout.shape, c.target.axes, buffer), None), "target")
+    shape = merged_shape(c.layout.shape, c.target.axes, buffer)
+    check_shared_tile(m, c.target, Type(c.view.dtype, shape, None), "target")
     whole = len(c.layout.shape) == len(buffer.shape)
     axis = c.target.axes.index(len(buffer.shape) - 1) if whole else len(c.layout.shape) - 1
     legal = ASYNC_BYTES if c.asynchronous else ACCESS_BYTES

@@ -70,7 +70,8 @@ class _State:
         self.shown |= other.shown
         self.drained |= other.drained
         self.storing |= other.storing
-        both = zip_longest(reversed(self.stores), reversed(other.stores), fillvalue={})
+        nothing: dict[str, ir.Origin] = {}
+        both = zip_longest(reversed(self.stores), reversed(other.stores), fillvalue=nothing)
         self.stores = [{**a, **b} for a, b in both][::-1]
 
 
@@ -223,7 +224,10 @@ class _Flow:
             self.report(origin, Broken("fence-async", message, hint))
 
     def end(self) -> None:
-        for name, origin in {k: v for group in (*self.state.stores, self.state.storing) for k, v in group.items()}.items():
+        left: dict[str, ir.Origin] = {}
+        for group in (*self.state.stores, self.state.storing):
+            left |= group
+        for name, origin in left.items():
             message = f"the role ends while a bulk store may still read `{name}`"
             hint = "write `commit_bulk()` behind it and `wait_bulk(0)` behind the last tile"
             self.report(origin, Broken("bulk-store-pending", message, hint))

@@ -92,7 +92,8 @@ level(2)
 @kernel
 def gemm(a: In[bf16, M, K], w: In[bf16, N, K], y: Out[bf16, M, N]):
     schedule(sm_90a, threads=384)
-    shape_class("aligned", unit_stride(a), aligned(a, 16), unit_stride(w), aligned(w, 16), unit_stride(y), aligned(y, 16))
+    shape_class("aligned", unit_stride(a), aligned(a, 16), unit_stride(w), aligned(w, 16), unit_stride(y),
+                aligned(y, 16))
     tile = distribution((128, 128), lanes=((4, 1, 2), (8, 0, 1), (8, 0, 16)),
                         values=((2, 1, 1), (2, 0, 8), (16, 1, 8)))
     a_s = shared(bf16, (128, 64), stages=4, swizzle=(3, 3, 3), panel=64, offset=0)
@@ -211,7 +212,7 @@ contiguous in memory, and 1 to 16 bytes (asynchronous copies: 4, 8 or 16).
   `role_barrier(1)` (each role its own number) replaces `barrier()`.
 - `count=n` counts a loop's iterations (or tiles) over the life of the role: stage `n % S`, parity `(n // S) % 2` for
   who waits for data, the opposite for who refills.
-- `filled = mbarrier(arrivals=1, stages=S, offset=...)`: a phase completes with so many arrivals and all announced bytes.
+- `filled = mbarrier(arrivals=1, stages=S, offset=...)`: a phase completes with so many arrivals and all its bytes.
   `expect(b[s], bytes)` arrives once and announces the bytes of the `copy_bulk`s behind it; `arrive(b[s])` arrives once
   a warp. In front of the roles: `barrier_init` for each, `fence_init()`, `barrier()`.
 - `copy_bulk(buffer[s], view, position, b[s])` and `store_bulk(view, position, buffer)` move boxes of at most 256 rows

@@ -204,9 +204,9 @@ def check_box_buffer(buffer: dev.SharedBuffer, part: str) -> None:
     except LayoutMismatch:
         s = buffer.swizzle
         assert s is not None  # no swizzle is never a mismatch
-        message = f"`{buffer.name}`: swizzle ({s.bits}, {s.base}, {s.shift}) over panels of {buffer.panel} is no swizzle"
+        message = f"`{buffer.name}`: panels of {buffer.panel} columns with swizzle ({s.bits}, {s.base}, {s.shift})"
         hint = "rows of 128, 64 or 32 bytes take (3, b, 3), (2, b, 3), (1, b, 3) with 16 bytes in 2^b elements"
-        raise Broken("panel", f"{message} of boxes", hint, part) from None
+        raise Broken("panel", f"{message} are no boxes", hint, part) from None
     unit = alignment_of(span)
     for count, what in ((buffer.offset, "starts at byte"), (dev.stage_bytes(buffer), "has stages of")):
         if count % unit and (buffer.stages > 1 or what == "starts at byte"):

@@ -112,15 +112,7 @@ def _mapped(record: Any) -> Any:
             return replace(record, arguments=())
         case dev.Reindex(kind="expand", arguments=axes):
             return replace(record, arguments=tuple(sorted(axes)))
-        case (
-            dev.FromCondition()
-            | dev.Constant()
-            | dev.Load()
-            | dev.Gather()
-            | dev.Let()
-            | dev.For()
-            | dev.If()
-        ):
+        case dev.FromCondition() | dev.Constant() | dev.Load() | dev.Gather() | dev.Let() | dev.For() | dev.If():
             return replace(record, **{f.name: _mapped(getattr(record, f.name)) for f in fields(record)})
         case _:
             return record
@@ -337,10 +329,15 @@ def unique(name: str, taken: set[str]) -> str:
     return found
 
 
+def shared_names(kernel: dev.DeviceKernel) -> list[str]:
+    """Names of buffers and barriers as they are."""
+    return [*(b.name for b in kernel.buffers), *(b.name for b in kernel.barriers)]
+
+
 def _shared_names(kernel: dev.DeviceKernel) -> dict[str, str]:
     """Names of buffers and barriers."""
     taken = set(reserved_names(kernel))
-    return {x.name: unique(x.name, taken) for x in (*kernel.buffers, *kernel.barriers)}
+    return {name: unique(name, taken) for name in shared_names(kernel)}
 
 
 def _clean_names(kernel: dev.DeviceKernel) -> dev.DeviceKernel:

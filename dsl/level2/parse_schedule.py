@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import warnings
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from kernelagent.dsl import device as dev
@@ -138,8 +139,7 @@ def _check_kernel(k: State, kernel: dev.DeviceKernel, header: Header) -> None:
         with k.recovering(), placed(node, nodes):
             resources.check_overlap(kernel, buffers[a.name], b)
     for where, broken in roles.broken_rules(kernel):
-        node, nodes = header.places[where] if isinstance(where, str) else (where.span, {})
-        with k.recovering(), placed(node, nodes):
+        with k.recovering(), _at(where, header):
             raise broken
     for statement in dev.statements(kernel):
         for view, vector in wide_accesses(statement):
@@ -148,6 +148,11 @@ def _check_kernel(k: State, kernel: dev.DeviceKernel, header: Header) -> None:
                 check_guards(kernel, view, vector)
             except Broken as broken:
                 k.report(fault(broken.code, broken.message, span, broken.hint, **broken.facts))
+
+
+def _at(where: roles.Where, header: Header) -> AbstractContextManager[None]:
+    """The place of a declaration, or of a statement."""
+    return placed(*header.places[where]) if isinstance(where, str) else placed(where.span, {})
 
 
 def _largest(kernel: dev.DeviceKernel, header: Header) -> ast.AST | Span:

@@ -9,7 +9,7 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
 from kernelagent.dsl.index import Index, Symbol, index
 from kernelagent.dsl.lanes import Distribution
-from kernelagent.dsl.level2.normal import normal_form, reserved_names, unique
+from kernelagent.dsl.level2.normal import normal_form, reserved_names, shared_names, unique
 from kernelagent.dsl.level2.print_words import Expressions
 from kernelagent.dsl.level2.scopes import Alias, Edges, Walk
 from kernelagent.dsl.level2.text import (
@@ -44,8 +44,7 @@ class _Printer:
         self.kernel, self.edges, self.nested = kernel, edges, nested
         self.names = {x.number: x.name for x in defined_in(kernel)}
         self.layouts: dict[Distribution, str] = {}
-        shared = (x.name for x in (*kernel.buffers, *kernel.barriers))
-        self.taken = {*reserved_names(kernel), *shared, *self.names.values()}
+        self.taken = {*reserved_names(kernel), *shared_names(kernel), *self.names.values()}
         self.expressions = Expressions(kernel, nested, self.layout)
         self.lines: list[str] = []
 

@@ -58,7 +58,9 @@ def check_buffer(buffer: dev.SharedBuffer) -> None:
         message = f"`{buffer.name}` starts at byte {buffer.offset}, no multiple of {SHARED_ALIGNMENT}"
         raise Broken("shared-buffer", message, f"write offset={close}", "offset", offset=buffer.offset)
     if buffer.panel and (len(buffer.shape) != 2 or buffer.pad or buffer.panel < 0 or buffer.shape[1] % buffer.panel):
-        message = f"`{buffer.name}` of {shape_text(buffer.shape)} and pad {buffer.pad} in panels of {buffer.panel} columns"
+        message = (
+            f"`{buffer.name}`, {shape_text(buffer.shape)} and pad {buffer.pad}, in panels of {buffer.panel} columns"
+        )
         raise Broken("panel", message, "rank 2, no pad, and panels that divide the columns", "panel")
     if buffer.swizzle is not None:
         _check_swizzle(buffer, buffer.swizzle)
@@ -131,9 +133,7 @@ def check_overlap(kernel: dev.DeviceKernel, a: dev.SharedBuffer, b: dev.SharedBu
         _check_turns(kernel, a, b, [t for block in part.blocks for t in _trace(block)] * (1 + again))
 
 
-def _check_turns(
-    kernel: dev.DeviceKernel, a: dev.SharedBuffer, b: dev.SharedBuffer, trace: list[str | None]
-) -> None:
+def _check_turns(kernel: dev.DeviceKernel, a: dev.SharedBuffer, b: dev.SharedBuffer, trace: list[str | None]) -> None:
     last: str | None = None
     barrier = True
     for name in trace:

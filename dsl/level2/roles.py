@@ -16,6 +16,7 @@ from kernelagent.dsl.level2.normal import only_tiles
 from kernelagent.dsl.level2.rules import Broken
 from kernelagent.dsl.level2.traverse import grids, parts
 from kernelagent.dsl.targets.cuda.archs import arch
+from kernelagent.dsl.tensor_map import ADDRESS_UNIT
 
 BARRIER_BYTES = 8
 MOST_ARRIVALS = (1 << 20) - 1
@@ -53,6 +54,7 @@ def broken_rules(kernel: dev.DeviceKernel) -> Rules:
     yield from _cluster_barriers(kernel)
     yield from _initialised(kernel)
     yield from _arrivals(kernel)
+    yield from _guarded(kernel)
     for part in parts(kernel):
         for block in part.blocks:
             yield from _expected(kernel, block)
@@ -121,10 +123,12 @@ def _registers(kernel: dev.DeviceKernel) -> Rules:
         if count % 8 or not FEWEST_REGISTERS <= count <= MOST_REGISTERS:
             near = min(max(round(count / 8) * 8, FEWEST_REGISTERS), MOST_REGISTERS)
             message = f"{count} registers; a multiple of 8 from {FEWEST_REGISTERS} to {MOST_REGISTERS} can be asked for"
-            yield f"role {role.name}", Broken("role-registers", message, f"write registers={near}", "registers", nearest=near)
+            hint = f"write registers={near}"
+            yield f"role {role.name}", Broken("role-registers", message, hint, "registers", nearest=near)
         if role.first_warp % 4 or role.warps % 4:
             message = f"role `{role.name}` asks for registers, which whole warpgroups of 4 warps do"
-            yield f"role {role.name}", Broken("role-registers", message, "delete `registers=`, or give it 4 warps", "registers")
+            hint = "delete `registers=`, or give it whole warpgroups"
+            yield f"role {role.name}", Broken("role-registers", message, hint, "registers")
     if used > machine.registers_per_block:
         largest = max(kernel.roles, key=lambda r: r.threads * (r.registers or share))
         others = used - largest.threads * (largest.registers or share)
@@ -145,9 +149,7 @@ def _tiles(kernel: dev.DeviceKernel) -> Rules:
 
 
 def _extent(grid: dev.Grid) -> tuple[object, ...]:
-    return tuple(
-        (g.variables, g.lo, g.hi, g.step, g.raster, g.group, g.persistent) for g in grids(only_tiles(grid))
-    )
+    return tuple((g.variables, g.lo, g.hi, g.step, g.raster, g.group, g.persistent) for g in grids(only_tiles(grid)))
 
 
 # Barriers ----------------------------------------------------------------------------------------------
@@ -165,7 +167,8 @@ def _numbers(kernel: dev.DeviceKernel) -> Rules:
     for role in kernel.roles:
         for statement in _walked(role):
             if isinstance(statement, dev.RoleBarrier) and owner.setdefault(statement.number, role.name) != role.name:
-                message = f"roles `{owner[statement.number]}` and `{role.name}` both use role barrier {statement.number}"
+                number = statement.number
+                message = f"roles `{owner[number]}` and `{role.name}` both use role barrier {number}"
                 free = next(n for n in range(1, 16) if n not in owner)
                 yield statement.origin, Broken("role-barrier", message, f"write role_barrier({free})", "number")
                 break
@@ -177,7 +180,8 @@ def _cluster_barriers(kernel: dev.DeviceKernel) -> Rules:
     for (first, a), (second, b) in pairwise(counts.items()):
         if a != b:
             message = f"role `{first}` has {a} cluster barriers and `{second}` {b}"
-            yield f"role {second}", Broken("cluster", message, "write `cluster_barrier()` in every role, or in front of them")
+            hint = "write `cluster_barrier()` in every role, or in front of them"
+            yield f"role {second}", Broken("cluster", message, hint)
 
 
 def _initialised(kernel: dev.DeviceKernel) -> Rules:
@@ -233,6 +237,25 @@ def _arriving(kernel: dev.DeviceKernel, role: dev.Role, name: str) -> tuple[int,
         count += role.warps * blocks
         texts.append(f"arrive, {role.warps} warps" + (f" of {blocks} blocks" if blocks > 1 else ""))
     return count, ", ".join(texts)
+
+
+# Tensor maps -------------------------------------------------------------------------------------------
+
+
+def _guarded(kernel: dev.DeviceKernel) -> Rules:
+    """Tensor maps take arrays whose rows are dense and start at multiples of 16 bytes: dispatch has to check."""
+    guards = kernel.shape_class.guards
+    dense = {g.subject for g in guards if g.kind == "unit_stride"}
+    aligned = {g.subject for g in guards if g.kind == "aligned" and g.value % ADDRESS_UNIT == 0}
+    told: set[str] = set()
+    for statement in dev.statements(kernel):
+        if isinstance(statement, (dev.CopyBulk, dev.StoreBulk)) and statement.view.array not in told:
+            name = statement.view.array
+            told.add(name)
+            if name not in dense & aligned:
+                message = f"a tensor map of `{name}`, which shape class `{kernel.shape_class.name}` does not align"
+                hint = f"add `unit_stride({name}), aligned({name}, {ADDRESS_UNIT})` to shape_class"
+                yield statement.origin, Broken("access-alignment", message, hint)
 
 
 # Bytes -------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from kernelagent.dsl.ir import View, position
 from kernelagent.dsl.level2 import resources, roles
 from kernelagent.dsl.level2.accesses import check_guards
 from kernelagent.dsl.level2.effects import check_grid, check_statement
-from kernelagent.dsl.level2.normal import check_writable
+from kernelagent.dsl.level2.normal import check_writable, shared_names
 from kernelagent.dsl.level2.operations import result_type
 from kernelagent.dsl.level2.rules import Broken, Machine, check_layout, machine_of, same_layout, type_of
 from kernelagent.dsl.level2.traverse import Part, counters, grids, parts, reads
@@ -65,7 +65,7 @@ class _Checker:
 
     def resources(self) -> None:
         k = self.kernel
-        names = [x.name for x in (*k.buffers, *k.barriers)]
+        names = shared_names(k)
         self.require(len(set(names)) == len(names), "names of buffers and barriers are unique")
         for barrier in k.barriers:
             self.judged(f"barrier {barrier.name}", lambda b=barrier: roles.check_barrier(k.target, b))  # type: ignore[misc]

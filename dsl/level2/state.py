@@ -23,6 +23,7 @@ from kernelagent.dsl.level2.rules import Broken, Machine, Type
 from kernelagent.dsl.level2.words import WORDS2
 from kernelagent.dsl.syntax import Fault, fault, span_of
 
+
 @dataclass(frozen=True)
 class Phased:
     """A barrier with phases. `stage` None: none was named."""
@@ -32,8 +33,8 @@ class Phased:
 
 
 Operand: TypeAlias = (
-    Phased | Index | level1.Number | Compare | AllOf | AnyOf | Negation | dev.Fragment | dev.Shared | ir.View | Distribution
-    | level1.DTypeName | level1.Word | level1.Poison | tuple["Operand", ...]
+    Index | level1.Number | Compare | AllOf | AnyOf | Negation | dev.Fragment | dev.Shared | ir.View | Distribution
+    | Phased | level1.DTypeName | level1.Word | level1.Poison | tuple["Operand", ...]
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ SECTIONS: dict[str, tuple[Word, ...]] = {
         ("schedule", "target, *, threads, min_blocks=1, cluster=1, dims=None", "the machine, threads of a block"),
         ("shape_class", "name, *guards", "what dispatch has checked: aligned(x, 16), divides(K, 8), unit_stride(x)"),
         ("distribution", "shape, *, lanes, values", "named: which thread holds which element; see below"),
-        ("shared", "dtype, shape, *, stages=1, swizzle=None, pad=0, panel=0, offset=0", "named buffer at a byte offset"),
+        ("shared", "dtype, shape, *, stages=1, swizzle=None, pad=0, panel=0, offset=0", "named buffer at a byte"),
         ("mbarrier", "*, arrivals, stages=1, offset=0", "named barriers with phases, 8 bytes each"),
     ),
     "loops": _rows(

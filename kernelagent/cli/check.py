@@ -48,7 +48,7 @@ def check(
     text = file.read_text(encoding="utf-8", errors="replace")
     report = check_text(
         text, problem, target=target, quick=quick, arch=known_arch(arch, text), dtypes=read_dtypes(dtypes),
-        dims=read_dims(dims), against=against and against.read_text(encoding="utf-8", errors="replace"),
+        dims=read_dims(dims), against=against.read_text(encoding="utf-8", errors="replace") if against else None,
     )  # fmt: skip
     if as_json:
         print_json(report.to_dict())

@@ -57,9 +57,8 @@ def _pair(text: str, example: str) -> tuple[str, str]:
 def known_arch(name: str | None, text: str) -> str:
     """The name, if archs.toml has it; by default what a level-two text says. Raises CallError with the nearest."""
     from kernelagent.dsl.diagnostics import KernelError
-    from kernelagent.dsl.targets.cuda.archs import arch
-
     from kernelagent.dsl.level2 import target_of
+    from kernelagent.dsl.targets.cuda.archs import arch
 
     if name is None:
         return target_of(text) or "sm_80"

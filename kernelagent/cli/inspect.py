@@ -30,9 +30,10 @@ def inspect(
     body: bool,
     as_json: bool,
 ) -> None:
-    """What the kernel text or schedule (level two) in FILE becomes on a GPU, for each kernel and shape class. No GPU is needed.
+    """What the kernel text or schedule (level two) in FILE becomes on a GPU, by kernel and shape class.
 
     Registers, spills, shared memory, occupancy and what limits it, machine opcodes and the widths of loads and stores.
+    No GPU is needed.
     """
     from kernelagent.dsl.check_gpu import GpuCalls
     from kernelagent.dsl.diagnostics import KernelError, render_all

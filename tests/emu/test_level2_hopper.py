@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import kernelagent
 import ml_dtypes
 import numpy as np
 import pytest
@@ -18,6 +17,8 @@ from kernelagent.dsl.targets.emulator.execute import emulate
 from kernelagent.dsl.targets.emulator.launch import Completion
 from numpy.typing import NDArray
 from support.level2_texts import TEXTS
+
+import kernelagent
 
 Array = NDArray[Any]
 RNG = np.random.default_rng(0)

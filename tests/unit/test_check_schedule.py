@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import kernelagent
 import pytest
 from kernelagent.dsl.level2 import ScheduledModule, read_module, target_of
 from kernelagent.dsl.level2.module import outline
 from kernelagent.dsl.verify.emulated import small_trials
 from kernelagent.dsl.verify.families import Choice
-from kernelagent.errors import CallError
 from support.level2_texts import TEXTS
+
+import kernelagent
+from kernelagent.errors import CallError
 
 
 def test_the_rules_are_checked_and_nothing_else_is_claimed() -> None:
