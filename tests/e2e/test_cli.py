@@ -119,7 +119,7 @@ def test_problems_new_validate_and_optimize(tmp_path: Path, home: Path) -> None:
 
 def test_the_main_road(tmp_path: Path, home: Path) -> None:
     """optimize run -> runs -> leaderboard -> resume, with the promised keys, no key and no GPU."""
-    run = kernelagent("optimize", "run", "softmax", "--workload", "small", "--trials", "3", "--json", home=home)
+    run = kernelagent("optimize", "run", "softmax", "--workload", "small", "--trials", "1", "--json", home=home)
     assert run.returncode == 0, run.stderr
     record = json.loads(run.stdout)
     promised = {"run", "problem", "workload", "target", "sol", "ceiling", "baselines", "best", "trials", "tokens"}
@@ -145,9 +145,9 @@ def test_the_main_road(tmp_path: Path, home: Path) -> None:
     rows = json.loads(kernelagent("leaderboard", "--json", home=home).stdout)["entries"]
     assert "softmax" in {row["problem"] for row in rows}
 
-    resumed = kernelagent("optimize", "resume", record["run"], "--trials", "4", "--json", home=home)
+    resumed = kernelagent("optimize", "resume", record["run"], "--trials", "2", "--json", home=home)
     assert resumed.returncode == 0, resumed.stderr
-    assert json.loads(resumed.stdout)["trials"] <= 4
+    assert json.loads(resumed.stdout)["trials"] == 2
     stats = json.loads(kernelagent("kb", "stats", "--json", home=home).stdout)
     assert stats["trials"] >= 3
 
