@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from kernelagent.dsl import parse
 from kernelagent.dsl.diagnostics import KernelError
-from kernelagent.dsl.level2 import print_schedule, read_module
+from kernelagent.dsl.level2 import print_schedule, read_module, verify
 from kernelagent.dsl.targets.calls import Choices
 from kernelagent.dsl.targets.cuda.units import device_units
 from kernelagent.dsl.targets.emulator.execute import emulate
@@ -115,3 +115,22 @@ def test_guards_decide_whether_arrays_may_take_the_schedule() -> None:
 def test_a_schedule_is_for_its_own_target() -> None:
     report = kernelagent.check(TEXTS["hopper"], target="emu", arch="sm_80")
     assert [d.code for d in report.diagnostics] == ["schedule-target"]
+
+
+@pytest.mark.parametrize(("columns", "step"), [(64, 48), (136, 64)])
+def test_tiles_whose_rows_are_no_whole_swizzles(columns: int, step: int) -> None:
+    """Rows of 96 and 272 bytes: panels are the longest spans that divide them."""
+    text = oracle().replace("(64, 64)", "(64, BN)").replace("load(a, (i, k), (64, BN))", "load(a, (i, k), (64, BK))")
+    text = text.replace("load(w, (j, k), (64, BN))", "load(w, (j, k), (BN, BK))").replace(
+        "pipeline(0, K, 64)", "pipeline(0, K, BK)"
+    )
+    text = text.replace("Out[T, M, N])", f"Out[T, M, N], BN={columns}, BK={step})")
+    module = parse(text)
+    (unit,) = device_units(module, Choices({"T": "bf16"}, {}, {}, {}), "sm_90a")
+    assert unit.classes[0].schedule.roles
+    assert verify(unit.classes[0].schedule) == []
+    a, w = drawn(BF16, 72, 104), drawn(BF16, 144, 104)
+    y = np.zeros((72, 144), BF16)
+    made = emulate(module, {"a": a, "w": w, "y": y}, arch="sm_90a", completion="random")
+    assert made.ok, [f.message for f in made.findings]
+    np.testing.assert_allclose(y.astype("f4"), a.astype("f4") @ w.astype("f4").T, rtol=1e-2, atol=1e-2)

@@ -16,7 +16,7 @@ from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Compare, Index, Symbol, index
 from kernelagent.dsl.lanes import permuted, same
 from kernelagent.dsl.lower.device.build import Plan, Ring, Scope, live_along
-from kernelagent.dsl.lower.device.hopper.choose import SPAN_BYTES, Unsuited, box_axes
+from kernelagent.dsl.lower.device.hopper.choose import Unsuited, box_axes
 from kernelagent.dsl.lower.device.place_values import elements, extents, view_axis
 from kernelagent.dsl.lower.device.stage import Staged
 from kernelagent.dsl.lower.device.statements import Lowering, restricted
@@ -24,6 +24,8 @@ from kernelagent.dsl.lower.device.widen import ACCESS_BYTES
 
 TILE_COUNT = Symbol("tile_count", "loop")
 MOST_STAGES = 4
+SPANS = (128, 64, 32, 16)
+"""Bytes of a panel's rows that tensor maps swizzle and descriptors know, the shortest without a swizzle."""
 
 
 class HopperLowering(Lowering):
@@ -104,7 +106,10 @@ class HopperLowering(Lowering):
 
     def panelled(self, name: str, dtype: str, shape: tuple[int, int], origin: ir.Origin, stages: int = 1) -> str:
         """A buffer in the form that boxes write and descriptors read: panels of up to 128 bytes, swizzled."""
-        panel = min(shape[1], SPAN_BYTES * 8 // bits(dtype))
+        row = shape[1] * bits(dtype) // 8
+        if row % SPANS[-1]:
+            raise Unsuited(f"{name}: rows of {row} bytes are no box")
+        panel = next(span for span in SPANS if row % span == 0) * 8 // bits(dtype)
         return self.buffer(name, dtype, shape, origin, stages, swizzle_of(panel, dtype), 0, panel)
 
     def stage_once(self, staged: Staged) -> None:

@@ -92,8 +92,8 @@ BROKEN: list[tuple[tuple[tuple[str, str], ...], str, str]] = [
             ("                wgmma_fence()\n", ""),
             (
                 "            for k in range(0, K, 64, count=n):\n                wait(filled",
-                "            wgmma_fence()\n            for k in range(0, K, 64, count=n):\n                acc = acc + acc\n"
-                "                wait(filled",
+                "            wgmma_fence()\n            for k in range(0, K, 64, count=n):\n"
+                "                acc = acc + acc\n                wait(filled",
             ),
         ),
         "wgmma-fence",
