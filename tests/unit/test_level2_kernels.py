@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import pytest
 from kernelagent.dsl import parse
@@ -12,6 +13,7 @@ from kernelagent.dsl.targets.cuda.emit import emit
 from kernelagent.dsl.targets.cuda.units import DeviceCode, device_units
 from support.gpu_cases import CASES, Case
 
+LADDER = Path(__file__).parents[2] / "docs" / "ladder" / "gemm_hopper"
 ONCE = {"gemm_nt_f16", "gemm_nn_bf16", "gemm_tt_f16"}
 """Cases whose like is there; the rest runs on both kinds of chip."""
 NAMES = [(case.name, "sm_89" if "fp8" in case.name else "sm_80") for case in CASES]
@@ -40,6 +42,17 @@ def test_schedules_are_well_formed_and_their_print_compiles_to_the_same_text(nam
         assert normal_form(schedule) == schedule
         parsed = parse_schedule(print_schedule(schedule))
         assert without_origins(parsed) == without_origins(schedule)
+        assert lines(emit(parsed)) == lines(code.body)
+
+
+@pytest.mark.parametrize("path", sorted(LADDER.glob("*.tile")), ids=lambda p: p.stem)
+def test_every_rung_of_the_ladder_is_a_schedule_that_can_be_edited(path: Path) -> None:
+    module = parse(path.read_text(encoding="utf-8"))
+    choices = Choices(dict.fromkeys(module.entry.dtype_variables, "bf16"), {}, {}, {})
+    for code in device_units(module, choices, "sm_90a")[0].classes:
+        assert verify(code.schedule) == []
+        parsed = parse_schedule(print_schedule(code.schedule))
+        assert without_origins(parsed) == without_origins(code.schedule)
         assert lines(emit(parsed)) == lines(code.body)
 
 
