@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -42,13 +42,19 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_help_is_quick() -> None:
-    """Under 0.3 s on a quiet machine; the best of five, since other tests may be running."""
+    """Under 0.3 s on a quiet machine: counted in processor time, since other tests run beside this one."""
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = processor_seconds()
         assert kernelagent("--help").returncode == 0
-        times.append(time.perf_counter() - start)
+        times.append(processor_seconds() - start)
     assert min(times) < 0.3
+
+
+def processor_seconds() -> float:
+    """Of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.mark.parametrize(
