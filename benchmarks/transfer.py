@@ -115,7 +115,7 @@ def side_by_side(name: str, workload: str, trials: Sequence[Trial]) -> dict[str,
     problem = load(name)
     bench = Workbench(problem, problem.workload(workload), "cpu", rivals=())
     try:
-        timings = bench.compare(list(texts.values()))
+        timings = bench.compare(list(texts.values()), ())
     finally:
         bench.close()
     return {sha: timing.time_ms for sha, timing in zip(texts, timings, strict=False)}
