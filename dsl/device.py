@@ -12,77 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from kernelagent.dsl.fragments import Fragment as Fragment
+from kernelagent.dsl.fragments import MBarrier as MBarrier
+from kernelagent.dsl.fragments import Shared as Shared
+from kernelagent.dsl.fragments import SharedBuffer as SharedBuffer
+from kernelagent.dsl.fragments import stage_bytes as stage_bytes
+from kernelagent.dsl.fragments import stage_elements as stage_elements
 from kernelagent.dsl.index import Condition, Index, Symbol
-from kernelagent.dsl.ir import Array, DType, Origin, Scalar, View
+from kernelagent.dsl.ir import Array, Origin, Scalar, View
 from kernelagent.dsl.lanes import Distribution
 from kernelagent.dsl.schedule import Choice, ShapeClass
-
-# Values -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Fragment:
-    """A tile in registers. `layout` None: rank 0, the same in every thread. Numbers are unique in a kernel."""
-
-    number: int
-    name: str
-    dtype: DType
-    shape: tuple[int, ...]
-    layout: Distribution | None
-    origin: Origin
-
-
-@dataclass(frozen=True)
-class Swizzle:
-    """On element offsets of a stage, row major and padded: x ^ ((x >> shift) & ((2^bits - 1) << base)).
-
-    `base` and `shift` count in elements; the same on every access of the buffer.
-    """
-
-    bits: int
-    base: int
-    shift: int
-
-
-@dataclass(frozen=True)
-class SharedBuffer:
-    """`stages` tiles of `shape` in shared memory at byte `offset`, rows `pad` elements longer than the last extent.
-
-    Buffers may overlap in bytes when their lifetimes do not: a barrier lies between. `panel` above 0: the columns are
-    cut into panels of so many, one behind the other, each with all rows (rank 2, what boxes of tensor maps write).
-    """
-
-    name: str
-    dtype: DType
-    shape: tuple[int, ...]
-    stages: int = 1
-    swizzle: Swizzle | None = None
-    pad: int = 0
-    offset: int = 0
-    origin: Origin | None = None
-    panel: int = 0
-
-
-@dataclass(frozen=True)
-class MBarrier:
-    """`stages` barriers with phases in shared memory at byte `offset`, 8 bytes each: a phase completes when
-    `arrivals` have arrived and every expected byte has landed."""
-
-    name: str
-    arrivals: int
-    stages: int = 1
-    offset: int = 0
-    origin: Origin | None = None
-
-
-@dataclass(frozen=True)
-class Shared:
-    """One stage of a buffer; `axes` permutes it (`.T` is (1, 0)): axis j of the reference is axis axes[j]."""
-
-    buffer: str
-    stage: Index
-    axes: tuple[int, ...]
-
+from kernelagent.dsl.swizzle import Swizzle as Swizzle
 
 # Operations that make a fragment --------------------------------------------------------------------
 
@@ -562,22 +502,6 @@ class DeviceKernel:
         """Bytes of shared memory of a block."""
         buffers = (b.offset + stage_bytes(b) * b.stages for b in self.buffers)
         return max((*buffers, *(b.offset + 8 * b.stages for b in self.barriers)), default=0)
-
-
-def stage_elements(buffer: SharedBuffer) -> int:
-    """Elements of one stage, rows padded."""
-    *outer, last = buffer.shape
-    count = last + buffer.pad
-    for extent in outer:
-        count *= extent
-    return count
-
-
-def stage_bytes(buffer: SharedBuffer) -> int:
-    """Bytes of one stage, rounded up to 128 so that every stage starts on an aligned line."""
-    from kernelagent.dsl.dtypes import DTYPES
-
-    return -(-stage_elements(buffer) * DTYPES[buffer.dtype].bits // 1024) * 128
 
 
 def walk(body: tuple[Statement, ...]) -> Iterator[Statement]:

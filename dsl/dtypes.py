@@ -114,6 +114,24 @@ def represents(value: float | int | bool, dtype: str) -> bool:
     return isinstance(value, int) and lowest <= value <= info.largest
 
 
+def identity(word: str, dtype: str) -> float | int | bool:
+    """What a reduction by `word` (sum, prod, any, all, max, min) of nothing gives."""
+    if word in _NOTHING:
+        return _NOTHING[word]
+    info, down = DTYPES[dtype], word == "max"
+    if info.kind == "float":
+        return float("-inf") if down else float("inf")
+    if info.kind == "bool":
+        return not down
+    largest = int(info.largest)
+    if down:
+        return -largest - 1 if info.kind == "int" else 0
+    return largest
+
+
+_NOTHING: dict[str, int | bool] = {"sum": 0, "prod": 1, "any": False, "all": True}
+
+
 def numpy_dtype(dtype: str) -> numpy.dtype[Any]:
     """The numpy dtype (from ml_dtypes where numpy has none). Raises KeyError for a dtype variable."""
     import ml_dtypes

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from kernelagent.dsl.dtypes import DTYPES, bits, is_float
+from kernelagent.dsl.dtypes import DTYPES, bits, identity, is_float
 from kernelagent.dsl.interpret.held import Array, held_dtype, integer_range
 
 _erf = np.frompyfunc(math.erf, 1, 1)
@@ -60,23 +60,6 @@ BINARY: dict[str, Callable[[Array, Array], Array]] = {
 
 _SCAN: dict[str, Any] = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
 _REDUCE: dict[str, Any] = {**_SCAN, "any": np.logical_or, "all": np.logical_and}
-
-
-def identity(word: str, dtype: str) -> float | int | bool:
-    """What a reduction of nothing gives."""
-    match word:
-        case "sum":
-            return 0
-        case "prod":
-            return 1
-        case "any" | "all":
-            return word == "all"
-        case _ if is_float(dtype):
-            return -math.inf if word == "max" else math.inf
-        case _ if dtype == "bool":
-            return word == "min"
-    low, high = integer_range(dtype)
-    return low if word == "max" else high
 
 
 def reduce(word: str, x: Array, axis: int, dtype: str) -> Array:

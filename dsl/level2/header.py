@@ -206,7 +206,8 @@ def _shared(k: State, header: Header, name: str, call: Matched) -> None:
         parts = integers(k, call.nodes["swizzle"])
         if len(parts) != 3:
             raise fault("swizzle", "a swizzle is (bits, base, shift)", call.nodes["swizzle"], "write e.g. (3, 3, 3)")
-        swizzle = dev.Swizzle(*parts)
+        with placed(call.node, call.nodes):
+            swizzle = resources.swizzle(*parts)
     buffer = dev.SharedBuffer(
         name, call.dtype(), integers(k, call.nodes["shape"]), call.count("stages", 1), swizzle, call.count("pad", 0),
         call.count("offset", 0), call.origin, call.count("panel", 0),

@@ -66,11 +66,16 @@ def check_buffer(buffer: dev.SharedBuffer) -> None:
         _check_swizzle(buffer, buffer.swizzle)
 
 
+def swizzle(bits: int, base: int, shift: int) -> dev.Swizzle:
+    """The permutation of these numbers. Raises Broken where it is not one to one."""
+    if bits < 1 or base < 0 or shift < bits:
+        message = f"swizzle ({bits}, {base}, {shift}) is not one to one"
+        raise Broken("swizzle", message, "bits are 1 or more, and shift is at least bits", "swizzle")
+    return dev.Swizzle(bits, base, shift)
+
+
 def _check_swizzle(buffer: dev.SharedBuffer, s: dev.Swizzle) -> None:
     """A swizzle permutes the elements of a stage."""
-    if s.bits < 1 or s.base < 0 or s.shift < s.bits:
-        message = f"swizzle ({s.bits}, {s.base}, {s.shift}) is not one to one"
-        raise Broken("swizzle", message, "bits are 1 or more, and shift is at least bits", "swizzle")
     block = 1 << (s.bits + s.base)
     room = dev.stage_bytes(buffer) * 8 // types.bits(buffer.dtype)
     if -(-dev.stage_elements(buffer) // block) * block > room:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
-from kernelagent.dsl.dtypes import bits
+from kernelagent.dsl.dtypes import bits, identity
 from kernelagent.dsl.index import Index, index, maximum, minimum
-from kernelagent.dsl.lanes import Distribution, Mode, drop, insert, normal, permuted, same, striped
+from kernelagent.dsl.lanes import Distribution, Mode, drop, permuted, same, striped
 from kernelagent.dsl.lower.device import reduce_block
 from kernelagent.dsl.lower.device.choose_atoms import FMA, Product
 from kernelagent.dsl.lower.device.place_values import (
@@ -32,8 +32,6 @@ from kernelagent.dsl.lower.device.widen import ACCESS_BYTES, Multiples, width
 from kernelagent.dsl.lower.rewrite import operands
 from kernelagent.dsl.lower.unsupported import Unsupported
 from kernelagent.dsl.schedule import Choice, ShapeClass
-
-IDENTITY: Mapping[str, float | int] = {"sum": 0, "prod": 1, "any": 0, "all": 1}
 
 
 @dataclass
@@ -279,7 +277,7 @@ class Builder:
         if not _whole(live, x.type.shape[operation.axis]):
             lives = [ir.Live(index(0), e) for e in x.type.shape]
             lives[operation.axis] = live
-            source = self.masked(source, tuple(lives), identity(operation.word, x.type.dtype))
+            source = self.masked(source, tuple(lives), identity(operation.word.removeprefix("arg"), x.type.dtype))
         if isinstance(operation, ir.Scan):
             return reduce_block.scan(self, value, operation, source)
         if isinstance(operation, ir.ArgReduce):
@@ -336,9 +334,9 @@ class Builder:
         old = _layout(x)
         wide = min(old.contiguous(), layout.contiguous())
         pad = _pad(layout.shape[-1], x.dtype, wide > 1)
-        name = self.buffer(f"{x.name}_turn", _stored(x.dtype), layout.shape, x.origin, pad=pad)
+        name = self.buffer(f"{x.name}_turn", x.dtype, layout.shape, x.origin, pad=pad)
         here = dev.Shared(name, index(0), tuple(range(len(layout.shape))))
-        limit = ACCESS_BYTES * 8 // bits(_stored(x.dtype)) if wide > 1 else 1
+        limit = ACCESS_BYTES * 8 // bits(x.dtype) if wide > 1 else 1
         self.emit(dev.StoreShared(here, x, x.origin, min(_power(old.contiguous()), limit)))
         self.note(f"convert {x.name}", f"through {name}", "the consumer wants another layout", x.origin)
         return self.let(dev.LoadShared(here, min(_power(layout.contiguous()), limit)), x, layout)
@@ -449,22 +447,6 @@ class Builder:
             self.emit(dev.Commit(made.origin))
 
 
-def identity(word: str, dtype: str) -> float | int:
-    """What a reduction gives over nothing."""
-    if word in IDENTITY:
-        return IDENTITY[word]
-    down = word in ("max", "argmax")
-    from kernelagent.dsl.dtypes import DTYPES
-
-    info = DTYPES[dtype]
-    if info.kind == "float":
-        return float("-inf") if down else float("inf")
-    largest = int(info.largest)
-    if info.kind == "int":
-        return -largest - 1 if down else largest
-    return 0 if down else largest
-
-
 def substituted_view(view: ir.View, changes: Mapping[str, Index]) -> ir.View:
     if not changes:
         return view
@@ -518,16 +500,9 @@ def _power(number: int) -> int:
     return number & -number
 
 
-def _stored(dtype: str) -> str:
-    return dtype
-
-
 def _pad(columns: int, dtype: str, wide: bool) -> int:
     """Elements behind each row that move the next one to other banks."""
     if wide:
         return ACCESS_BYTES * 8 // bits(dtype)
     word = max(1, 32 // bits(dtype))
     return word if columns * bits(dtype) % (LINE_BYTES * 8) == 0 else 0
-
-
-__all__ = ["Builder", "Plan", "Ring", "Scope", "expanded", "identity", "insert", "normal", "substituted_view"]

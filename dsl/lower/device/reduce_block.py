@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
+from kernelagent.dsl.dtypes import identity
 from kernelagent.dsl.index import index
 from kernelagent.dsl.lanes import WARP, Distribution, Mode, drop, insert, normal, permuted, unit
 from kernelagent.dsl.lower.device.place_values import contiguous_rows
@@ -142,8 +143,6 @@ def scan_over_warps(b: Builder, value: ir.Value, operation: ir.Scan, x: dev.Frag
 
 def totals_before(b: Builder, value: ir.Value, word: str, total: dev.Fragment, axis: int) -> dev.Fragment:
     """For each warp the combined totals of the warps in front of it, distributed as `total`."""
-    from kernelagent.dsl.lower.device.build import identity
-
     held = total.layout
     assert held is not None
     parts = exchange(b, total, axis)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from kernelagent.dsl import ir
 from kernelagent.dsl import schedule as sch
+from kernelagent.dsl.dtypes import identity
 from kernelagent.dsl.index import Symbol, index
 from kernelagent.dsl.lower.defer_store import earlier
 from kernelagent.dsl.lower.multiply import buffer_offset
@@ -16,7 +17,7 @@ from kernelagent.dsl.targets.cpu.emit_element import Chunk, Elements, Lines, dim
 from kernelagent.dsl.targets.cpu.emit_index import array_name, condition_text, index_text, stride_name, symbol_name
 from kernelagent.dsl.targets.cpu.emit_nest import emit_nest, streams_name
 from kernelagent.dsl.targets.cpu.place_arena import PAGE, arena_shift
-from kernelagent.dsl.targets.cpu.words import COMBINE, identity, scalar_word
+from kernelagent.dsl.targets.cpu.words import COMBINE, scalar_word
 
 STREAM_BYTES = 4 << 20
 """Outputs of at least this size go around the caches: they would push their own inputs out of L2 and come back late."""

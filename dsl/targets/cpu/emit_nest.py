@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kernelagent.dsl import schedule as sch
+from kernelagent.dsl.dtypes import identity
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.lower.multiply import array_offset, buffer_offset
 from kernelagent.dsl.lower.rewrite import output_expressions
@@ -15,7 +16,6 @@ from kernelagent.dsl.targets.cpu.emit_index import array_name, index_text, symbo
 from kernelagent.dsl.targets.cpu.words import (
     COMBINE,
     NotVectorisable,
-    identity,
     scalar_cast,
     scalar_word,
     vector_kind,

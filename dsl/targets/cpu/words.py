@@ -145,20 +145,4 @@ def vector_cast(text: str, source: str, target: str) -> str:
     raise NotVectorisable(f"cast {source} to {target}")
 
 
-NOTHING: dict[str, float | bool] = {"sum": 0, "prod": 1, "any": False, "all": True}
-LOWEST = {"i64": -(2**63), "i32": -(2**31), "i16": -(2**15), "i8": -(2**7), "u32": 0, "u8": 0}
-HIGHEST = {"i64": 2**63 - 1, "i32": 2**31 - 1, "i16": 2**15 - 1, "i8": 2**7 - 1, "u32": 2**32 - 1, "u8": 2**8 - 1}
-
-
-def identity(word: str, dtype: str) -> float | int | bool:
-    """What a reduction of nothing gives."""
-    if word not in ("max", "min"):
-        return NOTHING[word]
-    if dtype == "bool":
-        return word == "min"
-    if dtype in FLOATS:
-        return float("-inf") if word == "max" else float("inf")
-    return LOWEST[dtype] if word == "max" else HIGHEST[dtype]
-
-
 COMBINE = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum", "any": "or", "all": "and"}

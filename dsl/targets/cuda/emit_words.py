@@ -7,7 +7,7 @@ import re
 import struct
 from collections.abc import Sequence
 
-from kernelagent.dsl.dtypes import DTYPES, is_float
+from kernelagent.dsl.dtypes import DTYPES, identity, is_float
 
 CTYPES = {name: f"ka_{name}" for name in DTYPES} | {"u4": "ka_u8"}
 """C++ type of an element; two elements of u4 share a byte in memory, but have one each in registers."""
@@ -68,10 +68,7 @@ def rounded_f32(value: float) -> float:
 
 def identity_literal(word: str, dtype: str) -> str:
     """What a reduction by `word` starts from."""
-    largest: float | int = math.inf if is_float(dtype) else int(DTYPES[dtype].largest)
-    lowest = -math.inf if is_float(dtype) else -int(largest) - 1 if DTYPES[dtype].kind == "int" else 0
-    start = {"sum": 0, "prod": 1, "any": False, "all": True, "max": lowest, "min": largest}[word]
-    return literal(start, dtype)
+    return literal(identity(word, dtype), dtype)
 
 
 def cast(text: str, source: str, target: str) -> str:
