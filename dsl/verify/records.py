@@ -13,7 +13,13 @@ Verdict: TypeAlias = Literal["PROVED", "PROVED_BOUNDED", "TESTED", "UNKNOWN", "R
 argument. TESTED: no failure in the runs that the detail lists. UNKNOWN: nothing was shown, the detail says why.
 REFUTED: a counterexample exists and was replayed."""
 
-Family: TypeAlias = Literal["coverage", "bounds", "definedness", "accumulator", "numeric", "emulation", "schedule"]
+Family: TypeAlias = Literal[
+    "coverage", "bounds", "definedness", "accumulator", "numeric", "emulation", "schedule",
+    "overflow", "alignment", "races", "completion", "protocol", "uniformity", "aliasing", "flow", "banks", "coalescing",
+    "resources", "skipping", "data", "claims", "semantics", "stability",
+]  # fmt: skip
+"""What an obligation is about. On a schedule: `races` also has the reuse of stages, `completion` asynchronous copies,
+products and the fences between proxies, `flow` which element meets which, `skipping` loops that leave tiles out."""
 
 _FROM_WORST: tuple[Verdict, ...] = ("REFUTED", "UNKNOWN", "TESTED", "PROVED_BOUNDED", "PROVED")
 
