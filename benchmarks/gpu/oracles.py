@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 F32 = 2.0**-24
 """Unit roundoff of f32."""
+FP8_UNIT = 2.0**-13
+"""fp8 matrix instructions keep about 14 bits of a sum (DeepSeek-V3 technical report, section 3.3.2)."""
 
 Array: TypeAlias = NDArray[Any]
 Arrays: TypeAlias = dict[str, Array]
@@ -103,9 +105,25 @@ def gemm_int8_scaled(x: Arrays, scalars: Scalars) -> dict[str, Answer]:
 
 
 def gemm_fp8(x: Arrays, scalars: Scalars) -> dict[str, Answer]:
-    """fp8 matrix instructions keep about 14 bits of a sum (DeepSeek-V3 technical report, section 3.3.2)."""
-    plain, scale = product(x["a"], x["w"].T, 2.0**-13), float(scalars["scale"])
+    plain, scale = product(x["a"], x["w"].T, FP8_UNIT), float(scalars["scale"])
     return {"c": Answer(plain.value * scale, plain.error * scale + F32 * np.abs(plain.value * scale))}
+
+
+def gemm_fp8_blocks(x: Arrays, scalars: Scalars) -> dict[str, Answer]:
+    """Blocks of 128 along k, each multiplied by its scales, of a row of a and of 128 columns of c, and added in f32."""
+    m, n = x["a"].shape[0], x["w"].shape[0]
+    value, error, size = (np.zeros((m, n)) for _ in range(3))
+    for block, rows in enumerate(x["sa"]):
+        k = slice(128 * block, 128 * block + 128)
+        scale = rows[:, None] * np.repeat(x["sw"][:, block], 128)[None, :n]
+        part = product(x["a"][:, k], x["w"][:, k].T, FP8_UNIT)
+        value, error, size = value + part.value * scale, error + part.error * scale, size + np.abs(part.value * scale)
+    return {"c": Answer(value, error + F32 * (len(x["sa"]) + 3) * size)}
+
+
+def gemm_grouped(x: Arrays, scalars: Scalars) -> dict[str, Answer]:
+    """Rows offsets[e] to offsets[e + 1] by the weights of group e."""
+    return gemm_moe(x | {"rows": np.arange(len(x["x"]))}, scalars)
 
 
 def gemm_moe(x: Arrays, scalars: Scalars) -> dict[str, Answer]:
