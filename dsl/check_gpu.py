@@ -63,11 +63,14 @@ def check_gpu(
 
 
 def _compiled(text: str, calls: GpuCalls, report: CheckReport) -> CheckReport:
-    artifacts = compile_classes(_parsed(text), calls)
+    from kernelagent.dsl.targets.cuda.artifact import CudaOptions
+
+    artifacts = compile_classes(_parsed(text), calls, CudaOptions(gate=False))
     kernels = [resources(a, b) for a in artifacts for b in a.binaries()]
     found = {"arch": calls.arch, "compiler": artifacts[0].compiler, "kernels": kernels}
-    warnings = tuple(d for a in artifacts for d in a.diagnostics)
-    return replace(report, diagnostics=report.diagnostics + warnings, resources={**report.resources, **found})
+    faults = tuple(d for a in artifacts for d in a.diagnostics)
+    diagnostics = report.diagnostics + faults
+    return replace(report, ok=not faults, diagnostics=diagnostics, resources={**report.resources, **found})
 
 
 def _emulated(text: str, calls: GpuCalls, report: CheckReport, quick: bool) -> CheckReport:

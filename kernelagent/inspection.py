@@ -11,7 +11,7 @@ from kernelagent.dsl.check_gpu import GpuCalls, classes, compile_classes, resour
 from kernelagent.dsl.diagnostics import Diagnostic
 from kernelagent.dsl.ir import Module
 from kernelagent.dsl.level2 import read_module
-from kernelagent.dsl.targets.cuda.artifact import Binary, CudaArtifact, guard_text
+from kernelagent.dsl.targets.cuda.artifact import Binary, CudaArtifact, CudaOptions, guard_text
 from kernelagent.dsl.targets.cuda.cache import read_entry
 from kernelagent.dsl.targets.cuda.inspect import Inspection
 from kernelagent.dsl.targets.cuda.inspect import inspect as inspect_cubin
@@ -57,18 +57,18 @@ class Part:
 
 @dataclass(frozen=True)
 class Inspected:
-    """Every kernel and shape class of a text, in call order."""
+    """Every kernel and shape class of a text, in call order. `faults`: why the gate lets no call through."""
 
     arch: str
     compiler: str | None
     parts: tuple[Part, ...]
-    warnings: tuple[Diagnostic, ...] = ()
+    faults: tuple[Diagnostic, ...] = ()
 
     def to_dict(self, schedule: bool = False, body: bool = False) -> dict[str, Any]:
         return {
             "arch": self.arch,
             "compiler": self.compiler,
-            "diagnostics": [d.to_dict() for d in self.warnings],
+            "diagnostics": [d.to_dict() for d in self.faults],
             "kernels": [p.to_dict(schedule, body) for p in self.parts],
         }
 
@@ -82,7 +82,7 @@ def inspect_text(text: str, calls: GpuCalls | None = None, machine_code: bool = 
     module = read_module(text)
     if not machine_code:
         return Inspected(calls.arch, None, tuple(_lowered(module, calls)))
-    artifacts = compile_classes(module, calls)
+    artifacts = compile_classes(module, calls, CudaOptions(gate=False))
     parts = tuple(_compiled(a, b) for a in artifacts for b in a.binaries())
     return Inspected(calls.arch, artifacts[0].compiler, parts, tuple(d for a in artifacts for d in a.diagnostics))
 

@@ -33,7 +33,7 @@ def inspect(
     """What the kernel text or schedule (level two) in FILE becomes on a GPU, by kernel and shape class.
 
     Registers, spills, shared memory, occupancy and what limits it, machine opcodes and the widths of loads and stores.
-    No GPU is needed.
+    Spills, and warpgroup products that do not overlap, are errors. No GPU is needed.
     """
     from kernelagent.dsl.check_gpu import GpuCalls
     from kernelagent.dsl.diagnostics import KernelError, render_all
@@ -52,11 +52,12 @@ def inspect(
         ctx.exit(EXIT_WRONG_CANDIDATE)
     if as_json:
         print_json({"file": str(file), **found.to_dict(schedule, body)})
-        return
-    if found.warnings:
-        click.echo(render_all(found.warnings, text, str(file)) + "\n", err=True)
-    for part in found.parts:
-        click.echo(_text(part, schedule, body))
+    else:
+        for part in found.parts:
+            click.echo(_text(part, schedule, body))
+        if found.faults:
+            click.echo(render_all(found.faults, text, str(file)))
+    ctx.exit(EXIT_WRONG_CANDIDATE if found.faults else 0)
 
 
 def _text(part: Any, schedule: bool, body: bool) -> str:

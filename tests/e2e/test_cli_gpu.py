@@ -273,3 +273,22 @@ def test_a_wrong_text_is_exit_1_with_a_caret(home: Path, kernels: Path) -> None:
     found = record(kernelagent("inspect", path, "--json", home=home))
     assert found["kernels"] == []
     assert found["diagnostics"][0]["code"] == "unknown-word"
+
+
+def test_what_spills_is_refused_with_all_that_is_known(home: Path, kernels: Path, tmp_path: Path) -> None:
+    """`inspect` prints registers and opcodes all the same; both commands exit with 1 and point at the line."""
+    path = tmp_path / "large.tile"
+    gemm = (kernels / "gemm.tile").read_text()
+    path.write_text(gemm.replace("    for i, j", "    on(sm_80, BM=256, BN=128, warps=4)\n    for i, j", 1))
+    given = (path, "--dtype", "T=bf16", "--arch", "sm_80")
+    shown = kernelagent("inspect", *given, home=home)
+    assert shown.returncode == 1
+    assert "HMMA.16816" in shown.stdout
+    assert "error[cuda-spills]" in shown.stdout
+    assert "^" in shown.stdout.partition("error[cuda-spills]")[2]
+    checked = kernelagent("check", *given, "--target", "cuda", "--json", home=home)
+    assert checked.returncode == 1
+    found = record(checked)
+    assert not found["ok"]
+    assert found["diagnostics"][0]["code"] == "cuda-spills"
+    assert found["resources"]["kernels"][0]["spill_store_bytes"] > 0

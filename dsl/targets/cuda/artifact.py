@@ -14,11 +14,12 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class CudaOptions:
-    """`compiler` is nvrtc, nvcc, a path to an nvcc, or auto. `refuse_spills`: a spill is an error, not a warning."""
+    """`compiler` is nvrtc, nvcc, a path to an nvcc, or auto. Without `gate` machine code that spills or serialises its
+    products is handed out, its faults among the artifact's diagnostics."""
 
     compiler: str = "auto"
     cache_dir: Path | None = None
-    refuse_spills: bool = False
+    gate: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def guard_text(kind: str, subject: str, value: int) -> str:
 class CudaArtifact:
     """A compiled text: for each kernel call of the entry its binaries, the most demanding shape class first.
 
-    `dims` are those that were fixed, `absent` the optional arrays left out; `diagnostics` are warnings.
+    `dims` are those that were fixed, `absent` the optional arrays left out; `diagnostics` are what the gate found.
     """
 
     key: str

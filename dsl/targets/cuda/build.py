@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
 from kernelagent.dsl import ir
-from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
-from kernelagent.dsl.instantiate import policies_for
+from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.lower.device import PASSES_VERSION
 from kernelagent.dsl.targets import cache
 from kernelagent.dsl.targets.calls import Choices, absent_arrays, entry_dims
@@ -21,6 +20,7 @@ from kernelagent.dsl.targets.cuda.artifact import Binary, CudaArtifact, CudaOpti
 from kernelagent.dsl.targets.cuda.cache import Entry, cached_cubin
 from kernelagent.dsl.targets.cuda.compiler import Toolchain, find_toolchain
 from kernelagent.dsl.targets.cuda.emit import entry_name
+from kernelagent.dsl.targets.cuda.gate import faults
 from kernelagent.dsl.targets.cuda.occupancy import occupancy
 from kernelagent.dsl.targets.cuda.prelude import prelude
 from kernelagent.dsl.targets.cuda.tools import MissingTool
@@ -43,7 +43,8 @@ def compile(
     """Compile every kernel of the entry of a text, in all its shape classes, or find them in the cache.
 
     `dims` may hold every size; only those used as tile extents are fixed. Raises KernelError for a text that the
-    architecture cannot run (before any compiler is called) and for refused spills, MissingTool without a compiler.
+    architecture cannot run (before any compiler is called) and for what the gate refuses (spills, products that do
+    not overlap), MissingTool without a compiler.
     """
     begin = time.perf_counter()
     options = options or CudaOptions()
@@ -56,11 +57,10 @@ def compile(
         units = device_units(module, chosen, arch)
         binaries = tuple(tuple(_binary(c, arch, toolchain, options.cache_dir) for c in u.classes) for u in units)
         found = _artifact(key, module, chosen, arch, binaries, toolchain)
+        found = replace(found, diagnostics=tuple(faults(found, module)))
         _remember(found, options)
-    found = replace(found, diagnostics=tuple(_spills(found, module)))
-    refused = [d for d in found.diagnostics if options.refuse_spills or d.severity == "error"]
-    if refused:
-        raise KernelError([replace(d, severity="error") for d in refused])
+    if options.gate and found.diagnostics:
+        raise KernelError(list(found.diagnostics))
     return replace(found, compile_seconds=time.perf_counter() - begin)
 
 
@@ -124,29 +124,6 @@ def _resources(entry: Entry, code: DeviceCode) -> Resources:
         said.registers, said.spill_store_bytes, said.spill_load_bytes, said.stack_bytes, said.shared_bytes, shared,
         resident.blocks, resident.warps, resident.fraction, resident.limiter,
     )  # fmt: skip
-
-
-# The gate ------------------------------------------------------------------------------------------
-
-
-def _spills(found: CudaArtifact, module: ir.Module) -> Iterator[Diagnostic]:
-    """Binaries whose registers do not suffice; an error where the kernel requires `no_spills`."""
-    for binary in found.binaries():
-        if binary.resources.spills:
-            kernel = module.kernel(binary.kernel)
-            required = "no_spills" in policies_for(kernel, found.arch).words
-            yield _spill(binary, found.arch, kernel.span, required)
-
-
-def _spill(binary: Binary, arch: str, span: Span, required: bool) -> Diagnostic:
-    used = binary.resources
-    message = (
-        f"{binary.name} spills on {arch}: {used.spill_store_bytes} bytes stored and {used.spill_load_bytes} loaded a "
-        f"thread, with {used.registers} registers"
-    )
-    facts = {"class": binary.shape_class, "threads": binary.threads, **asdict(used)}
-    hint = "use smaller tiles or more warps, so that each thread holds fewer elements"
-    return Diagnostic("cuda-spills", message, span, "error" if required else "warning", hint, facts)
 
 
 # The cache of artifacts ------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 _ENTRY = re.compile(r"Compiling entry function '([^']+)' for '([^']+)'")
@@ -75,8 +75,13 @@ def notes(log: str) -> tuple[str, ...]:
 
 
 def serialised(log: str) -> tuple[str, ...]:
-    """Those notes after which asynchronous products (wgmma) wait for each other or for the code around them."""
-    return tuple(n for n in notes(log) if "are serialized" in n or "warpgroup.wait is injected" in n)
+    """Those notes of a log after which asynchronous products (wgmma) wait for each other or the code around them."""
+    return serialising(notes(log))
+
+
+def serialising(found: Iterable[str]) -> tuple[str, ...]:
+    """As `serialised`, of notes."""
+    return tuple(n for n in found if "are serialized" in n or "warpgroup.wait is injected" in n)
 
 
 def complaints(log: str) -> tuple[Complaint, ...]:
