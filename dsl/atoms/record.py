@@ -28,7 +28,8 @@ class Operand:
 
     `layout` places the atom's tile over the lanes of the issuer; for an operand in memory it says which elements each
     lane names. `count` is how many machine registers of `carrier` a lane passes, None for one scalar by value.
-    `carrier` is the dtype of those registers where it is not `dtype` itself: packed operands travel as u32.
+    `carrier` is the dtype of those registers where it is not `dtype` itself: packed operands travel as u32. `usual` is
+    the value of an immediate that callers may leave out.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Operand:
     layout: Distribution | None = None
     count: int | None = None
     carrier: str | None = None
+    usual: int | None = None
 
     @property
     def register_dtype(self) -> str:

@@ -126,6 +126,7 @@ def _wgmma(kind: _Kind, n: int, from_registers: bool) -> Atom:
             a,
             Operand("b", kind.dtype, "descriptor", carrier="u64"),
             *(Operand(turn, "i32", "immediate") for turn in turns),
+            Operand("add", "i32", "immediate", usual=1),
         ),
         reference=lambda a, b, c: multiply(a, b, c, packed),
         source="PTX ISA 9.0, wgmma.mma_async: register fragments, shared memory matrix layout",
@@ -140,12 +141,13 @@ def _wgmma(kind: _Kind, n: int, from_registers: bool) -> Atom:
 
 
 def _ptx(kind: _Kind, n: int, turns: tuple[str, ...]) -> str:
-    """Scale-d is true: d is added to; floats have scales of their operands, too, which are 1."""
+    """`add` is scale-d: 1 adds to d, 0 begins a sum and does not read d; floats have scales of their operands, too,
+    which are 1."""
     types = f"s32.{kind.name}.{kind.name}" if kind.integer else f"f32.{kind.name}.{kind.name}"
     scales = "" if kind.integer else ", 1, 1"
     turned = "".join(f", ${turn}" for turn in turns)
     return (
-        "{ .reg .pred p; setp.ne.b32 p, 1, 0; "
+        "{ .reg .pred p; setp.ne.b32 p, $add, 0; "
         f"wgmma.mma_async.sync.aligned.m{M}n{n}k{kind.k}.{types} $d, $a, $b, p{scales}{turned}; }}"
     )
 

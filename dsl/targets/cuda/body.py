@@ -50,6 +50,7 @@ class Body:
         self.flying: list[tuple[str, int]] = []  # registers of asynchronous products: array, how many
         self.fenced: dict[int, list[dev.Let]] = {}  # products behind a fence, by the fence's id
         self.steady: set[str] = set()  # sums that only asynchronous products touch within a loop
+        self.begun: set[int] = set()  # products that begin their sums: nothing writes those registers before
         self.sums: dict[int, str] = {}  # arrays of sums, by the number of the product's fragment
         self.packed: dict[int, str] = {}  # left operands as 32-bit registers, by the fragment's number
         self.out = Writer()

@@ -248,24 +248,31 @@ def emit_wgmma(body: Body, operation: dev.Mma, fragment: dev.Fragment, result: s
     depth = _depth(body, operation)
     right = _Descriptor(body, operation.atom, "b", operation.b, 0, groups)
     left: _Descriptor | str
+    turns = len(majors(chosen)) > 1
     if isinstance(operation.a, dev.Fragment):
         if operation.a.number not in body.packed:
             _pack(body, operation)
         left = body.packed[operation.a.number]
     else:
         left = _Descriptor(body, operation.atom, "a", operation.a, rows // groups, groups)
-    turns = len(majors(chosen)) > 1
     for k, i, j in product(range(depth // step), range(repeats[0]), range(repeats[1])):
+        begins = [0] if k == 0 and fragment.number in body.begun else []  # else the usual scale-d: add
         d = f"{result} + {(i * repeats[1] + j) * (n // 2)}"
         b = right.at(k, j * n)
         if isinstance(left, str):
-            arguments = f"<{right.turn}>" if turns else ""
+            arguments = _immediates([right.turn] if turns else [], begins)
             a = f"{left} + {(i * (depth // step) + k) * 4}"
             body.out.put(f"ka_{operation.atom}_ra{arguments}({d}, {a}, {b});")
         else:
-            arguments = f"<{left.turn}, {right.turn}>" if turns else ""
+            arguments = _immediates([left.turn, right.turn] if turns else [], begins)
             body.out.put(f"ka_{operation.atom}{arguments}({d}, {left.at(k, i * m)}, {b});")
     body.flying.append((result, fragment.layout.registers))
+
+
+def _immediates(turns: list[int], begins: list[int]) -> str:
+    """Template arguments of a product: how its operands are turned, and whether it begins the sum."""
+    given = [*turns, *begins]
+    return f"<{', '.join(map(str, given))}>" if given else ""
 
 
 def _depth(body: Body, operation: dev.Mma) -> int:
@@ -291,7 +298,7 @@ def _prepare(body: Body, let: dev.Let) -> None:
     assert isinstance(let.operation, dev.Mma)
     assert let.fragment.layout is not None
     name = accumulate_into(body, let)
-    if name not in body.steady:
+    if name not in body.steady and let.fragment.number not in body.begun:
         body.out.put(f"ka_wgmma_settle<{let.fragment.layout.registers}>({name});")
     _pack(body, let.operation)
 

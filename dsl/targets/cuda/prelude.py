@@ -60,13 +60,17 @@ def wrapper(atom: Atom) -> str:
     """
     result = next((o for o in atom.operands if _returned(o)), None)
     parameters = ", ".join(_parameter(o) for o in atom.operands if o is not result and o.space != "immediate")
-    immediates = [f"int {o.name}" for o in atom.operands if o.space == "immediate"]
+    immediates = [_immediate(o) for o in atom.operands if o.space == "immediate"]
     head = f"template <{', '.join(immediates)}> " if immediates else ""
     returns = f"ka_{result.register_dtype}" if result else "void"
     body = f"    {_statement(atom)}\n"
     if result:
         body = f"    {returns} {result.name};\n{body}    return {result.name};\n"
     return f"{head}KA_DEVICE {returns} ka_{atom.name}({parameters}) {{\n{body}}}\n"
+
+
+def _immediate(operand: Operand) -> str:
+    return f"int {operand.name}" if operand.usual is None else f"int {operand.name} = {operand.usual}"
 
 
 def _returned(operand: Operand) -> bool:

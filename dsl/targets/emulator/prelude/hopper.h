@@ -95,20 +95,24 @@ template <int SWIZZLE> static inline ka_u64 ka_descriptor(ka_u32 at, ka_u32 lbo,
     return (ka_u64)(at >> 4 & 0x3fff) | (ka_u64)(lbo >> 4 & 0x3fff) << 16 | (ka_u64)(sbo >> 4 & 0x3fff) << 32 | type << 62;
 }
 
-// Turns: 1 a, 2 b, 4 a from registers.
+// Turns: 1 a, 2 b, 4 a from registers, 8 the sum begins (scale-d is false).
 #define KA_WGMMA_TURNED(n, kind, atom)                                                                             \
-    template <int TA, int TB> static inline void ka_wgmma_m64n##n##k16_##kind(ka_f32 *d, ka_u64 a, ka_u64 b, KA_LINE) { \
-        ka_rt_wgmma(atom, n, TA | TB << 1, d, nullptr, a, b, line);                                                  \
+    template <int TA, int TB, int ADD = 1>                                                                           \
+    static inline void ka_wgmma_m64n##n##k16_##kind(ka_f32 *d, ka_u64 a, ka_u64 b, KA_LINE) {                        \
+        ka_rt_wgmma(atom, n, TA | TB << 1 | !ADD << 3, d, nullptr, a, b, line);                                      \
     }                                                                                                                \
-    template <int TB> static inline void ka_wgmma_m64n##n##k16_##kind##_ra(ka_f32 *d, const ka_u32 *a, ka_u64 b, KA_LINE) { \
-        ka_rt_wgmma(atom, n, 4 | TB << 1, d, a, 0, b, line);                                                         \
+    template <int TB, int ADD = 1>                                                                                   \
+    static inline void ka_wgmma_m64n##n##k16_##kind##_ra(ka_f32 *d, const ka_u32 *a, ka_u64 b, KA_LINE) {            \
+        ka_rt_wgmma(atom, n, 4 | TB << 1 | !ADD << 3, d, a, 0, b, line);                                             \
     }
 #define KA_WGMMA_PLAIN(n, depth, type, kind, atom)                                                              \
-    static inline void ka_wgmma_m64n##n##k##depth##_##kind(type *d, ka_u64 a, ka_u64 b, KA_LINE) {              \
-        ka_rt_wgmma(atom, n, 0, d, nullptr, a, b, line);                                                    \
+    template <int ADD = 1>                                                                                  \
+    static inline void ka_wgmma_m64n##n##k##depth##_##kind(type *d, ka_u64 a, ka_u64 b, KA_LINE) {          \
+        ka_rt_wgmma(atom, n, !ADD << 3, d, nullptr, a, b, line);                                            \
     }                                                                                                       \
-    static inline void ka_wgmma_m64n##n##k##depth##_##kind##_ra(type *d, const ka_u32 *a, ka_u64 b, KA_LINE) {  \
-        ka_rt_wgmma(atom, n, 4, d, a, 0, b, line);                                                          \
+    template <int ADD = 1>                                                                                  \
+    static inline void ka_wgmma_m64n##n##k##depth##_##kind##_ra(type *d, const ka_u32 *a, ka_u64 b, KA_LINE) { \
+        ka_rt_wgmma(atom, n, 4 | !ADD << 3, d, a, 0, b, line);                                              \
     }
 #define KA_WGMMA(n)                                    \
     KA_WGMMA_TURNED(n, f16, KA_MMA_F16)                \

@@ -45,7 +45,7 @@ struct Kept {
 struct Product {
     int atom, n, line;
     ka_u32 group;
-    bool from_registers;
+    bool from_registers, begins;  // begins: the sum is not read
     Registers a;
     std::vector<ka_u8> a_values;
     Tile a_tile, b_tile;
@@ -104,6 +104,10 @@ __attribute__((optimize("O3"))) static void add_products(int n, int k) {
 template <class D> static D rounded(double x) { return (D)x; }
 template <> int rounded<int>(double x) { return (int)(ka_i64)x; }
 
+static void begin_sum(int n) {
+    for (int i = 0; i < PRODUCT_ROWS; i++) std::fill(total[i], total[i] + n, 0.0);
+}
+
 template <class D> static void exchange(const Product &p, bool back) {
     D *values = reinterpret_cast<D *>(p.sum->values.data());
     for (int t = 0; t < GROUP; t++)
@@ -119,7 +123,8 @@ template <class D> static void exchange(const Product &p, bool back) {
 static void compute(const Product &p, ka_u32 base) {
     take_a(p, base);
     each_operand(p.b_tile, base, [&](int n, int k, ka_u32 bits) { right[k][n] = operand(p.atom, bits); });
-    if (is_integer(p.atom)) exchange<int>(p, false);
+    if (p.begins) begin_sum(p.n);
+    else if (is_integer(p.atom)) exchange<int>(p, false);
     else exchange<float>(p, false);
     add_products(p.n, PRODUCT_K_BYTES / operand_bytes(p.atom));
     if (is_integer(p.atom)) exchange<int>(p, true);
@@ -186,12 +191,12 @@ static int touched(const Sum &s) {
     return -1;
 }
 
-static Sum *take_sum(Products &ps, const Registers &d, int first, int line) {
+static Sum *take_sum(Products &ps, const Registers &d, bool begins, int first, int line) {
     if (Sum *s = sum_of(ps, d)) return s;
     for (const Sum &s : ps.sums)
         if (s.registers.overlaps(d)) report_registers("register-in-flight", "overlap", first, line, s.line);
     int own = machine.current;
-    for (int t = 0; t < GROUP; t++) {
+    for (int t = 0; t < GROUP && !begins; t++) {
         machine.current = first + t;
         check_registers(d.at[t], d.bytes / 4, 4, line);
     }
@@ -220,7 +225,7 @@ struct ProductCall : GroupCall {
     ka_u64 a_tile, b_tile;
 };
 
-// variant: the atom, then 3 bits: a turned, b turned, a from registers, then n.
+// variant: the atom, then 4 bits: a turned, b turned, a from registers, the sum begins, then n.
 static int product_variant(int atom, int turns, int n) { return atom | turns << 4 | n << 8; }
 
 static Registers registers_of(GroupCall *const *lanes, bool a, int bytes) {
@@ -247,12 +252,13 @@ static bool same_tiles(GroupCall *const *lanes, int first) {
 static bool issue_product(GroupCall *const *lanes, int group) {
     Products &ps = products[group];
     const ProductCall *call = static_cast<ProductCall *>(lanes[0]);
-    int first = first_thread(group), line = call->line, turns = call->variant >> 4 & 7;
+    int first = first_thread(group), line = call->line, turns = call->variant >> 4 & 15;
     machine.current = first;
     if (!same_tiles(lanes, first)) return true;
     if (ps.agent < 0) ps.agent = new_agent("wgmma");
     products_issued = true;
-    Product p = {call->variant & 15, call->variant >> 8, line, ps.committed, (turns & 4) != 0, {}, {}, {}, {}, nullptr};
+    bool from_registers = (turns & 4) != 0, begins = (turns & 8) != 0;
+    Product p = {call->variant & 15, call->variant >> 8, line, ps.committed, from_registers, begins, {}, {}, {}, {}, nullptr};
     int size = operand_bytes(p.atom);
     p.a_tile = {decode(call->a_tile), (turns & 1) != 0, PRODUCT_ROWS, size};
     p.b_tile = {decode(call->b_tile), (turns & 2) != 0, p.n, size};
@@ -265,7 +271,7 @@ static bool issue_product(GroupCall *const *lanes, int group) {
         check_fence(ps, p.a, first, line);
         p.a_values = p.a.content();
     }
-    p.sum = take_sum(ps, registers_of(lanes, false, p.n * 2), first, line);
+    p.sum = take_sum(ps, registers_of(lanes, false, p.n * 2), begins, first, line);
     p.sum->pending++;
     ps.queue.push_back(std::move(p));
     compute_some(ps, group);
