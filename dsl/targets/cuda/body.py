@@ -48,6 +48,7 @@ class Body:
         self.kernel = kernel
         self.whole = uses_of or kernel
         self.flying: list[tuple[str, int]] = []  # registers of asynchronous products: array, how many
+        self.groups: list[list[tuple[str, int]]] = []  # those of closed groups, the oldest first
         self.fenced: dict[int, list[dev.Let]] = {}  # products behind a fence, by the fence's id
         self.steady: set[str] = set()  # sums that only asynchronous products touch within a loop
         self.begun: set[int] = set()  # products that begin their sums: nothing writes those registers before

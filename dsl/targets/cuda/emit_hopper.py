@@ -58,6 +58,8 @@ def emit_hopper(body: Body, statement: dev.Statement) -> None:
             put("ka_wgmma_fence();")
         case dev.WgmmaCommit():
             put("ka_wgmma_commit();")
+            body.groups.append(body.flying)
+            body.flying = []
         case dev.WgmmaWait(pending):
             put(f"ka_wgmma_wait<{pending}>();")
             _settle(body, pending)
@@ -365,11 +367,14 @@ def is_asynchronous(operation: dev.Operation) -> bool:
 
 
 def _settle(body: Body, pending: int) -> None:
-    """The compiler does not know that the wait completes registers: they are pinned here."""
+    """The compiler does not know that the wait completes registers: those of groups that are done are pinned here."""
+    groups = [*body.groups, body.flying] if pending == 0 else body.groups
+    done = max(len(groups) - pending, 0)
+    for name, count in (held for group in groups[:done] for held in group):
+        body.out.put(f"ka_wgmma_settle<{count}>({name});")
+    body.groups = body.groups[done:]
     if pending == 0:
-        for name, count in body.flying:
-            body.out.put(f"ka_wgmma_settle<{count}>({name});")
-        body.flying.clear()
+        body.flying = []
 
 
 __all__ = [

@@ -8,12 +8,12 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
 from kernelagent.dsl.lower.device.grids import innermost, with_innermost
 from kernelagent.dsl.lower.device.hopper.choose import WARPGROUP, Road, Unsuited, choose_road
+from kernelagent.dsl.lower.device.hopper.staging import CONSUMER_REGISTERS
 from kernelagent.dsl.lower.device.hopper.statements import MOST_STAGES, TILE_COUNT, HopperLowering
 from kernelagent.dsl.lower.device.order_shared import order_shared
 from kernelagent.dsl.lower.device.place_shared import place_shared
 
-PRODUCER_REGISTERS, CONSUMER_REGISTERS = 40, {1: None, 2: 232, 3: 160}
-"""Per thread: 128 * (40 + 2 * 232) and 128 * (32 + 3 * 160) are at most the 65536 of a multiprocessor."""
+PRODUCER_REGISTERS = 40
 CONSUMER_BARRIER = 1
 CLUSTER = 2
 """Blocks that share operands: pairs halve what is read of one operand; more gains little."""

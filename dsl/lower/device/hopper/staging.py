@@ -6,7 +6,7 @@ the phase's parity = (count // S) % 2. The producer waits for the opposite parit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
@@ -21,6 +21,9 @@ from kernelagent.dsl.lower.device.widen import ACCESS_BYTES
 
 TILE_COUNT = Symbol("tile_count", "loop")
 MOST_STAGES = 4
+CONSUMER_REGISTERS: Mapping[int, int | None] = {1: None, 2: 232, 3: 160}
+"""Per thread, by consumer warpgroups; None: what the launch gives. 128 * (40 + 2 * 232) and 128 * (32 + 3 * 160) are at
+most the 65536 of a multiprocessor."""
 SPANS = (128, 64, 32, 16)
 """Bytes of a panel's rows that tensor maps swizzle and descriptors know, the shortest without a swizzle."""
 
@@ -43,6 +46,7 @@ class Staging(Lowering):
         self.depth = 0
         self.ringing = False  # copies belong to a ring
         self.overlapped = False  # the products of a step are waited for in the next one
+        self.beside: Callable[[], None] | None = None  # what follows the next product instead of its wait
 
     # Barriers ----------------------------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ from kernelagent.dsl.index import Compare, Index, Symbol, index
 from kernelagent.dsl.lanes import permuted, same
 from kernelagent.dsl.lower.device.build import Ring, Scope, live_along
 from kernelagent.dsl.lower.device.hopper.choose import Unsuited
-from kernelagent.dsl.lower.device.hopper.staging import MOST_STAGES, TILE_COUNT
+from kernelagent.dsl.lower.device.hopper.overlap import Apart, Halves, Turned, halves
+from kernelagent.dsl.lower.device.hopper.staging import CONSUMER_REGISTERS, MOST_STAGES, TILE_COUNT
 from kernelagent.dsl.lower.device.hopper.stores import Stores
 from kernelagent.dsl.lower.device.stage import Staged
 from kernelagent.dsl.lower.device.widen import ACCESS_BYTES
@@ -29,6 +30,10 @@ class HopperLowering(Stores):
         if self.depth:
             raise Unsuited("operands are loaded in nested loops")
         stages = self.stage_count(loop.origin)
+        parts = self.turned(loop, stages)
+        if parts is not None:
+            self.turn(loop, staged, carried, parts, stages)
+            return
         buffers = {s.load.value.number: self.stage_buffer(s, stages) for s in staged}
         counter = Symbol(f"{'_'.join(v.name for v in loop.variables)}_count", "loop")
         count = index(counter)
@@ -61,6 +66,31 @@ class HopperLowering(Stores):
             last = dev.Arrive(barriers[1], (count - 1) % stages, loop.origin, blocks > 1)
             self.emit(dev.If(Compare("<", loop.lo[-1], loop.hi[-1]), (last,), (), (), loop.origin))
         self.overlapped = False
+
+    def turned(self, loop: ir.For, stages: int) -> Halves | None:
+        """The two halves of a step whose second product may run under the next step's work."""
+        if sum(isinstance(s, ir.Let) and isinstance(s.operation, ir.Mma) for s in loop.body) < 2:
+            return None
+        try:
+            if stages < 2:
+                raise Apart("one stage")
+            parts = halves(self, loop, CONSUMER_REGISTERS[self.groups] or 255)
+        except Apart as why:
+            self.note("products", "one after the other", str(why), loop.origin)
+            return None
+        self.note("products", "overlapped", "that of the sums runs under the next step's other work", loop.origin)
+        return parts
+
+    def turn(
+        self, loop: ir.For, staged: list[Staged], carried: list[tuple[dev.Fragment, dev.Fragment]], parts: Halves,
+        stages: int,
+    ) -> None:  # fmt: skip
+        """The loop with its steps turned by half (`overlap`)."""
+        self.depth += 1
+        results = Turned(self, loop, staged, parts, stages).emit(carried)
+        self.depth -= 1
+        for (_, inside), result in zip(carried, results, strict=True):
+            self.results[inside.number] = result
 
     def only_accumulates(self, loop: ir.For) -> bool:
         """Whether nothing in the loop looks at the sums, so that a step's products may run into the next step."""
@@ -105,7 +135,10 @@ class HopperLowering(Stores):
         origin = value.origin
         self.emit(dev.WgmmaFence(origin))
         made = self.let(dev.Mma(chosen.atom, a, b, acc), value, chosen.result)
-        if not self.overlapped:
+        if self.beside is not None:
+            beside, self.beside = self.beside, None
+            beside()
+        elif not self.overlapped:
             self.emit(dev.WgmmaCommit(origin))
             self.emit(dev.WgmmaWait(0, origin))
         return made
