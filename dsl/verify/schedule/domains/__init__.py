@@ -1,0 +1,1 @@
+"""What the engine computes with: one kind of value a file."""

@@ -1,0 +1,326 @@
+"""The engine: the blocks of one cluster run a schedule with values of a domain, and every access is judged.
+
+Each role is a coroutine that stops where it has to wait. Clocks say what has happened before what, so one order of
+the roles shows the faults of all: no statement's synchronisation depends on data that roles race for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import gcd
+from typing import Any
+
+import numpy as np
+from kernelagent.dsl import device as dev
+from kernelagent.dsl.dtypes import bits
+from kernelagent.dsl.index import Index, ReadElement, evaluate_condition
+from kernelagent.dsl.lower.device.grids import innermost
+from kernelagent.dsl.verify.records import Family
+from kernelagent.dsl.verify.schedule.clocks import ALWAYS, Agents, Clock
+from kernelagent.dsl.verify.schedule.domains.domain import Domain
+from kernelagent.dsl.verify.schedule.globals import GlobalMemory
+from kernelagent.dsl.verify.schedule.phases import Phase
+from kernelagent.dsl.verify.schedule.shadow import FAMILIES, MANY, Conflict, Shadow
+from kernelagent.dsl.verify.schedule.walks import Unmodelled, tile_counts, tiles
+
+WARP = 32
+
+
+@dataclass(frozen=True)
+class Site:
+    """A statement as it ran: by which role of which block, with which values of loop variables."""
+
+    statement: dev.Statement
+    block: int
+    role: str
+    first_thread: int
+    variables: Mapping[str, int]
+
+
+@dataclass
+class Event:
+    """Something wrong. `thread` is of the block, None: no single one. `count` elements or times in all."""
+
+    family: Family
+    kind: str
+    site: Site
+    message: str
+    other: Site | None = None
+    thread: int | None = None
+    other_thread: int | None = None
+    buffer: str = ""
+    stage: int | None = None
+    byte: int | None = None
+    array: str = ""
+    element: tuple[int, ...] = ()
+    count: int = 1
+
+
+@dataclass
+class Block:
+    """Shared memory and barriers of one block."""
+
+    number: int
+    shadow: Shadow
+    phases: dict[tuple[str, int], Phase]
+
+
+@dataclass
+class Groups:
+    """Asynchronous work of one kind that a role has begun: the open group, and how many are complete."""
+
+    agent: int
+    open: int = 0
+    done: int = -1
+
+    def commit(self) -> None:
+        self.open += 1
+
+    def wait(self, pending: int) -> None:
+        self.done = max(self.done, self.open - 1 - pending)
+
+
+@dataclass
+class Actor:
+    """A role of a block (or all of its threads) as it runs."""
+
+    block: Block
+    name: str
+    first_thread: int
+    threads: int
+    agent: int
+    clock: Clock
+    copies: Groups
+    products: Groups
+    stores: Groups
+    variables: dict[str, int]
+    values: dict[int, Any] = field(default_factory=dict)
+    flying: dict[int, int] = field(default_factory=dict)  # fragment: group of products that still writes it
+    made: dict[int, int] = field(default_factory=dict)  # fragment: running number of what wrote its registers
+    fence: int = -1  # running number of the last fence in front of products
+    waiting: str = ""
+    at_cluster: bool = False
+
+    def groups(self) -> tuple[Groups, ...]:
+        return (self.copies, self.products, self.stores)
+
+
+Steps = Iterator[None]
+
+
+class Machine:
+    """Runs the blocks `cluster_blocks` of a launch; they are one cluster."""
+
+    def __init__(
+        self,
+        kernel: dev.DeviceKernel,
+        sizes: Mapping[str, int],
+        domain: Domain,
+        memory: GlobalMemory,
+        read: ReadElement | None = None,
+        most_events: int = 64,
+    ) -> None:
+        self.kernel, self.sizes, self.domain, self.memory, self.read = kernel, dict(sizes), domain, memory, read
+        self.agents = Agents()
+        self.sites: list[Site] = []
+        self.events: dict[tuple[Any, ...], Event] = {}
+        self.most_events = most_events
+        self.order = 0
+        self.buffers = {b.name: b for b in kernel.buffers}
+        from kernelagent.dsl.verify.schedule.statements import HANDLERS
+
+        self.handlers: Mapping[type, Callable[[Machine, Actor, Any], Steps | None]] = HANDLERS
+
+    # Launch ------------------------------------------------------------------------------------------
+
+    def run(self, first: int, blocks: int | None) -> None:
+        """One cluster whose first block is `first`; `blocks`: how many persistent blocks there are."""
+        self.blocks = [self._block(first + k) for k in range(self.kernel.cluster)]
+        shadows = [self._shadow() for _ in self.blocks]
+        actors: list[Actor] = []
+        starts: list[Steps] = []
+        for block, shadow in zip(self.blocks, shadows, strict=True):
+            block.shadow = shadow
+            whole = self._actor(block, "", 0, self.kernel.threads)
+            actors.append(whole)
+            starts.append(self._whole(whole, blocks, actors, starts))
+        self._schedule(actors, starts)
+
+    def _block(self, number: int) -> Block:
+        """Names its agents; the shadow follows when all agents of the cluster are known."""
+        for part in ("", *(r.name for r in self.kernel.roles)):
+            for kind in ("generic", "copies", "products", "stores"):
+                self.agents.add(number, kind, part)
+        phases = {}
+        for barrier in self.kernel.barriers:
+            for stage in range(barrier.stages):
+                fill = self.agents.add(number, "fill", f"{barrier.name}[{stage}]")
+                phases[barrier.name, stage] = Phase(barrier.arrivals, fill)
+        return Block(number, None, phases)  # type: ignore[arg-type]
+
+    def _shadow(self) -> Shadow:
+        sizes = [bits(b.dtype) // 8 for b in self.kernel.buffers] or [1]
+        return Shadow(max(self.kernel.shared_bytes, 1), gcd(*sizes, 8), self.agents, self.domain.channels)
+
+    def _actor(self, block: Block, name: str, first: int, threads: int) -> Actor:
+        number = self.agents.number
+        clock = Clock.start(self.agents)
+        agent = number(block.number, "generic", name)
+        clock.own[agent] = clock.own[number(block.number, "generic", "")] = ALWAYS
+        groups = [Groups(number(block.number, kind, name)) for kind in ("copies", "products", "stores")]
+        variables = {**self.sizes}
+        return Actor(block, name, first, threads, agent, clock, *groups, variables)
+
+    def _whole(self, actor: Actor, blocks: int | None, actors: list[Actor], starts: list[Steps]) -> Steps:
+        """All threads of a block; where there are roles they follow the prologue as coroutines of their own."""
+        if not self.kernel.roles:
+            yield from self._walk(actor, self.kernel.grid, blocks)
+            return
+        yield from self.body(actor, self.kernel.prologue)
+        for role in self.kernel.roles:
+            made = self._actor(actor.block, role.name, role.first_warp * WARP, role.threads)
+            made.clock.acquire((actor.clock.known, actor.clock.fenced))
+            actors.append(made)
+            starts.append(self._role(made, role, blocks))
+
+    def _role(self, actor: Actor, role: dev.Role, blocks: int | None) -> Steps:
+        yield from self._walk(actor, role.grid, blocks)
+        yield from self.body(actor, role.after)
+
+    def _schedule(self, actors: list[Actor], starts: list[Steps]) -> None:
+        """Every coroutine in turn until none can go on."""
+        done: set[int] = set()
+        while len(done) < len(starts):
+            before = self.order, len(starts), len(done)
+            for number in range(len(starts)):
+                if number not in done and next(starts[number], "end") == "end":
+                    done.add(number)
+                    actors[number].waiting = ""
+            self._meet([a for k, a in enumerate(actors) if k not in done], len(starts) - len(done))
+            if before == (self.order, len(starts), len(done)):
+                self._deadlock([a for k, a in enumerate(actors) if k not in done])
+                return
+
+    def _meet(self, left: list[Actor], running: int) -> None:
+        """A barrier of the cluster opens when all that still run have come to it."""
+        if not left or not all(a.at_cluster for a in left) or len(left) != running:
+            return
+        known = np.maximum.reduce([a.clock.release()[0] for a in left])
+        fenced = np.maximum.reduce([a.clock.fenced for a in left])
+        for actor in left:
+            actor.clock.acquire((known, fenced))
+            actor.at_cluster = False
+        self.order += 1
+
+    def _deadlock(self, left: Sequence[Actor]) -> None:
+        waits = "; ".join(f"{a.name or 'the block'} of block {a.block.number} waits for {a.waiting}" for a in left)
+        last = next((s for s in reversed(self.sites) if s.role == left[0].name), None)
+        if last is not None:
+            self.note(Event("protocol", "deadlock", last, f"nobody can go on: {waits}"))
+
+    # Walks -------------------------------------------------------------------------------------------
+
+    def _walk(self, actor: Actor, grid: dev.Grid, blocks: int | None) -> Steps:
+        counted = innermost(grid)
+        for symbol in [counted.counter, *(s.counter for s in dev.walk(counted.body) if isinstance(s, dev.For))]:
+            if symbol is not None:
+                actor.variables[symbol.name] = 0
+        if grid.inner is None:
+            counts = tile_counts(grid, actor.variables, self.kernel.cluster, self.read)
+            stride = blocks if grid.persistent else None
+            yield from self._tiles(actor, grid, counts, actor.block.number, stride)
+            return
+        yield from self._nest(actor, grid, actor.block.number, blocks or 1)
+
+    def _nest(self, actor: Actor, grid: dev.Grid, following: int, blocks: int) -> Iterator[None]:
+        """Nested grids: `following` is the block's next tile, counted from the first of the current inner grid."""
+        yield from _Nest(self, actor, blocks, following).walk(grid)
+
+    def _tiles(self, actor: Actor, grid: dev.Grid, counts: list[int], first: int, blocks: int | None) -> Steps:
+        for variables in tiles(grid, counts, actor.variables, first, blocks, self.read):
+            actor.variables.update(variables)
+            yield from self.body(actor, grid.body)
+            if grid.counter is not None:
+                actor.variables[grid.counter.name] += 1
+
+    # Statements --------------------------------------------------------------------------------------
+
+    def body(self, actor: Actor, statements: Sequence[dev.Statement]) -> Steps:
+        for statement in statements:
+            handler = self.handlers.get(type(statement))
+            if handler is None:
+                raise Unmodelled(f"the statement {type(statement).__name__}")
+            self.order += 1
+            steps = handler(self, actor, statement)
+            if steps is not None:
+                yield from steps
+
+    def number(self, actor: Actor, value: Index) -> int:
+        return value.evaluate(actor.variables, self.read)
+
+    def truth(self, actor: Actor, condition: Any) -> bool:
+        return evaluate_condition(condition, actor.variables, self.read)
+
+    def site(self, actor: Actor, statement: dev.Statement) -> int:
+        variables = {k: v for k, v in actor.variables.items() if k not in self.sizes}
+        self.sites.append(Site(statement, actor.block.number, actor.name, actor.first_thread, variables))
+        return len(self.sites) - 1
+
+    # Findings ----------------------------------------------------------------------------------------
+
+    def note(self, event: Event) -> None:
+        """Keep the first of its kind at a pair of statements, and count the others."""
+        key = (event.kind, id(event.site.statement), id(event.other.statement) if event.other else 0, event.array)
+        if key in self.events:
+            self.events[key].count += event.count
+        elif len(self.events) < self.most_events:
+            self.events[key] = event
+
+    def conflicts(self, actor: Actor, found: Sequence[Conflict], buffer: dev.SharedBuffer, stage: int, at: Any) -> None:
+        """`at`: bytes of the access from the start of the stage, as the access was given them."""
+        for conflict in found:
+            first = int(conflict.elements[0])
+            access = conflict.access
+            flat = np.broadcast_to(access.threads, access.bytes.shape).reshape(-1)
+            thread, other = int(flat[first % flat.size]), int(conflict.other_threads[0])
+            number = int(conflict.other_sites[0])
+            self.note(
+                Event(
+                    FAMILIES[conflict.kind], conflict.kind, self.sites[access.site], "",
+                    None if number < 0 else self.sites[number],
+                    thread if thread >= 0 else None, other if other >= 0 and other != MANY else None,
+                    buffer.name, stage, int(access.bytes.reshape(-1)[first % flat.size]),
+                    element=_coordinates(at, first % flat.size), count=len(conflict.elements),
+                )
+            )  # fmt: skip
+
+
+def _coordinates(at: Any, flat: int) -> tuple[int, ...]:
+    """(rank, *shape) coordinates of the elements of an access, of which one."""
+    return tuple(int(c.reshape(-1)[flat]) for c in at)
+
+
+@dataclass
+class _Nest:
+    """A walk over nested grids."""
+
+    machine: Machine
+    actor: Actor
+    blocks: int
+    following: int
+
+    def walk(self, grid: dev.Grid) -> Steps:
+        if grid.inner is None:
+            counts = tile_counts(grid, self.actor.variables, self.machine.kernel.cluster, self.machine.read)
+            total = int(np.prod(counts, dtype=np.int64))
+            yield from self.machine._tiles(self.actor, grid, counts, self.following, self.blocks)
+            if self.following < total:
+                self.following += -(-(total - self.following) // self.blocks) * self.blocks
+            self.following -= total
+            return
+        counts = tile_counts(grid, self.actor.variables, 1, self.machine.read)
+        for variables in tiles(grid, counts, self.actor.variables, 0, 1, self.machine.read):
+            self.actor.variables.update(variables)
+            yield from self.machine.body(self.actor, grid.body)
+            yield from self.walk(grid.inner)

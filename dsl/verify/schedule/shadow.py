@@ -1,0 +1,161 @@
+"""What is known of each byte of shared memory: who wrote it and when, who has read it since, and what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from kernelagent.dsl.verify.records import Family
+from kernelagent.dsl.verify.schedule.clocks import ALWAYS, NEVER, Agents, Clock
+from kernelagent.dsl.verify.schedule.places import Integers
+
+Kind = Literal[
+    "race", "overwritten", "uninitialised", "in-flight", "not-fenced", "other-element", "other-stage",
+]  # fmt: skip
+FAMILIES: dict[Kind, Family] = {
+    "race": "races", "overwritten": "races", "uninitialised": "definedness", "in-flight": "completion",
+    "not-fenced": "completion", "other-element": "flow", "other-stage": "flow",
+}  # fmt: skip
+MANY = -2
+"""A reader that stands for several threads."""
+ASYNCHRONOUS = -1
+"""The thread of an access that no thread does itself."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """One statement's access. `bytes`: the first byte of each element; `threads`: who, for each element (or one for
+    all); `size`: bytes of an element."""
+
+    agent: int
+    time: int
+    site: int
+    bytes: Integers
+    threads: Any
+    size: int
+    clock: Clock
+    asynchronous: bool = False  # through the asynchronous proxy: generic writes must be fenced for it
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Elements of an access that break a rule, with the other access. Arrays are over the elements at fault."""
+
+    kind: Kind
+    access: Access
+    elements: Integers  # flat positions in the access
+    other_sites: Integers
+    other_threads: Integers
+
+
+class Shadow:
+    """`bytes` of shared memory of one block in granules; `channels` numbers are what the domain keeps of a value."""
+
+    def __init__(self, bytes: int, granule: int, agents: Agents, channels: int) -> None:
+        count = -(-bytes // granule)
+        self.granule, self.agents = granule, agents
+        self.writer = np.full(count, NEVER, np.int32)
+        self.write_time = np.full(count, NEVER, np.int64)
+        self.write_order = np.full(count, NEVER, np.int64)
+        self.write_thread = np.full(count, NEVER, np.int32)
+        self.write_site = np.full(count, NEVER, np.int32)
+        self.element = np.full(count, NEVER, np.int32)  # the granule in which the element that was written begins
+        self.width = np.zeros(count, np.int8)
+        self.values = np.full((channels, count), np.nan)
+        self.readers: dict[int, tuple[Any, Any, Any]] = {}  # agent: time, thread, site of its last read
+        self.kinds = np.array([a.kind == "generic" for a in agents.all])
+        self.copies = np.array([a.kind in ("generic", "copies") for a in agents.all])
+
+    def read(self, access: Access) -> tuple[Any, list[Conflict]]:
+        """What the domain kept of the elements, (channels, *shape of the access), and what is wrong with reading."""
+        at = access.bytes.reshape(-1) // self.granule
+        threads = np.broadcast_to(access.threads, access.bytes.shape).reshape(-1)
+        found = list(self._unreadable(access, at, threads))
+        self._note_read(access, at, threads)
+        return self.values[:, at].reshape(-1, *access.bytes.shape), found
+
+    def write(self, access: Access, values: Any, order: int) -> list[Conflict]:
+        """`values`: (channels, *shape of the access). `order`: the running number of the statement."""
+        at = access.bytes.reshape(-1) // self.granule
+        threads = np.broadcast_to(access.threads, access.bytes.shape).reshape(-1)
+        every, who = self._granules(at, threads, access.size)
+        found = list(self._conflicts(access, every, who))
+        for k, one in enumerate(np.split(every, max(access.size // self.granule, 1))):
+            self.writer[one], self.write_time[one], self.write_order[one] = access.agent, access.time, order
+            self.write_thread[one], self.write_site[one] = threads, access.site
+            self.element[one], self.width[one] = at, access.size
+            self.values[:, one] = values.reshape(len(self.values), -1) if k == 0 else np.nan
+        for times, _, _ in self.readers.values():
+            times[every] = NEVER
+        return found
+
+    def _granules(self, at: Integers, threads: Any, size: int) -> tuple[Integers, Any]:
+        count = max(size // self.granule, 1)
+        every = np.concatenate([at + k for k in range(count)]) if count > 1 else at
+        return every, np.tile(threads, count) if count > 1 else threads
+
+    # Rules -------------------------------------------------------------------------------------------
+
+    def _unreadable(self, access: Access, at: Integers, threads: Any) -> Iterator[Conflict]:
+        writer, known = self.writer[at], writer_known(self, access, at, threads)
+        missing = writer == NEVER
+        yield from self._conflict("uninitialised", access, missing, at)
+        late = ~missing & ~known
+        flying = late & ~self.kinds[writer]
+        yield from self._conflict("in-flight", access, flying, at)
+        yield from self._conflict("race", access, late & ~flying, at)
+        if access.asynchronous:
+            yield from self._conflict("not-fenced", access, ~missing & known & self._unfenced(access, at), at)
+        other = ~missing & known & ((self.element[at] != at) | (self.width[at] != access.size))
+        yield from self._conflict("other-element", access, other, at)
+
+    def _unfenced(self, access: Access, at: Integers) -> Any:
+        """Generic writes that no fence has made visible to the asynchronous proxy."""
+        writer = self.writer[at]
+        return self.copies[writer] & (access.clock.fenced[writer] < self.write_order[at])
+
+    def _conflicts(self, access: Access, at: Integers, threads: Any) -> Iterator[Conflict]:
+        missing = self.writer[at] == NEVER
+        late = ~missing & ~writer_known(self, access, at, threads)
+        flying = late & ~self.kinds[self.writer[at]]
+        yield from self._conflict("race", access, late & ~flying, at)
+        yield from self._conflict("in-flight", access, flying, at)
+        if access.asynchronous:
+            yield from self._conflict("not-fenced", access, ~missing & ~late & self._unfenced(access, at), at)
+        for agent, (times, who, sites) in self.readers.items():
+            read, by = times[at], who[at]
+            known = (access.clock.known[agent] >= read) | ((by == threads) & (access.clock.own[agent] >= read))
+            broken = (read != NEVER) & ~known
+            if broken.any():
+                yield Conflict("overwritten", access, np.flatnonzero(broken), sites[at][broken], by[broken])
+
+    def _conflict(self, kind: Kind, access: Access, broken: Any, at: Integers) -> Iterable[Conflict]:
+        if not broken.any():
+            return ()
+        there = at[broken]
+        return (Conflict(kind, access, np.flatnonzero(broken), self.write_site[there], self.write_thread[there]),)
+
+    def _note_read(self, access: Access, at: Integers, threads: Any) -> None:
+        if access.agent not in self.readers:
+            count = len(self.writer)
+            blank = (np.full(count, NEVER, np.int64), np.full(count, NEVER, np.int32), np.full(count, NEVER, np.int32))
+            self.readers[access.agent] = blank
+        times, who, sites = self.readers[access.agent]
+        before, by = times[at], who[at]
+        forgotten = (before == NEVER) | (access.clock.known[access.agent] >= before)
+        who[at] = np.where(forgotten | (by == threads), threads, MANY)
+        times[at], sites[at] = access.time, access.site
+        if len(np.unique(at)) != len(at):  # several threads read the same element in one statement
+            low, high = np.full(len(self.writer), ALWAYS), np.full(len(self.writer), -ALWAYS)
+            np.minimum.at(low, at, threads)
+            np.maximum.at(high, at, threads)
+            who[at] = np.where(low[at] == high[at], who[at], MANY)
+
+
+def writer_known(shadow: Shadow, access: Access, at: Integers, threads: Any) -> Any:
+    """Whether the last write of each granule has happened before the access."""
+    writer, time = shadow.writer[at], shadow.write_time[at]
+    same = (shadow.write_thread[at] == threads) & (threads >= 0)
+    return (access.clock.known[writer] >= time) | (same & (access.clock.own[writer] >= time))

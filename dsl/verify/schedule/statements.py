@@ -1,0 +1,483 @@
+"""What each statement does to an actor: one function a statement, in the order of `dsl/device.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from kernelagent.dsl import device as dev
+from kernelagent.dsl.dtypes import bits
+from kernelagent.dsl.verify.schedule.machine import WARP, Actor, Block, Event, Groups, Machine
+from kernelagent.dsl.verify.schedule.operations import compute
+from kernelagent.dsl.verify.schedule.phases import Phase
+from kernelagent.dsl.verify.schedule.places import (
+    grid_of,
+    held,
+    owners,
+    referred,
+    register_bytes,
+    tile_bytes,
+    view_positions,
+)
+from kernelagent.dsl.verify.schedule.shadow import ASYNCHRONOUS, MANY, Access
+
+Steps = Iterator[None]
+
+
+# Values ----------------------------------------------------------------------------------------------
+
+
+def value_of(m: Machine, actor: Actor, fragment: dev.Fragment, statement: dev.Statement) -> Any:
+    """A fragment's value. Registers that products still write are not to be read."""
+    group = actor.flying.get(fragment.number)
+    if group is not None:
+        if group <= actor.products.done:
+            del actor.flying[fragment.number]
+        else:
+            site = m.sites[m.site(actor, statement)]
+            message = f"`{fragment.name}` is read while products still write it: no wgmma_wait lies between"
+            m.note(Event("completion", "in-flight", site, message))
+    return actor.values[fragment.number]
+
+
+def let(m: Machine, actor: Actor, statement: dev.Let) -> None:
+    actor.values[statement.fragment.number] = compute(m, actor, statement)
+    actor.made[statement.fragment.number] = m.order
+
+
+# Control ---------------------------------------------------------------------------------------------
+
+
+def loop(m: Machine, actor: Actor, statement: dev.For) -> Steps:
+    for c in statement.carried:
+        _hand_over(m, actor, c.initial, c.inside, statement)
+    yield from _nested(m, actor, statement, 0)
+    for c in statement.carried:
+        _hand_over(m, actor, c.inside, c.result, statement)
+
+
+def _nested(m: Machine, actor: Actor, statement: dev.For, depth: int) -> Steps:
+    if depth == len(statement.variables):
+        yield from m.body(actor, statement.body)
+        ends = [_taken(actor, c.end) for c in statement.carried]
+        for c, end in zip(statement.carried, ends, strict=True):
+            _put(actor, c.inside, end)
+        if statement.counter is not None:
+            actor.variables[statement.counter.name] += 1
+        return
+    lo, hi = m.number(actor, statement.lo[depth]), m.number(actor, statement.hi[depth])
+    for number in range(lo, hi, m.number(actor, statement.step[depth])):
+        actor.variables[statement.variables[depth].name] = number
+        yield from _nested(m, actor, statement, depth + 1)
+
+
+def _taken(actor: Actor, fragment: dev.Fragment) -> tuple[Any, int | None, int]:
+    return actor.values[fragment.number], actor.flying.get(fragment.number), actor.made.get(fragment.number, -1)
+
+
+def _put(actor: Actor, fragment: dev.Fragment, taken: tuple[Any, int | None, int]) -> None:
+    actor.values[fragment.number], group, actor.made[fragment.number] = taken
+    actor.flying.pop(fragment.number, None)
+    if group is not None:
+        actor.flying[fragment.number] = group
+
+
+def _hand_over(m: Machine, actor: Actor, old: dev.Fragment, new: dev.Fragment, statement: dev.Statement) -> None:
+    _put(actor, new, _taken(actor, old))
+
+
+def branch(m: Machine, actor: Actor, statement: dev.If) -> Steps:
+    condition = statement.condition
+    if isinstance(condition, dev.Fragment):
+        taken = m.domain.decide(value_of(m, actor, condition, statement))
+    else:
+        taken = m.truth(actor, condition)
+    yield from m.body(actor, statement.then if taken else statement.otherwise)
+    for merged in statement.merged:
+        _hand_over(m, actor, merged.then if taken else merged.otherwise, merged.result, statement)
+
+
+# Global memory ---------------------------------------------------------------------------------------
+
+
+def store(m: Machine, actor: Actor, statement: dev.Store) -> None:
+    value = value_of(m, actor, statement.value, statement)
+    starts = tuple(m.number(actor, s) for s in statement.start)
+    at, inside = view_positions(statement.view, starts, grid_of(statement.value.shape), actor.variables, m.read)
+    _into_array(m, actor, statement, statement.view.array, at, inside, m.domain.pack(value, statement.value.dtype))
+    if statement.vector > 1:
+        whole_vectors(m, actor, statement, statement.value.layout, statement.view, starts, statement.vector)
+
+
+def scatter(m: Machine, actor: Actor, statement: dev.Scatter) -> None:
+    value = value_of(m, actor, statement.value, statement)
+    indices = m.domain.positions(value_of(m, actor, statement.indices, statement))
+    starts = tuple(0 if a == statement.axis else m.number(actor, s) for a, s in enumerate(statement.start))
+    offsets = with_indices(grid_of(statement.value.shape), statement.axis, indices)
+    at, inside = view_positions(statement.view, starts, offsets, actor.variables, m.read)
+    _into_array(m, actor, statement, statement.view.array, at, inside, m.domain.pack(value, statement.value.dtype))
+
+
+def with_indices(offsets: Any, axis: int, indices: Any) -> Any:
+    """Element coordinates whose `axis` comes from a list of positions."""
+    found = offsets.copy()
+    found[axis] = indices.reshape([-1 if a == axis else 1 for a in range(len(offsets))])
+    return found
+
+
+def _into_array(
+    m: Machine, actor: Actor, statement: Any, array: str, at: tuple[Any, ...], inside: Any, packed: Any
+) -> None:
+    site = m.site(actor, statement)
+    within_array(m, actor, site, array, at, inside)
+    outside = m.memory.outside(array, at, inside)
+    kept = inside & ~outside
+    flat = tuple(c[kept] for c in at)
+    again = m.memory.store(array, flat, packed[:, kept], site, actor.block.number)
+    if again.any() and m.memory.roles[array] == "Out" and not getattr(statement, "atomic", False):
+        first = tuple(int(c[again][0]) for c in flat)
+        m.note(
+            Event("coverage", "stored-twice", m.sites[site], f"`{array}` is stored again", array=array, element=first,
+                  count=int(again.sum()))
+        )  # fmt: skip
+
+
+def within_array(m: Machine, actor: Actor, site: int, array: str, at: tuple[Any, ...], inside: Any) -> None:
+    """Elements inside the view lie inside the array."""
+    outside = m.memory.outside(array, at, inside)
+    if not outside.any():
+        return
+    first = tuple(int(c[outside][0]) for c in at)
+    message = f"{array}[{', '.join(map(str, first))}] lies outside of {_times(m.memory.shapes[array])}"
+    m.note(Event("bounds", "outside", m.sites[site], message, array=array, element=first, count=int(outside.sum())))
+
+
+def whole_vectors(
+    m: Machine, actor: Actor, statement: Any, layout: Any, view: Any, starts: tuple[int, ...], vector: int
+) -> None:
+    """Elements of one access are all inside or all outside, and the first lies at a multiple of their number."""
+    at, inside = view_positions(view, starts, held(layout), actor.variables, m.read)
+    inside = inside.reshape(layout.threads, -1, vector)
+    cut = inside.any(-1) & ~inside.all(-1)
+    flat = _flat(m, view.array, at).reshape(layout.threads, -1, vector)
+    steps = flat != flat[..., :1] + np.arange(vector)
+    odd = inside.all(-1) & ((flat[..., 0] % vector != 0) | steps.any(-1))
+    for broken, kind, why in (
+        (cut, "cut-vector", "ends inside"),
+        (odd, "misaligned", "does not begin at a multiple of"),
+    ):
+        if broken.any():
+            thread, part = (int(x) for x in np.argwhere(broken)[0])
+            first = tuple(int(c.reshape(layout.threads, -1, vector)[thread, part, 0]) for c in at)
+            message = f"an access of {vector} elements at {view.array}[{', '.join(map(str, first))}] {why} {vector}"
+            site = m.sites[m.site(actor, statement)]
+            m.note(
+                Event("alignment", kind, site, message, thread=actor.first_thread + thread, array=view.array,
+                      element=first, count=int(broken.sum()))
+            )  # fmt: skip
+
+
+def _flat(m: Machine, array: str, at: tuple[Any, ...]) -> Any:
+    flat: Any = 0
+    for coordinate, extent in zip(at, m.memory.shapes[array], strict=True):
+        flat = flat * extent + coordinate
+    return flat
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+# Shared memory ---------------------------------------------------------------------------------------
+
+
+def stage_of(m: Machine, actor: Actor, shared: dev.Shared, statement: Any) -> tuple[dev.SharedBuffer, int, int]:
+    """Buffer, stage and the byte at which the stage begins. A stage that does not exist is taken modulo."""
+    buffer = m.buffers[shared.buffer]
+    stage = m.number(actor, shared.stage)
+    if not 0 <= stage < buffer.stages:
+        site = m.sites[m.site(actor, statement)]
+        message = f"stage {stage} of `{buffer.name}`, which has {buffer.stages}"
+        m.note(Event("bounds", "stage", site, message, buffer=buffer.name, stage=stage))
+        stage %= buffer.stages
+    return buffer, stage, buffer.offset + stage * dev.stage_bytes(buffer)
+
+
+def store_shared(m: Machine, actor: Actor, statement: dev.StoreShared) -> None:
+    value = value_of(m, actor, statement.value, statement)
+    packed = m.domain.pack(value, statement.value.dtype)
+    _write_held(m, actor, statement, statement.target, statement.value.layout, packed, m.order, actor.agent)
+
+
+def _write_held(
+    m: Machine, actor: Actor, statement: Any, target: dev.Shared, layout: Any, packed: Any, time: int, agent: int
+) -> None:
+    """Registers to shared memory; of threads that hold copies the first writes."""
+    buffer, stage, base = stage_of(m, actor, target, statement)
+    if layout is None:
+        layout = dev.Distribution((1,), (), ())
+    every, at = owners(layout), held(layout)
+    where = register_bytes(buffer, target.axes, layout, layout.shape)[every] + base
+    threads = (np.flatnonzero(every) + actor.first_thread)[:, None]
+    size = bits(buffer.dtype) // 8
+    access = Access(agent, time, m.site(actor, statement), where, threads, size, actor.clock)
+    values = packed.reshape(len(packed), *layout.shape)[(slice(None), *(c[every] for c in at))]
+    found = actor.block.shadow.write(access, values, m.order)
+    m.conflicts(actor, found, buffer, stage, at[:, every])
+
+
+def copy(m: Machine, actor: Actor, statement: dev.Copy) -> None:
+    shape = statement.layout.shape
+    starts = tuple(m.number(actor, s) for s in statement.start)
+    site = m.site(actor, statement)
+    at, inside = view_positions(statement.view, starts, grid_of(shape), actor.variables, m.read)
+    within_array(m, actor, site, statement.view.array, at, inside)
+    if statement.vector > 1:
+        whole_vectors(m, actor, statement, statement.layout, statement.view, starts, statement.vector)
+    value = m.domain.load(statement.view.array, at, inside, 0, statement.view.dtype)
+    packed = m.domain.pack(value, statement.view.dtype)
+    agent, time = actor.agent, m.order
+    if statement.asynchronous:
+        agent, time = actor.copies.agent, actor.copies.open
+    _write_held(m, actor, statement, statement.target, statement.layout, packed, time, agent)
+
+
+def read_shared(
+    m: Machine, actor: Actor, statement: Any, source: dev.Shared, shape: tuple[int, ...], layout: Any, dtype: str
+) -> Any:
+    """Registers from shared memory, as a value of `shape`; each thread reads its own."""
+    buffer, stage, base = stage_of(m, actor, source, statement)
+    if layout is None:
+        layout = dev.Distribution((1,), (), ())
+    at = held(layout)
+    where = register_bytes(buffer, source.axes, layout, layout.shape) + base
+    threads = (np.arange(layout.threads) + actor.first_thread)[:, None]
+    site, size = m.site(actor, statement), bits(buffer.dtype) // 8
+    access = Access(actor.agent, m.order, site, where, threads, size, actor.clock)
+    packed, found = actor.block.shadow.read(access)
+    m.conflicts(actor, found, buffer, stage, at)
+    value = np.full((len(packed), *layout.shape), np.nan)
+    value[(slice(None), *at)] = packed
+    return m.domain.unpack(value.reshape(len(packed), *shape), dtype)
+
+
+def read_tile(m: Machine, actor: Actor, statement: Any, source: dev.Shared, asynchronous: bool) -> Any:
+    """A whole stage as an operand of a product, fetched by warps together or by the product itself."""
+    buffer, stage, base = stage_of(m, actor, source, statement)
+    shape = referred(buffer, source)
+    where = tile_bytes(buffer, source.axes, shape) + base
+    site, size = m.site(actor, statement), bits(buffer.dtype) // 8
+    agent, time = (actor.products.agent, actor.products.open) if asynchronous else (actor.agent, m.order)
+    access = Access(agent, time, site, where, MANY, size, actor.clock, asynchronous)
+    packed, found = actor.block.shadow.read(access)
+    m.conflicts(actor, found, buffer, stage, grid_of(shape))
+    return m.domain.unpack(packed, buffer.dtype)
+
+
+# Groups and barriers of all threads -------------------------------------------------------------------
+
+
+def commit(m: Machine, actor: Actor, statement: dev.Commit) -> None:
+    actor.copies.commit()
+
+
+def wait_group(m: Machine, actor: Actor, statement: dev.WaitGroup) -> None:
+    _complete(actor, actor.copies, statement.pending)
+
+
+def _complete(actor: Actor, groups: Groups, pending: int) -> None:
+    groups.wait(pending)
+    actor.clock.own[groups.agent] = groups.done
+
+
+def barrier(m: Machine, actor: Actor, statement: dev.BlockBarrier | dev.RoleBarrier) -> None:
+    """All threads of the actor know what each of them has done."""
+    actor.clock.acquire(released(m, actor))
+
+
+def released(m: Machine, actor: Actor) -> Any:
+    """The actor's knowledge and its own accesses up to now: what a barrier or an arrival tells others."""
+    own = actor.clock.own.copy()
+    own[actor.agent] = m.order
+    whole = m.agents.number(actor.block.number, "generic", "")
+    if whole != actor.agent:
+        own[whole] = actor.clock.known[whole]
+    return np.maximum(actor.clock.known, own), actor.clock.fenced.copy()
+
+
+# Barriers with phases ---------------------------------------------------------------------------------
+
+
+def barrier_init(m: Machine, actor: Actor, statement: dev.BarrierInit) -> None:
+    for (name, _), phase in actor.block.phases.items():
+        if name == statement.barrier:
+            phase.start()
+
+
+def nothing(m: Machine, actor: Actor, statement: Any) -> None:
+    """Fences whose absence the search over protocols reports."""
+
+
+def phase_of(m: Machine, actor: Actor, name: str, stage: Any, statement: Any, block: Block | None = None) -> Phase:
+    number = m.number(actor, stage)
+    barrier = m.kernel.barrier(name)
+    site = m.site(actor, statement)
+    if not 0 <= number < barrier.stages:
+        m.note(Event("bounds", "stage", m.sites[site], f"stage {number} of `{name}`, which has {barrier.stages}"))
+        number %= barrier.stages
+    phase = (block or actor.block).phases[name, number]
+    if not phase.ready:
+        m.note(Event("protocol", "not-initialised", m.sites[site], f"`{name}` is used before it is initialised"))
+        phase.start()
+    return phase
+
+
+def expect(m: Machine, actor: Actor, statement: dev.Expect) -> None:
+    phase = phase_of(m, actor, statement.barrier, statement.stage, statement)
+    phase.expect(statement.bytes)
+    _arrived(m, actor, statement, phase.arrive(1, (actor.clock.known.copy(), actor.clock.fenced.copy())))
+
+
+def arrive(m: Machine, actor: Actor, statement: dev.Arrive) -> None:
+    blocks = m.blocks if statement.everywhere else [actor.block]
+    for block in blocks:
+        phase = phase_of(m, actor, statement.barrier, statement.stage, statement, block)
+        _arrived(m, actor, statement, phase.arrive(actor.threads // WARP, released(m, actor)))
+
+
+def _arrived(m: Machine, actor: Actor, statement: Any, fits: bool) -> None:
+    if not fits:
+        site = m.sites[m.site(actor, statement)]
+        arrivals = m.kernel.barrier(statement.barrier).arrivals
+        message = f"more arrive at `{statement.barrier}` than the {arrivals} of a phase"
+        m.note(Event("protocol", "arrivals", site, message))
+
+
+def wait_phase(m: Machine, actor: Actor, statement: dev.WaitPhase) -> Steps:
+    phase = phase_of(m, actor, statement.barrier, statement.stage, statement)
+    parity = m.number(actor, statement.parity)
+    actor.waiting = f"parity {parity} of `{statement.barrier}` (line {statement.origin.span.line})"
+    while not phase.passed(parity):
+        yield
+    actor.waiting = ""
+    m.order += 1
+    if phase.completed is not None:
+        actor.clock.acquire(phase.completed)
+
+
+def cluster_barrier(m: Machine, actor: Actor, statement: dev.ClusterBarrier) -> Steps:
+    actor.clock.acquire(released(m, actor))
+    actor.at_cluster, actor.waiting = True, f"the cluster (line {statement.origin.span.line})"
+    while actor.at_cluster:
+        yield
+    actor.waiting = ""
+
+
+def fence_async(m: Machine, actor: Actor, statement: dev.FenceAsync) -> None:
+    """Generic writes of each thread so far, those of its complete copies too."""
+    actor.clock.fenced[actor.agent] = m.order
+    if actor.copies.done == actor.copies.open - 1:
+        actor.clock.fenced[actor.copies.agent] = m.order
+
+
+# Bulk copies ------------------------------------------------------------------------------------------
+
+
+def copy_bulk(m: Machine, actor: Actor, statement: dev.CopyBulk) -> None:
+    """A box into this block, or this block's part of it into every block of the cluster."""
+    starts = tuple(m.number(actor, s) for s in statement.start)
+    buffer, stage, base = stage_of(m, actor, statement.target, statement)
+    offsets, tile = grid_of(statement.shape), _box_bytes(buffer, statement)
+    blocks = [actor.block]
+    if statement.shared_by > 1:
+        part = _part(buffer, statement, tile, actor.block.number % m.kernel.cluster)
+        offsets, tile = offsets[:, part], tile[part]
+        blocks = m.blocks
+    at, inside = array_positions(m, actor, statement.view, starts, offsets)
+    value = m.domain.load(statement.view.array, at, inside, 0, statement.view.dtype)
+    packed = m.domain.pack(value, statement.view.dtype)
+    size = bits(buffer.dtype) // 8
+    for block in blocks:
+        phase = phase_of(m, actor, statement.barrier, statement.stage, statement, block)
+        site = m.site(actor, statement)
+        access = Access(phase.fill, phase.number, site, tile + base, ASYNCHRONOUS, size, actor.clock, True)
+        found = block.shadow.write(access, packed, m.order)
+        m.conflicts(actor, found, buffer, stage, offsets)
+        phase.land(tile.size * size)
+
+
+def _box_bytes(buffer: dev.SharedBuffer, statement: dev.CopyBulk | dev.StoreBulk) -> Any:
+    shared = statement.target if isinstance(statement, dev.CopyBulk) else statement.source
+    return tile_bytes(buffer, shared.axes, statement.shape)
+
+
+def _part(buffer: dev.SharedBuffer, copy: dev.CopyBulk, tile: Any, rank: int) -> Any:
+    """The elements that one block brings: whole panels, or rows of every panel."""
+    rows, columns = buffer.shape
+    column = np.argsort(np.argsort(copy.target.axes))[-1] if len(copy.shape) == 2 else len(copy.shape) - 1
+    at = grid_of(copy.shape)
+    panels = columns // buffer.panel
+    if panels % copy.shared_by == 0:
+        each = panels // copy.shared_by * buffer.panel
+        return at[column] // each == rank
+    row = np.zeros(tile.shape, np.int64)
+    for axis, extent in enumerate(copy.shape):
+        if axis != column:
+            row = row * extent + at[axis]
+    return row // (rows // copy.shared_by) == rank
+
+
+def array_positions(m: Machine, actor: Actor, view: Any, starts: tuple[int, ...], offsets: Any) -> Any:
+    """Array coordinates of a box, and which lie inside the array: a tensor map knows nothing of the view."""
+    at, _ = view_positions(view, starts, offsets, actor.variables, m.read)
+    inside = ~m.memory.outside(view.array, at, np.ones(at[0].shape, np.bool_))
+    return at, inside
+
+
+def store_bulk(m: Machine, actor: Actor, statement: dev.StoreBulk) -> None:
+    buffer, stage, base = stage_of(m, actor, statement.source, statement)
+    where = _box_bytes(buffer, statement) + base
+    site, size = m.site(actor, statement), bits(buffer.dtype) // 8
+    access = Access(
+        actor.stores.agent, actor.stores.open, site, where, actor.first_thread, size, actor.clock, asynchronous=True
+    )
+    packed, found = actor.block.shadow.read(access)
+    m.conflicts(actor, found, buffer, stage, grid_of(statement.shape))
+    starts = tuple(m.number(actor, s) for s in statement.start)
+    at, inside = array_positions(m, actor, statement.view, starts, grid_of(statement.shape))
+    _into_array(m, actor, statement, statement.view.array, at, inside, packed)
+
+
+def commit_bulk(m: Machine, actor: Actor, statement: dev.CommitBulk) -> None:
+    actor.stores.commit()
+
+
+def wait_bulk(m: Machine, actor: Actor, statement: dev.WaitBulk) -> None:
+    _complete(actor, actor.stores, statement.pending)
+
+
+# Asynchronous products ----------------------------------------------------------------------------------
+
+
+def wgmma_fence(m: Machine, actor: Actor, statement: dev.WgmmaFence) -> None:
+    actor.fence = m.order
+
+
+def wgmma_commit(m: Machine, actor: Actor, statement: dev.WgmmaCommit) -> None:
+    actor.products.commit()
+
+
+def wgmma_wait(m: Machine, actor: Actor, statement: dev.WgmmaWait) -> None:
+    _complete(actor, actor.products, statement.pending)
+
+
+HANDLERS: Mapping[type, Callable[[Machine, Actor, Any], Steps | None]] = {
+    dev.Let: let, dev.For: loop, dev.If: branch, dev.Store: store, dev.Scatter: scatter,
+    dev.StoreShared: store_shared, dev.Copy: copy, dev.Commit: commit, dev.WaitGroup: wait_group,
+    dev.BlockBarrier: barrier, dev.RoleBarrier: barrier, dev.BarrierInit: barrier_init, dev.FenceInit: nothing,
+    dev.Expect: expect, dev.Arrive: arrive, dev.WaitPhase: wait_phase, dev.CopyBulk: copy_bulk,
+    dev.StoreBulk: store_bulk, dev.CommitBulk: commit_bulk, dev.WaitBulk: wait_bulk, dev.FenceAsync: fence_async,
+    dev.ClusterBarrier: cluster_barrier, dev.WgmmaFence: wgmma_fence, dev.WgmmaCommit: wgmma_commit,
+    dev.WgmmaWait: wgmma_wait,
+}  # fmt: skip
