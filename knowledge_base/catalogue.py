@@ -12,6 +12,7 @@ from kernelagent.knowledge_base.records import Move, Technique
 
 FOLDER = Path(__file__).parent / "techniques"
 TARGETS = frozenset({"cpu", "cuda"})
+ARCHS = frozenset({"sm_80", "sm_86", "sm_89", "sm_90a"})
 TAGS = frozenset({
     "matmul", "attention", "row-reduction", "elementwise", "transpose", "gather", "scan", "epilogue", "program",
 })  # fmt: skip
@@ -19,7 +20,7 @@ BOTTLENECKS = frozenset({
     "memory", "latency", "compute", "special-function", "cache", "store-bandwidth", "load-imbalance", "overhead",
     "occupancy", "bank-conflicts", "register-pressure", "synchronisation", "precision",
 })  # fmt: skip
-_KEYS = {"title", "what", "when", "evidence", "bottlenecks", "targets", "tags", "claim", "moves"}
+_KEYS = {"title", "what", "when", "evidence", "bottlenecks", "targets", "tags", "claim", "moves", "archs"}
 
 
 @cache
@@ -51,6 +52,7 @@ def load_file(path: Path) -> Technique:
         evidence=_text(record, "evidence", path),
         claim=_claim(record, path),
         moves=_moves(record, path),
+        archs=_words(record, "archs", ARCHS, path),
     )
 
 
@@ -65,7 +67,7 @@ def _words(record: dict[str, Any], key: str, known: frozenset[str], path: Path) 
     _require(isinstance(value, list), path, key, "must be a list")
     for word in value:
         _require(word in known, path, key, f"does not know {word!r}; known: {', '.join(sorted(known))}")
-    _require(key == "tags" or bool(value), path, key, "must not be empty")
+    _require(key in ("tags", "archs") or bool(value), path, key, "must not be empty")
     return tuple(value)
 
 

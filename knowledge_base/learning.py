@@ -161,8 +161,11 @@ def retrieve(
 
 
 def applies(technique: Technique, state: State) -> bool:
-    """Right target, and an op class in common (techniques without tags apply to all; so does a state without)."""
+    """Right target and architecture, and an op class in common (techniques without tags apply to all; so does a state
+    without). The architecture is a feature of a state on a GPU."""
     if technique.targets and state.target not in technique.targets:
+        return False
+    if technique.archs and state.features.get("arch") not in technique.archs:
         return False
     return not technique.tags or not state.tags or bool(state.tags.intersection(technique.tags))
 

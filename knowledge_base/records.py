@@ -98,6 +98,7 @@ class Technique:
     evidence: str  # source of the claim
     claim: float | None  # claimed speed-up factor, None if unknown
     moves: tuple[Move, ...] = ()
+    archs: tuple[str, ...] = ()  # GPU architectures it applies to; empty: all
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,16 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Step:
-    """One action of a lineage: what was done to the parent's text."""
+    """One action of a lineage: what was done to the parent's text.
+
+    Sizes that were set together have no move; their arguments are `{"sizes": {name: value}}`. `log_gain` is
+    log(parent time / time) where it was measured.
+    """
 
     technique: str | None
     move: str | None
     arguments: dict[str, Any]
+    log_gain: float | None = None
 
 
 @dataclass(frozen=True)

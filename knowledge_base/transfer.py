@@ -56,11 +56,14 @@ def gain_over_seed(trial: Trial, log: Mapping[str, Trial]) -> float | None:
 
 def steps_of(trial: Trial) -> list[Step]:
     """What one trial did to its parent's text: its own action, or, for a text taken over from a base, all of that
-    text's steps, which the trial keeps under `steps` in its arguments."""
-    if trial.technique is not None or trial.move is not None:
-        return [Step(trial.technique, trial.move, trial.move_arguments)]
+    text's steps, which the trial keeps under `steps` in its arguments. A text that was written freely is one step
+    that nobody can repeat: no technique, no move, no sizes. Nothing for a seed."""
     kept = trial.move_arguments.get("steps")
-    return [Step(s["technique"], s["move"], s["arguments"]) for s in kept] if isinstance(kept, list) else []
+    if isinstance(kept, list):
+        return [Step(s["technique"], s["move"], s["arguments"], s.get("log_gain")) for s in kept]
+    if trial.parent is None:
+        return []
+    return [Step(trial.technique, trial.move, trial.move_arguments, trial.reward)]
 
 
 def _steps(trial: Trial, log: Mapping[str, Trial]) -> tuple[Step, ...]:

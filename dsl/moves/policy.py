@@ -23,7 +23,7 @@ WORDS: dict[str, tuple[int | bool | str, ...]] = {
 """Policy words that a search may try without being told, with their values."""
 
 
-def _statements(function: ast.FunctionDef, target: str | None) -> list[ast.Expr]:
+def statements_for(function: ast.FunctionDef, target: str | None) -> list[ast.Expr]:
     """The `on(...)` statements of a scope."""
     found = []
     for statement in function.body:
@@ -38,6 +38,11 @@ def _statements(function: ast.FunctionDef, target: str | None) -> list[ast.Expr]
 def _keyword(statement: ast.Expr, word: str) -> ast.keyword | None:
     assert isinstance(statement.value, ast.Call)
     return next((k for k in statement.value.keywords if k.arg == word), None)
+
+
+def _value(node: ast.expr) -> object:
+    """A policy value as it is written: `grouped` and "grouped" are one."""
+    return node.id if isinstance(node, ast.Name) else node.value if isinstance(node, ast.Constant) else None
 
 
 def _literal(value: Any) -> str:
@@ -76,8 +81,10 @@ def set_policy(
         raise MoveError(f"{word!r} for {target!r} is not a policy")
     edits = []
     for function in _kernels(source, kernel):
-        scoped = _statements(function, target)
+        scoped = statements_for(function, target)
         present = next((k for s in scoped if (k := _keyword(s, word))), None)
+        if present is not None and _value(present.value) == value:
+            continue
         if present is not None:
             edits.append(source.replace(present.value, _literal(value)))
         elif scoped:
@@ -115,7 +122,7 @@ def drop_policy(text: str, word: str, target: str | None = "cpu", kernel: str | 
     source = read(text)
     edits = []
     for function in _kernels(source, kernel):
-        for statement in _statements(function, target):
+        for statement in statements_for(function, target):
             if _keyword(statement, word) is None:
                 continue
             assert isinstance(statement.value, ast.Call)

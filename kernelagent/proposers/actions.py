@@ -57,9 +57,12 @@ def action(move: str, arguments: Mapping[str, Any], technique: str | None = None
     return Action(move, json.dumps(dict(arguments), sort_keys=True), technique, expected)
 
 
-def steps(text: str, suggestions: Sequence[Suggestion]) -> Iterator[Step]:
-    """Every text one change away; sizes also two changes at once, because they trade against each other."""
-    for one in (*structural(text, suggestions), *size_steps(text, suggestions)):
+def steps(text: str, suggestions: Sequence[Suggestion], arch: str = "") -> Iterator[Step]:
+    """Every text one change away; sizes also two changes at once, because they trade against each other.
+
+    `arch` is the GPU architecture whose schedule the moves change; empty for the CPU.
+    """
+    for one in (*structural(text, suggestions, arch), *size_steps(text, suggestions)):
         new = applied(text, (one,))
         if new is not None:
             yield Step(new, (one,))
@@ -80,24 +83,41 @@ def applied(text: str, actions: tuple[Action, ...]) -> str | None:
     return text
 
 
-def structural(text: str, suggestions: Sequence[Suggestion]) -> list[Action]:
+def structural(text: str, suggestions: Sequence[Suggestion], arch: str = "") -> list[Action]:
     """Moves that change more than a size: those of suggested techniques first, then all others that apply."""
+    names = _usable(arch)
     suggested: dict[str, Action] = {}
-    named: set[str] = set()
     for suggestion in suggestions:
         for move in suggestion.technique.moves:
-            if move.name in SIZE_MOVES or move.name in SKIPPED:
+            if move.name not in names:
                 continue
-            named.add(move.name)
             for arguments in move.arguments:
-                one = action(move.name, arguments, suggestion.technique.name, suggestion.expected_log_gain)
+                one = action(
+                    move.name,
+                    _aimed(move.name, arguments, arch),
+                    suggestion.technique.name,
+                    suggestion.expected_log_gain,
+                )
                 suggested.setdefault(one.key, one)
-    names = [n for n in moves.names() if n not in SIZE_MOVES and n not in SKIPPED]
-    found = _applicable(text, tuple(names))
-    for one in found:
+    for one in _applicable(text, names):
         prior = _technique_of(one.move, suggestions)
-        suggested.setdefault(one.key, action(one.move, one.values, *prior))
+        chosen = action(one.move, _aimed(one.move, one.values, arch), *prior)
+        suggested.setdefault(chosen.key, chosen)
     return list(suggested.values())
+
+
+@lru_cache(maxsize=8)
+def _usable(arch: str) -> tuple[str, ...]:
+    """Moves for this kind of target: policy is set for the CPU by one family and for GPUs by another."""
+    other = "policy" if arch else "device"
+    fits = (n for n in moves.names() if moves.get(n).family != other)
+    return tuple(n for n in fits if n not in SIZE_MOVES and n not in SKIPPED)
+
+
+def _aimed(move: str, arguments: Mapping[str, Any], arch: str) -> dict[str, Any]:
+    """The arguments, with the architecture where the move is one of schedules."""
+    device = moves.get(move).family == "device"
+    return {**arguments, "target": arch} if device else dict(arguments)
 
 
 def _technique_of(move: str, suggestions: Sequence[Suggestion]) -> tuple[str | None, float]:

@@ -79,6 +79,8 @@ class Context:
     leads: Sequence[Lead] = ()
     failed: Failed | None = None
     trials_left: int | None = None
+    arch: str = ""  # of the GPU whose schedule is looked for; empty: a CPU
+    timed: bool = True  # False: times are a static model's estimates
 
     @property
     def best(self) -> Trial | None:

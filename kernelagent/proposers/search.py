@@ -12,20 +12,20 @@ import hashlib
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
-from kernelagent.dsl.moves import MoveError, refit
 from kernelagent.knowledge_base import steps_of
-from kernelagent.knowledge_base.records import Lead, Trial
+from kernelagent.knowledge_base.records import Trial
 
 from .actions import SIZE_MOVES, Action, Step, action, log_sizes, steps
 from .base import Context, Proposal, ProposerExhausted
+from .openings import Opening, openings
 
 PARENTS = 3
 """Kernels that are changed further: the best, and the best of other shapes."""
-LEADS = 3
-"""Texts of the base that are tried as they are, before anything else."""
+OPENINGS = 3
+"""Texts of the base that are tried before anything else."""
 FAILURE_LOG_TIME = 0.4
 """What a failed trial counts as: this much slower than its parent."""
 LEAST_IMPROVEMENT = 1e-6
@@ -34,6 +34,7 @@ SCREENED = 200
 
 Screen = Callable[[str], bool]
 Cost = Callable[[str], float | None]
+Code = Callable[[str], str | None]
 _EXCLUSIVE = (
     frozenset({"prefetch"}),
     frozenset({"unroll"}),
@@ -41,6 +42,13 @@ _EXCLUSIVE = (
     frozenset({"stream_stores", "cached_stores"}),
     frozenset({"direct_operands", "packed_operands"}),
     frozenset({"whole_row"}),
+    frozenset({"deepen_ring"}),
+    frozenset({"order_tiles"}),
+    frozenset({"persistent_blocks"}),
+    frozenset({"split_roles", "join_roles"}),
+    frozenset({"tile_product"}),
+    frozenset({"set_warps"}),
+    frozenset({"unroll_device"}),
 )
 """Moves of which the last one counts: they set the same word."""
 
@@ -61,31 +69,37 @@ class Candidate:
 class SearchProposer:
     """`screen` says whether a text is acceptable (parses, types, matches the problem) before it costs a trial.
 
-    `cost` is a static estimate of a text's work in any unit, None where it has none.
+    `cost` is a static estimate of a text's work in any unit, None where it has none. `code` names the code that a text
+    becomes, None where that is unknown: of texts that become the same code only one is tried.
     """
 
     name = "search"
 
-    def __init__(self, screen: Screen | None = None, cost: Cost | None = None) -> None:
+    def __init__(self, screen: Screen | None = None, cost: Cost | None = None, code: Code | None = None) -> None:
         self._screen = screen or (lambda text: True)
         self._cost = cost or (lambda text: None)
+        self._code = code or (lambda text: None)
         self._screened: dict[str, bool] = {}
 
     def propose(self, context: Context) -> Proposal:
-        lead = self._lead(context)
-        if lead is not None:
-            return lead
+        tried = frozenset(self._identity(t.text) for t in context.history)
+        opening = self._opening(context, tried)
+        if opening is not None:
+            return opening.proposal(context.history[0].id if context.history else None)
         view = View(context, self._cost)
         ranked = self._ranked(view)
         for candidate, gain, mean in ranked[:SCREENED]:
             if gain < LEAST_IMPROVEMENT:
                 break
-            if self._acceptable(candidate.step.text):
+            if self._worth_a_trial(candidate.step.text, tried):
                 return _proposal(candidate, mean)
         raise ProposerExhausted(f"none of {len(ranked)} texts within reach promises an improvement")
 
     def repairs(self, context: Context) -> bool:
         return False
+
+    def _worth_a_trial(self, text: str, tried: frozenset[str]) -> bool:
+        return self._acceptable(text) and self._identity(text) not in tried
 
     def _acceptable(self, text: str) -> bool:
         sha = _sha(text)
@@ -93,16 +107,16 @@ class SearchProposer:
             self._screened[sha] = self._screen(text)
         return self._screened[sha]
 
-    def _lead(self, context: Context) -> Proposal | None:
-        """The next untried text that did well on a similar workload."""
-        for lead in context.leads[:LEADS]:
-            text = fitted(lead, context)
-            if lead.log_gain > 0 and _sha(text) not in context.tried and self._acceptable(text):
-                seed = context.history[0].id if context.history else None
-                note = f"best known on {', '.join(lead.workloads)}: x{math.exp(lead.log_gain):.2f} against the seed"
-                steps = [asdict(step) for step in lead.steps]
-                return Proposal(text, arguments={"lead": lead.trial, "steps": steps}, parent=seed, note=note)
-        return None
+    def _identity(self, text: str) -> str:
+        """Equal for texts that run the same code."""
+        return self._code(text) or _sha(text)
+
+    def _opening(self, context: Context, tried: frozenset[str]) -> Opening | None:
+        """The next of the first few texts that the base recommends, for as long as they keep what it promises."""
+        done = [t for t in context.history if "lead" in t.move_arguments]
+        if len(done) >= OPENINGS or any(_disappoints(t, context.history[0]) for t in done):
+            return None
+        return next((o for o in openings(context) if self._worth_a_trial(o.text, tried)), None)
 
     def _ranked(self, view: View) -> list[tuple[Candidate, float, float]]:
         """Candidates with expected improvement and expected log time against the best, most promising first."""
@@ -198,7 +212,7 @@ class View:
     def _reachable(self) -> Iterator[Candidate]:
         for parent in self.parents():
             before = self.moves_of(parent)
-            for step in steps(parent.text, self.context.suggestions):
+            for step in steps(parent.text, self.context.suggestions, self.context.arch):
                 moves: Mapping[str, float] = before
                 for one in step.actions:
                     moves = with_move(moves, one)
@@ -210,16 +224,6 @@ class View:
         return 1.0 + 0.1 * random.Random(digest).random()
 
 
-def fitted(lead: Lead, context: Context) -> str:
-    """The lead's text with tiles that covered an axis of its own workload covering that of this one."""
-    sizes = {k[5:]: v for k, v in lead.features.items() if k.startswith("log2:") and isinstance(v, float | int)}
-    old = {dim: round(2.0**size) for dim, size in sizes.items() if dim in context.workload.dims}
-    try:
-        return refit(lead.text, old, context.workload.dims)
-    except MoveError:
-        return lead.text
-
-
 def with_move(moves: Mapping[str, float], one: Action) -> dict[str, float]:
     """The moves after one more; of moves that set the same word the last one counts."""
     if one.move in SIZE_MOVES:
@@ -229,6 +233,11 @@ def with_move(moves: Mapping[str, float], one: Action) -> dict[str, float]:
     return {**kept, one.key: one.expected}
 
 
+def _disappoints(opening: Trial, seed: Trial) -> bool:
+    """What was best elsewhere fails here, or is slower than where the search began."""
+    return opening.time_ms is None or (seed.time_ms is not None and opening.time_ms >= seed.time_ms)
+
+
 def _proposal(candidate: Candidate, mean: float) -> Proposal:
     """A pair of sizes is no move of the catalogue, so it is recorded as sizes."""
     actions = candidate.step.actions
@@ -236,7 +245,7 @@ def _proposal(candidate: Candidate, mean: float) -> Proposal:
     if len(actions) == 1:
         one = actions[0]
         return Proposal(candidate.step.text, one.technique, one.move, one.values, candidate.parent.id, note=note)
-    sizes = {a.values["name"]: a.values["value"] for a in actions}
+    sizes = {f"{a.values['kernel']}.{a.values['name']}": a.values["value"] for a in actions}
     return Proposal(candidate.step.text, None, None, {"sizes": sizes}, candidate.parent.id, note=note)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from kernelagent.dsl import moves
 from kernelagent.knowledge_base import Technique, TechniqueError, load_file, techniques
+from kernelagent.knowledge_base.learning import State
+from kernelagent.knowledge_base.learning import applies as applies_in
 
 from kernelagent import problems
 
@@ -68,6 +70,31 @@ def test_an_executable_technique_applies_to_a_seed_or_to_its_successor(technique
     assert applies(technique, SEEDS) or applies(technique, texts())
 
 
+HOPPER_STEPS = {
+    "warp-specialisation", "hopper-ring-stages", "hopper-wide-tile", "hopper-cluster-multicast", "persistent-grid",
+    "gpu-tile-order",
+}  # fmt: skip
+"""Steps of the published Hopper recipe that are policy words."""
+
+
+def test_every_step_of_the_hopper_recipe_is_executable_and_says_that_nothing_was_measured() -> None:
+    found = {t.name: t for t in techniques() if t.name in HOPPER_STEPS}
+    assert set(found) == HOPPER_STEPS
+    for technique in found.values():
+        assert technique.moves, technique.name
+        assert "not measured on a GPU here" in technique.evidence, technique.name
+        assert technique.targets == ("cuda",), technique.name
+        assert all(moves.get(m.name).family == "device" for m in technique.moves), technique.name
+
+
+def test_techniques_of_an_architecture_stay_there() -> None:
+    (hopper,) = (t for t in techniques() if t.name == "hopper-cluster-multicast")
+    on = {arch: State({"arch": arch}, "compute", "chip", "cuda") for arch in ("sm_80", "sm_90a")}
+    assert applies_in(hopper, on["sm_90a"])
+    assert not applies_in(hopper, on["sm_80"])
+    assert not applies_in(hopper, State({}, "compute", "chip", "cuda"))
+
+
 def test_claims_are_modest_and_sourced() -> None:
     for technique in techniques():
         assert technique.claim is None or math.log(technique.claim) < 1.0, technique.name
@@ -89,6 +116,7 @@ def test_a_sound_file_loads(tmp_path: Path) -> None:
         ('["memory"]', '["memori"]', "`bottlenecks` does not know 'memori'"),
         ('["memory"]', "[]", "`bottlenecks` must not be empty"),
         ('["cpu"]', '"cpu"', "`targets` must be a list"),
+        ("claim = 1.5", 'archs = ["sm_12"]', "`archs` does not know 'sm_12'"),
         ("claim = 1.5", "claim = 0", "`claim` must be a speed-up"),
         ("claim = 1.5", "claim = true", "`claim` must be a speed-up"),
         ("claim = 1.5", "speed = 2", "`speed` is not a key"),

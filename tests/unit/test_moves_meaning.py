@@ -52,7 +52,7 @@ def _require_same(name: str, text: str, tunables: dict[str, int]) -> None:
         np.testing.assert_allclose(value, _expected(name)[output], rtol=1e-10, atol=1e-12, err_msg=text)
 
 
-STRUCTURAL = tuple(n for n in moves.names() if moves.get(n).family not in ("policy", "tunables"))
+STRUCTURAL = tuple(n for n in moves.names() if moves.get(n).family not in ("policy", "device", "tunables"))
 
 
 @pytest.mark.parametrize("name", problems.names())

@@ -1,0 +1,97 @@
+"""What is tried first on a workload: the best known texts of the same problem, fitted to its sizes.
+
+The winner of a search owes its place to steps that helped and to steps that merely came along, harmless on the workload
+where they were taken. So each lead is tried first as the steps that paid, all at once, and then as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from kernelagent.dsl import moves
+from kernelagent.dsl.moves import MoveError, refit
+from kernelagent.dsl.moves.tunables import set_tunable
+from kernelagent.knowledge_base.records import Lead, Step
+
+from .actions import sizes
+from .base import Context, Proposal
+
+PAID = math.log(1.01)
+"""Log gain from which a step counts as one that paid; times are not surer than that."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A text for this workload with the steps that give it from the seed."""
+
+    text: str
+    steps: tuple[Step, ...]
+    lead: Lead
+    kind: str
+
+    def proposal(self, parent: str | None) -> Proposal:
+        """With `parent` the id of the seed's trial."""
+        gain = f"x{math.exp(self.lead.log_gain):.2f} against the seed"
+        note = f"{self.kind} on {', '.join(self.lead.workloads)}: {gain}"
+        arguments = {"lead": self.lead.trial, "steps": [asdict(step) for step in self.steps]}
+        return Proposal(self.text, arguments=arguments, parent=parent, note=note)
+
+
+def openings(context: Context) -> Iterator[Opening]:
+    """Of every lead of another run, the better first: the steps that paid, then its own text; both fitted."""
+    own = {t.id for t in context.history}
+    for lead in context.leads:
+        if lead.log_gain > 0 and lead.trial not in own:
+            yield from _of(lead, context)
+
+
+def _of(lead: Lead, context: Context) -> Iterator[Opening]:
+    paid = tuple(s for s in lead.steps if s.log_gain is None or s.log_gain >= PAID)
+    composed = compose(context.history[0].text, paid) if context.history else None
+    for text, steps, kind in ((composed, paid, "what paid"), (lead.text, lead.steps, "best known")):
+        if text is not None:
+            new = fitted(text, lead, context.workload.dims)
+            yield Opening(new, (*steps, *_resized(text, new)), lead, kind)
+
+
+def compose(seed: str, steps: Sequence[Step]) -> str | None:
+    """The seed after the steps; None without steps, or where one cannot be repeated."""
+    text = seed
+    try:
+        for step in steps:
+            text = _after(text, step)
+    except MoveError:
+        return None
+    return text if steps else None
+
+
+def _after(text: str, step: Step) -> str:
+    """Raises MoveError for a step that does not apply, or that was written freely."""
+    if step.move is not None:
+        return moves.apply(step.move, text, **step.arguments)
+    changes = step.arguments.get("sizes")
+    if not isinstance(changes, Mapping):
+        raise MoveError("this step was no move")
+    for name, value in changes.items():
+        kernel, tunable = name.split(".") if "." in name else (None, name)
+        text = set_tunable(text, tunable, value, kernel)
+    return text
+
+
+def fitted(text: str, lead: Lead, dims: Mapping[str, int]) -> str:
+    """The text with tiles that covered an axis of the lead's workload covering that of this one."""
+    known = {k[5:]: v for k, v in lead.features.items() if k.startswith("log2:") and isinstance(v, float | int)}
+    old = {dim: round(2.0**size) for dim, size in known.items() if dim in dims}
+    try:
+        return refit(text, old, dims)
+    except MoveError:
+        return text
+
+
+def _resized(before: str, after: str) -> tuple[Step, ...]:
+    """The step from one to the other, where fitting changed sizes."""
+    old = sizes(before)
+    changed = {name: value for name, value in sizes(after).items() if old.get(name) != value}
+    return (Step(None, None, {"sizes": changed}),) if changed else ()
