@@ -1,17 +1,18 @@
 """Does a base learned on one workload shorten the search on another, unseen workload of the same problem?
 
-    python benchmarks/transfer.py [--trials 30] [--problems softmax,rmsnorm] [--seeds 1]
+    python benchmarks/transfer.py [--trials 30] [--problems softmax,rmsnorm] [--seeds 1] [--fresh]
 
 For each problem: `empty` searches the unseen workload with an empty base, `learned` searches it with a base that only
 knows a search of the other workload. The kernels that each search took for its best so far are then timed side by side
 in one process, because times of different minutes do not compare. The count is the number of the first trial whose
 kernel reaches 95% of the speed of the fastest of all (the seed is trial 0). Prints a table and ratios; writes
-`results/transfer.json`.
+`results/transfer.json`, where problems and seeds that are not measured now keep their rows (`--fresh` drops them).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import statistics
 import tempfile
@@ -21,14 +22,18 @@ from pathlib import Path
 
 from kernelagent.knowledge_base import KnowledgeBase, Trial
 from kernelagent.problems import load
-from measure import save
+from measure import RESULTS, save
 
 from kernelagent.agent.budget import Budget
+from kernelagent.agent.duels import lower_quartile
 from kernelagent.agent.workbench import Workbench
 from kernelagent.api import optimize
+from kernelagent.proposers.emitted import emitted_code
 from kernelagent.settings import Settings, load_settings
 
 REACHED = 0.95
+ROUNDS = 6
+"""Comparisons of the kernels in question, one after the other: a busy moment of the machine passes."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +56,26 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--problems", default="softmax,rmsnorm,layernorm,transpose,gemm_nt")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--fresh", action="store_true", help="keep no rows of earlier runs")
     options = parser.parse_args()
-    rows = []
+    rows = {} if options.fresh else kept(options.trials)
     for problem in options.problems.split(","):
         for seed in range(options.seeds):
-            rows.append(measured(problem, seed, options.trials))
-            print(line(rows[-1]), flush=True)
-    record = {"trials": options.trials, "reached": REACHED, "rows": [asdict(r) for r in rows], **summary(rows)}
+            rows[problem, seed] = measured(problem, seed, options.trials)
+            print(line(rows[problem, seed]), flush=True)
+    found = list(rows.values())
+    record = {"trials": options.trials, "reached": REACHED, "rows": [asdict(r) for r in found], **summary(found)}
+    print(f"problems: {', '.join(sorted({r.problem for r in found}))}")
     print(f"median ratio learned / empty: {record['median_ratio']:.2f} (promised: at most 0.50)")
     print(f"written to {save('transfer', record)}")
+
+
+def kept(trials: int) -> dict[tuple[str, int], Row]:
+    """Rows of earlier runs with as many trials, by problem and seed."""
+    path = RESULTS / "transfer.json"
+    record = json.loads(path.read_text()) if path.is_file() else {}
+    rows = [Row(**row) for row in record.get("rows", ())] if record.get("trials") == trials else []
+    return {(row.problem, row.seed): row for row in rows}
 
 
 def measured(name: str, seed: int, trials: int) -> Row:
@@ -110,15 +126,21 @@ def records(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def side_by_side(name: str, workload: str, trials: Sequence[Trial]) -> dict[str, float]:
-    """Time by text digest, interleaved in one process."""
-    texts = {t.text_sha: t.text for t in trials}
+    """Time by text digest: lower quartiles, interleaved in one process. Texts that become the same code share one."""
     problem = load(name)
-    bench = Workbench(problem, problem.workload(workload), "cpu", rivals=())
+    work = problem.workload(workload)
+    code = emitted_code(problem, work)
+    codes = {t.text_sha: code(t.text) or t.text_sha for t in trials}
+    texts = {codes[t.text_sha]: t.text for t in trials}
+    samples: dict[str, list[float]] = {key: [] for key in texts}
+    bench = Workbench(problem, work, "cpu", rivals=())
     try:
-        timings = bench.compare(list(texts.values()), ())
+        for _ in range(ROUNDS):
+            for key, timing in zip(texts, bench.compare(list(texts.values()), ()), strict=True):
+                samples[key] += timing.samples_ms
     finally:
         bench.close()
-    return {sha: timing.time_ms for sha, timing in zip(texts, timings, strict=False)}
+    return {sha: lower_quartile(samples[key]) for sha, key in codes.items()}
 
 
 def reached(trials: Sequence[Trial], times: dict[str, float]) -> int:

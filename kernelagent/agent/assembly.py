@@ -135,13 +135,15 @@ def make_proposer(
         from kernelagent.proposers.llm import LlmProposer
 
         return LlmProposer(Chat(endpoint(wish.settings)), redactor)
+    from kernelagent.proposers.emitted import emitted_code
     from kernelagent.proposers.search import SearchProposer
     from kernelagent.proposers.static_cost import static_cost
 
     def acceptable(text: str) -> bool:
         return all(d.severity != "error" for d in laboratory.check(text))
 
-    return SearchProposer(acceptable, static_cost(problem, workload, os.cpu_count() or 1))
+    code = emitted_code(problem, workload) if laboratory.target == "cpu" else None
+    return SearchProposer(acceptable, static_cost(problem, workload, os.cpu_count() or 1), code)
 
 
 def endpoint(settings: Settings) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 from kernelagent.harness.records import Timing
@@ -36,10 +37,13 @@ def duel(laboratory: Laboratory, text: str, time_ms: float | None, best: Trial |
 
 
 def quick_quarter(timing: Timing) -> float:
-    """The lower quartile: what else the machine does only ever adds time, so the quick samples tell kernels apart."""
-    if len(timing.samples_ms) < 2:
-        return timing.time_ms
-    return statistics.quantiles(timing.samples_ms, n=4, method="inclusive")[0]
+    """The lower quartile of a timing, which does without samples for one that has few."""
+    return lower_quartile(timing.samples_ms) if len(timing.samples_ms) > 1 else timing.time_ms
+
+
+def lower_quartile(samples_ms: Sequence[float]) -> float:
+    """Of two samples or more. What else the machine does only ever adds time, so quick samples tell kernels apart."""
+    return statistics.quantiles(samples_ms, n=4, method="inclusive")[0]
 
 
 def ratio(own: Timing, other: Timing) -> float:

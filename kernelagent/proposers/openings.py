@@ -18,8 +18,8 @@ from kernelagent.knowledge_base.records import Lead, Step
 from .actions import sizes
 from .base import Context, Proposal
 
-PAID = math.log(1.01)
-"""Log gain from which a step counts as one that paid; times are not surer than that."""
+PAID = math.log(1.02)
+"""Log gain from which a step counts as one that paid: less is within reach of noise, and may turn on other sizes."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.lower import PASSES_VERSION
 from kernelagent.dsl.lower.unsupported import Unsupported
 from kernelagent.dsl.targets import cache
-from kernelagent.dsl.targets.calls import Choices, absent_arrays, concrete_calls, entry_dims
+from kernelagent.dsl.targets.calls import Choices, ConcreteCall, absent_arrays, concrete_calls, entry_dims
 from kernelagent.dsl.targets.cpu import atoms, features
 from kernelagent.dsl.targets.cpu.artifact import CpuArtifact, CpuOptions
 from kernelagent.dsl.targets.cpu.compiler import Compiler, find_compiler
@@ -68,8 +68,7 @@ def compile(
     chosen = Choices(dtypes or {}, tunables or {}, consts or {}, dims or {})
     calls = concrete_calls(module, chosen)
     try:
-        units = lowered(calls, level, options.strides == "dense")
-        source = emit_source(units, atoms.register_rows(level, product_rows(calls)))
+        units, source = emit(calls, level, options.strides == "dense")
     except Unsupported as lack:
         message = f"the cpu target cannot compile this: {lack}"
         raise KernelError([Diagnostic("cpu-unsupported", message, module.entry.span)]) from None
@@ -99,6 +98,12 @@ def compile(
         report=report_lines(units, level),
         compile_seconds=time.perf_counter() - begin,
     )
+
+
+def emit(calls: Sequence[ConcreteCall], level: str, dense: bool) -> tuple[tuple[Unit, ...], str]:
+    """The lowered kernels and the C that they become. Raises KernelError or Unsupported."""
+    units = lowered(calls, level, dense)
+    return units, emit_source(units, atoms.register_rows(level, product_rows(calls)))
 
 
 def resolve_level(asked: str) -> str:
