@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import KernelError
-from kernelagent.dsl.index import Environment, evaluate_condition
+from kernelagent.dsl.index import Condition, Environment, evaluate_condition
 from kernelagent.problems.problem import Problem, Workload
 
 _LINE_MARK = re.compile(r"/\* line \d+ \*/")
@@ -71,7 +71,7 @@ def _one_arm(statement: ir.If, holds: bool | None, sizes: Environment) -> ir.If:
     return replace(statement, then=then, otherwise=otherwise)
 
 
-def _holds(condition: ir.Condition, sizes: Environment) -> bool | None:
+def _holds(condition: Condition, sizes: Environment) -> bool | None:
     """None where it depends on more than sizes: a position, or data."""
     try:
         return evaluate_condition(condition, sizes)
