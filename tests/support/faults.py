@@ -22,7 +22,8 @@ from kernelagent.dsl.device import DeviceKernel
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.level2 import parse_schedule
 from kernelagent.dsl.targets.cuda.emit import emit, entry_name, launch_blocks
-from kernelagent.dsl.targets.emulator.arguments import ArrayArgument, ScalarArgument
+from kernelagent.dsl.targets.cuda.emit_hopper import maps
+from kernelagent.dsl.targets.emulator.arguments import ArrayArgument, ScalarArgument, TensorMapArgument
 from kernelagent.dsl.targets.emulator.launch import Completion, run
 from numpy.typing import NDArray
 from support.device_kernels import ROLES
@@ -166,7 +167,8 @@ def reports(program: Program, dims: Dims, completion: Completion) -> list[Report
     report = run(
         program.body(kernel), entry_name(kernel), kernel.threads, launch_blocks(kernel, dims, RESIDENT),
         kernel.shared_bytes, arguments, [dims[d] for d in kernel.dims], scalars, completion, seed=1,
-        buffers=kernel.buffers,
+        buffers=(*kernel.buffers, *kernel.barriers), maps=[TensorMapArgument(m) for m in maps(kernel)],
+        cluster=kernel.cluster,
     )  # fmt: skip
     found = [Report(f.kind, f.line, f.other_line, f.message) for f in report.findings]
     output = BASES[program.base].output
@@ -259,5 +261,11 @@ BASES: Mapping[str, Base] = {
     "column_sums_atomic": Base("y", lambda x, dims: x["x"].sum(axis=0)),
     "split_k": Base("part", _split_k),
     "cumsum": Base("y", lambda x, dims: np.cumsum(x["x"], axis=1)),
+    "hopper_gemm": Base("c", lambda x, dims: x["a"] @ x["b"].T),
+    "hopper_persistent": Base("c", lambda x, dims: x["a"] @ x["b"].T),
+    "hopper_cluster": Base("c", lambda x, dims: x["a"] @ x["b"].T),
+    "hopper_two_consumers": Base("c", lambda x, dims: x["a"] @ x["b"].T),
+    "hopper_nn": Base("c", lambda x, dims: x["a"] @ x["b"]),
+    "hopper_attention": Base("o", _attention),
     "halve": Base("x", lambda x, dims: x["x"] / 2),
 }
