@@ -66,9 +66,8 @@ class Verdict:
 class Case:
     """One kernel with its dtypes. `ins` and `outs` give each array as "dtype dim dim ..." in the kernel's order.
 
-    `opcodes` by architecture: what the SASS of the aligned class must hold, as mnemonic and modifiers in any order
-    (see `has_opcode`). An architecture that is missing has no matrix instruction for these operands: the compiler
-    refuses, or takes a detour that its table names.
+    `opcodes` by architecture: what the SASS of the aligned class must hold beside the opcodes of its schedule's atoms,
+    as mnemonic and modifiers in any order (see `has_opcode`).
     """
 
     name: str
@@ -201,7 +200,6 @@ _RANGES: Mapping[str, Maker] = {"i8": _integers(-128, 128), "u8": _integers(0, 1
 # The table ----------------------------------------------------------------------------------------
 
 ARCHITECTURES = ("sm_80", "sm_89")
-EXP = "MUFU.EX2"
 
 
 def _opcodes(*names: str) -> dict[str, tuple[str, ...]]:
@@ -222,8 +220,10 @@ PRODUCTS = _shapes(
 ROWS = _shapes("M N", ("full", (8, 4096)), ("ragged", (5, 5001)), ("tiny", (1, 3)))
 LARGE_PRODUCT = _dims("M N K", 4096, 4096, 4096)
 LARGE_ROWS = _dims("M N", 16384, 4096)
-MATRIX = _opcodes("HMMA.16816", "LDSM", "LDGSTS.128")
-STREAM = _opcodes("LDG.128", "STG.128")
+MATRIX = _opcodes("LDSM")
+"""Operands of products come through ldmatrix: emission chooses it, the schedule does not say so."""
+STREAM = _opcodes()
+"""All follows from the schedule."""
 
 
 def _products() -> list[Case]:
@@ -243,7 +243,7 @@ def _products() -> list[Case]:
         ins, outs = {"a": f"f32 {a}", "b": f"f32 {b}"}, {"c": "f32 M N"}
         cases.append(
             Case(f"gemm_{which}_tf32", f"gemm_tf32_{which}", ins, outs, PRODUCTS, Large(LARGE_PRODUCT, "cublas"),
-                 oracles.gemm(*turned, unit=2.0**-10), _opcodes("HMMA.1688.TF32", *loads, "LDGSTS.128"))
+                 oracles.gemm(*turned, unit=2.0**-10), _opcodes(*loads))
         )  # fmt: skip
     return cases
 
@@ -262,7 +262,7 @@ def _attentions() -> list[Case]:
             cases.append(
                 Case(f"attention_{'causal' if causal else 'full'}_d{size}_{dtype}", "attention", ins,
                      {"o": "T B H M D"}, shapes, large, oracles.attention(dtype),
-                     _opcodes("HMMA.16816", "LDSM", "LDGSTS.128", EXP), {"T": dtype},
+                     MATRIX, {"T": dtype},
                      {"scale": size**-0.5, "causal": causal})
             )  # fmt: skip
     return cases
@@ -281,16 +281,16 @@ CASES: tuple[Case, ...] = (
     ),
     *_attentions(),
     Case("softmax_bf16", "softmax", {"x": "T M N"}, {"y": "T M N"}, ROWS, Large(LARGE_ROWS, "copy"), oracles.softmax,
-         _opcodes("LDG.128", "STG.128", EXP), BF16, makers=SPREAD),
+         STREAM, BF16, makers=SPREAD),
     Case("softmax_f32", "softmax", {"x": "T M N"}, {"y": "T M N"}, ROWS, Large(LARGE_ROWS, "copy"), oracles.softmax,
-         _opcodes("LDG.128", "STG.128", EXP), {"T": "f32"}, makers=SPREAD),
+         STREAM, {"T": "f32"}, makers=SPREAD),
     Case("layernorm", "layernorm", {"x": "T M N", "w": "T N", "b": "T N"}, {"y": "T M N"}, ROWS,
          Large(LARGE_ROWS, "copy"), oracles.layernorm, STREAM, {"T": "f16"}, {"eps": 1e-5}),
     Case("rmsnorm_residual", "rmsnorm_residual", {"x": "T M N", "res": "T M N", "w": "T N"},
          {"h": "T M N", "y": "T M N"}, ROWS, Large(LARGE_ROWS, "copy"), oracles.rmsnorm_residual, STREAM, BF16,
          {"eps": 1e-6}),
     Case("cross_entropy", "cross_entropy", {"x": "T M N", "labels": "i32 M"}, {"loss": "f32 M"}, ROWS,
-         Large(_dims("M N", 8192, 32000), "copy"), oracles.cross_entropy, _opcodes("LDG.128", EXP), BF16,
+         Large(_dims("M N", 8192, 32000), "copy"), oracles.cross_entropy, STREAM, BF16,
          makers=SPREAD | {"labels": _below("N")}),
     Case("transpose", "transpose", {"x": "T M N"}, {"y": "T N M"},
          _shapes("M N", ("full", (128, 192)), ("ragged", (77, 93)), ("tiny", (3, 5))),
@@ -300,18 +300,20 @@ CASES: tuple[Case, ...] = (
          Large(_dims("B H S P", 4, 32, 4096, 64), "copy"), oracles.rope, STREAM, BF16,
          makers={"c": _uniform(-1, 1), "s": _uniform(-1, 1)}),
     Case("gemm_int8", "gemm_int8", {"a": "i8 M K", "w": "i8 N K"}, {"c": "i32 M N"}, PRODUCTS,
-         Large(LARGE_PRODUCT, "cublas"), oracles.gemm_int8, _opcodes("IMMA.16832", "LDSM", "LDGSTS.128")),
+         Large(LARGE_PRODUCT, "cublas"), oracles.gemm_int8, MATRIX),
     Case("gemm_int8_scaled", "gemm_int8_scaled", {"a": "i8 M K", "w": "i8 N K", "sa": "f32 M", "sw": "f32 N"},
          {"c": "T M N"}, PRODUCTS, Large(LARGE_PRODUCT, "cublas"), oracles.gemm_int8_scaled,
-         _opcodes("IMMA.16832", "LDSM", "LDGSTS.128"), {"T": "f16"}, makers={"sa": POSITIVE, "sw": POSITIVE}),
-    Case("gemm_fp8", "gemm_fp8", {"a": "f8e4m3 M K", "w": "f8e4m3 N K"}, {"c": "T M N"}, PRODUCTS,
-         Large(LARGE_PRODUCT, "cublas"), oracles.gemm_fp8, {"sm_89": ("QMMA.16832", "LDSM", "LDGSTS.128")}, BF16,
+         MATRIX, {"T": "f16"}, makers={"sa": POSITIVE, "sw": POSITIVE}),
+    Case("gemm_fp8", "gemm_fp8", {"a": "f8e4m3 M K", "w": "f8e4m3 N K"}, {"c": "T M N"},
+         _shapes("M N K", ("full", (256, 256, 512)), ("ragged", (131, 77, 93)), ("ragged", (136, 200, 208)),
+                 ("tiny", (3, 5, 7))),
+         Large(LARGE_PRODUCT, "cublas"), oracles.gemm_fp8, {"sm_89": ("LDSM",)}, BF16,
          {"scale": 0.25}),
     Case("gemm_fp8_blocks", "gemm_fp8_blocks",
          {"a": "f8e4m3 M K", "w": "f8e4m3 N K", "sa": "f32 K//128 M", "sw": "f32 N+127//128 K//128"}, {"c": "T M N"},
-         _shapes("M N K", ("full", (256, 256, 512)), ("ragged", (131, 77, 384)), ("ragged", (136, 200, 256)),
+         _shapes("M N K", ("full", (256, 256, 512)), ("ragged", (131, 77, 384)), ("ragged", (136, 200, 640)),
                  ("tiny", (3, 5, 128))),
-         Large(LARGE_PRODUCT, "cublas"), oracles.gemm_fp8_blocks, {"sm_89": ("QMMA.16832", "LDSM", "LDGSTS.128")}, BF16,
+         Large(LARGE_PRODUCT, "cublas"), oracles.gemm_fp8_blocks, {"sm_89": ("LDSM",)}, BF16,
          makers={"sa": POSITIVE, "sw": POSITIVE}),
     Case("gemm_splitk", "gemm_splitk", {"a": "T M K", "b": "T N K"}, {"c": "T M N"},
          _shapes("M N K", ("full", (128, 256, 512)), ("ragged", (131, 77, 333)), ("tiny", (3, 5, 7))),
@@ -333,15 +335,16 @@ CASES: tuple[Case, ...] = (
          makers={"offsets": _offsets}),
     Case("gemm_int4", "gemm_int4", {"a": "T M K", "wq": "u4 N K", "scales": "T N K//128", "points": "u8 N K//128"},
          {"c": "T M N"},
-         _shapes("M N K", ("full", (128, 128, 2048)), ("ragged", (77, 93, 384)), ("tiny", (3, 5, 128))),
-         Large(LARGE_PRODUCT, "cublas"), oracles.gemm_int4("bf16"), _opcodes("HMMA.16816", "LDSM"), BF16,
+         _shapes("M N K", ("full", (128, 128, 512)), ("ragged", (77, 93, 384)), ("ragged", (136, 72, 384)),
+                 ("tiny", (3, 5, 128))),
+         Large(LARGE_PRODUCT, "cublas"), oracles.gemm_int4("bf16"), MATRIX, BF16,
          makers={"scales": POSITIVE}),
     Case("column_sums", "column_sums", {"x": "T M N"}, {"y": "f32 N"},
          _shapes("M N", ("full", (2048, 512)), ("ragged", (1001, 77)), ("tiny", (3, 5))),
-         Large(_dims("M N", 65536, 1024), "copy"), oracles.column_sums, _opcodes("LDG.128"), BF16),
+         Large(_dims("M N", 65536, 1024), "copy"), oracles.column_sums, STREAM, BF16),
     Case("column_sums_atomic", "column_sums_atomic", {"x": "T M N"}, {"y": "f32 N"},
          _shapes("M N", ("full", (1024, 512)), ("ragged", (1001, 77)), ("tiny", (3, 5))),
-         Large(_dims("M N", 65536, 1024), "copy"), oracles.column_sums, _opcodes("LDG.128", "RED"), BF16),
+         Large(_dims("M N", 65536, 1024), "copy"), oracles.column_sums, _opcodes("RED"), BF16),
     Case("cumsum", "cumsum", {"x": "T M N"}, {"y": "T M N"}, ROWS, Large(LARGE_ROWS, "copy"), oracles.cumsum, STREAM,
          {"T": "f32"}),
     Case("conv3x3_s2", "conv3x3_s2", {"x": "T B H W C", "w": "T F 3 3 C"}, {"y": "T B P Q F"},

@@ -21,8 +21,9 @@ disassembler; the results come from the emulator, which runs the same emitted bo
 MACHINE_CODE = """## Machine code
 
 Registers, spills (bytes a thread), shared memory (bytes a block) and blocks that fit on a multiprocessor: those of the
-class for aligned arrays, then of the one for all others, once where they agree. Opcodes are of the aligned class; bold
-ones are asked for and absent. Compiler: {toolchain}.
+class for aligned arrays, then of the one for all others, once where they agree. Opcodes are of the aligned class: those
+that its schedule's atoms promise (products, copies, the widest accesses), and what a case asks for beside them; bold
+ones are absent. Registers of roles are as declared, or the case is listed above. Compiler: {toolchain}.
 """
 
 RESULTS = """## Results in the emulator
@@ -95,6 +96,7 @@ def _missing_of_build(name: str, build: Record) -> Iterator[str]:
                 yield f"{name}: the {facts['class']} class of `{kernel['kernel']}` spills {facts['spill_bytes']} bytes"
             if not facts["agrees"]:
                 yield f"{name}: the report of `{kernel['kernel']}` is not what the cubin says"
+            yield from (f"{name}: the {facts['class']} class of `{kernel['kernel']}`: {b}" for b in facts["broken"])
 
 
 def _missing_of_run(name: str, run: Record) -> Iterator[str]:

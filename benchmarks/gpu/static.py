@@ -5,6 +5,7 @@ Records are plain data (JSON); `table.py` prints and compares them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from kernelagent.dsl.targets.cuda.cache import cached_cubin
 from kernelagent.dsl.targets.cuda.emit import entry_name
 from kernelagent.dsl.targets.cuda.inspect import Inspection, inspect
 from kernelagent.dsl.targets.cuda.prelude import prelude
+from kernelagent.dsl.targets.cuda.promises import broken, count, opcode, promised
 from kernelagent.dsl.targets.cuda.ptxas import Resources
 from kernelagent.dsl.targets.cuda.units import DeviceCode, DeviceUnit, device_units
 from kernelagent.dsl.targets.emulator.execute import emulate
@@ -34,10 +36,8 @@ Record = dict[str, Any]
 ARCHS = ("sm_80", "sm_89", "sm_90a")
 ORDERS: tuple[Completion, ...] = ("late", "early", "random")
 """In which asynchronous copies complete."""
-FAMILIES = (
-    "HMMA", "IMMA", "QMMA", "HGMMA", "IGMMA", "QGMMA", "LDSM", "LDGSTS.128", "UTMALDG", "LDG.128", "STG.128", "UTMASTG"
-)  # fmt: skip
-"""Opcodes that are counted where a case expects none in particular."""
+UNITS = frozenset({"mma", "wgmma", "async_copy", "tma_load", "tma_store", "load", "store", "elementwise"})
+"""Kinds of atoms whose opcodes a case lists: the units that compute, and what feeds and drains them."""
 SPELLINGS = {"RED": ("RED", "REDG")}
 """Names of one instruction on different architectures."""
 
@@ -91,24 +91,21 @@ def _built(case: Case, arch: str, units: tuple[DeviceUnit, ...] | str) -> Record
 
 
 def build(case: Case, arch: str, units: tuple[DeviceUnit, ...] | str) -> Record:
-    """The cubins of a case: each kernel in each shape class, and the opcodes that the case asks for."""
+    """The cubins of a case: each kernel in each shape class, and the opcodes that schedules and case ask for."""
     if isinstance(units, str):
         return {"arch": arch, "refused": units, "kernels": [], "opcodes": {}}
     seen: list[Inspection] = []
     kernels = []
+    scheduled: Counter[str] = Counter()
     for unit in units:
         inspected = [inspection(code, arch) for code in unit.classes]
         seen.append(inspected[0][0])
         classes = [_class(code, *found) for code, found in zip(unit.classes, inspected, strict=True)]
         kernels.append({"kernel": unit.classes[0].schedule.name, "classes": classes})
-    wanted = expected(case, arch)
-    opcodes = {w: _count(seen, w) for w in wanted or FAMILIES}
-    return {
-        "arch": arch,
-        "refused": None,
-        "kernels": kernels,
-        "opcodes": {w: n for w, n in opcodes.items() if n or w in wanted},
-    }
+        atoms = [a for a in promised(unit.classes[0].schedule) if a.kind in UNITS]
+        scheduled.update({opcode(a, arch): count(a, seen[-1].sass) for a in atoms})
+    asked = {w: _count(seen, w) for w in expected(case, arch)}
+    return {"arch": arch, "refused": None, "kernels": kernels, "opcodes": {**scheduled, **asked}}
 
 
 def inspection(code: DeviceCode, arch: str) -> tuple[Inspection, Resources]:
@@ -119,7 +116,7 @@ def inspection(code: DeviceCode, arch: str) -> tuple[Inspection, Resources]:
 
 
 def expected(case: Case, arch: str) -> tuple[str, ...]:
-    """Opcodes that the case wants there; none are promised for an architecture that it does not name."""
+    """Opcodes that the case wants there beside those of its schedule's atoms."""
     return case.opcodes.get(arch, ())
 
 
@@ -130,7 +127,8 @@ def _count(seen: list[Inspection], wanted: str) -> int:
 
 
 def _class(code: DeviceCode, found: Inspection, reported: Resources) -> Record:
-    """`agrees`: registers and static shared memory of the compiler's report are those of the cubin."""
+    """`agrees`: registers and static shared memory of the compiler's report are those of the cubin. `broken`: promises
+    of the schedule that the machine code does not keep."""
     told, held = (reported.registers, reported.shared_bytes), (found.registers, found.static_shared_bytes)
     return {
         "class": code.schedule.shape_class.name,
@@ -143,6 +141,7 @@ def _class(code: DeviceCode, found: Inspection, reported: Resources) -> Record:
         "warps_share": round(found.occupancy.fraction, 2),
         "limiter": found.occupancy.limiter,
         "agrees": told == held,
+        "broken": list(broken(code.schedule, found)),
     }
 
 

@@ -24,7 +24,7 @@ from cases import CASES
 from kernelagent.dsl.targets.cpu.compiler import NoCompiler
 from kernelagent.dsl.targets.cuda.compiler import find_toolchain
 from kernelagent.dsl.targets.cuda.tools import MissingTool
-from page import page
+from page import missing, page
 from static import Record
 
 ROOT = Path(__file__).parents[2]
@@ -67,10 +67,18 @@ def _facts(number: int) -> Record:
 
 
 def write(record: Record) -> int:
+    """1 where something is missing."""
     FACTS.write_text(written(record), encoding="utf-8")
     PAGE.write_text(page(record, FACTS.parent), encoding="utf-8")
     print(f"wrote {FACTS.relative_to(ROOT)} and {PAGE.relative_to(ROOT)}")
-    return 0
+    return lacking(record)
+
+
+def lacking(record: Record) -> int:
+    """1, and what is missing, where a case falls short."""
+    lacks = list(missing(record["cases"]))
+    print("".join(f"missing: {lack}\n" for lack in lacks), end="")
+    return int(bool(lacks))
 
 
 def written(record: Record) -> str:
@@ -80,7 +88,7 @@ def written(record: Record) -> str:
 
 
 def check(fresh: Record) -> int:
-    """1 where the page is not that of the committed facts, or the facts are not the fresh ones."""
+    """1 where the page is not that of the committed facts, these are not the fresh ones, or something is missing."""
     committed = json.loads(FACTS.read_text(encoding="utf-8"))
     same = committed["toolchain"] == fresh["toolchain"]
     if not same:
@@ -90,7 +98,7 @@ def check(fresh: Record) -> int:
     print("\n".join(differences) or "the table is as committed")
     if differences:
         print(REFRESH)
-    return int(bool(differences))
+    return int(bool(differences)) | lacking(fresh)
 
 
 def _diff(what: str, old: list[str], new: list[str]) -> list[str]:

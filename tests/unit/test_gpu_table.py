@@ -64,11 +64,15 @@ def _other_class(record: Record) -> None:
     record["cases"][4]["runs"][0]["classes"] = ["general"]
 
 
+def _broken(record: Record) -> None:
+    record["cases"][0]["builds"][2]["kernels"][0]["classes"][0]["broken"] = ["no UTMASTG.2D (tma_store_2d)"]
+
+
 def _gone(record: Record) -> None:
     del record["cases"][5]
 
 
-CHANGES = [_absent_opcode, _spill, _shared, _refused, _wrong, _infinite, _found, _other_class, _gone]
+CHANGES = [_absent_opcode, _spill, _shared, _refused, _wrong, _infinite, _found, _other_class, _broken, _gone]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -93,8 +97,13 @@ def test_registers_are_compared_for_the_same_compiler_only(
     assert table.check(fresh) == 0
 
 
-@pytest.mark.parametrize("change", [_absent_opcode, _spill, _refused, _wrong, _infinite, _found])
+@pytest.mark.parametrize("change", [_absent_opcode, _spill, _refused, _wrong, _infinite, _found, _broken])
 def test_the_page_says_what_is_missing(committed: Record, change: Callable[[Record], None]) -> None:
     before = list(page.missing(committed["cases"]))
     change(committed)
     assert len(list(page.missing(committed["cases"]))) == len(before) + 1
+    assert table.lacking(committed) == 1
+
+
+def test_nothing_is_missing(committed: Record) -> None:
+    assert table.lacking(committed) == 0
