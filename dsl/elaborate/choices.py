@@ -147,7 +147,8 @@ def _illegal(assume: ir.Assume, values: Mapping[str, Index], why: str) -> Kernel
 _MEANINGFUL = {
     "cpu": frozenset({"stages", "raster", "via", "layout", "unroll"}),
     "cuda": frozenset(
-        {"stages", "warps", "cluster", "raster", "persistent", "roles", "via", "layout", "unroll", "no_spills"}
+        {"stages", "warps", "cluster", "raster", "persistent", "roles", "via", "layout", "unroll", "promote"}
+        | {"no_spills"}
     ),
     "hip": frozenset({"stages", "raster", "persistent", "layout", "unroll"}),
 }

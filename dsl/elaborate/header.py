@@ -14,12 +14,16 @@ from kernelagent.dsl.elaborate.operands import Operand, Word, as_condition, desc
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.syntax import fault, span_of
 
-POLICY_WORDS = ("stages", "warps", "cluster", "raster", "persistent", "roles", "via", "layout", "unroll")
+POLICY_WORDS = ("stages", "warps", "cluster", "raster", "persistent", "roles", "via", "layout", "unroll", "promote")
 RASTERS = ("row", "column", "grouped")
+ROLES = ("cooperative", "overlapped", "pingpong")
+"""What consumer warpgroups do: share each tile; also overlap the products of a step with the next one's other work;
+or take turns as well."""
 MAX_GROUP = 64
 WARPS = (1, 2, 4, 8, 16, 32)
 """Of a block: a GPU's block has at most 1024 threads."""
 MAX_UNROLL = 64
+MAX_PROMOTE = 64
 _BARE = ("deterministic", "no_spills")
 
 FAMILIES = {
@@ -198,8 +202,12 @@ def _policy_value(k: Context, keyword: ast.keyword) -> PolicyValue:
     if name == "raster" and value not in RASTERS and not (type(value) is int and 1 <= value <= MAX_GROUP):
         hint = f"write {', '.join(RASTERS)}, or the rows of a group: 1 to {MAX_GROUP}"
         raise fault("policy-value", message, node, hint)
+    if name == "roles" and isinstance(value, str) and value not in ROLES:
+        raise fault("policy-value", message, node, f"write {', '.join(ROLES)}, or 1 for none")
     if name == "persistent" and not isinstance(value, bool):
         raise fault("policy-value", message, node, "write persistent=True")
+    if name == "promote" and not (type(value) is int and 0 <= value <= MAX_PROMOTE):
+        raise fault("policy-value", message, node, f"write the k-steps of a sum, 1 to {MAX_PROMOTE}, or 0 for all")
     if name == "cluster" and isinstance(value, bool | str):
         raise fault("policy-value", message, node, "write cluster=2, or cluster=(2, 1)")
     return value

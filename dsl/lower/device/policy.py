@@ -30,6 +30,7 @@ _WHY = {
     "layout": "layouts follow from the products and the widest accesses",
     "stages": "no loop of this kernel brings the operands of a product to shared memory",
     "unroll": "no loop of this kernel can be unrolled",
+    "promote": "no loop adds up products of 8-bit floats by warpgroups",
     "raster": "the grid has fewer than two variables: there is nothing to order",
     "persistent": "the kernel has no grid",
 }

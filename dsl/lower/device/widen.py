@@ -12,6 +12,8 @@ from kernelagent.dsl.elaborate.facts import Facts
 from kernelagent.dsl.index import Atom as IndexAtom
 from kernelagent.dsl.index import Element, Extremum, FloorDiv, Index, Mod, Select, Symbol
 from kernelagent.dsl.lanes import Distribution
+from kernelagent.dsl.lower.device.place_values import view_axis
+from kernelagent.dsl.lower.rewrite import walk_statements
 from kernelagent.dsl.schedule import Guard, ShapeClass
 
 ACCESS_BYTES = 16
@@ -55,25 +57,40 @@ class Multiples:
 
 
 def shape_class(kernel: ir.Kernel, aligned: bool) -> ShapeClass:
-    """The aligned class: unit last strides, bases and other strides in whole 16-byte pieces, and last dims likewise.
+    """The aligned class: unit last strides, bases and other strides in whole 16-byte pieces, and last dims likewise,
+    of the arrays that are moved in more than single elements.
 
     Everything else goes to the general class, which assumes nothing.
     """
     if not aligned:
         return ShapeClass("general")
     guards: list[Guard] = []
+    runs = _read_in_runs(kernel)
     for array in kernel.arrays:
-        if array.dims and bits(array.dtype) <= 64:
+        if array.name in runs:
             guards += [Guard("unit_stride", array.name), Guard("aligned", array.name, ACCESS_BYTES)]
-    dims = _last_dims(kernel)
+    dims = _last_dims(kernel, runs)
     guards += [Guard("divides", name, count) for name, count in sorted(dims.items())]
     return ShapeClass("aligned", tuple(guards))
 
 
-def _last_dims(kernel: ir.Kernel) -> dict[str, int]:
-    """Dims that are the last of some array of rank 2 or more: how many elements make 16 bytes."""
+def _read_in_runs(kernel: ir.Kernel) -> set[str]:
+    """Arrays of which some tile has neighbouring elements: tables and scales that are read one by one have none."""
+    found: set[str] = set()
+    for statement in walk_statements(kernel.body):
+        match statement:
+            case ir.Let(value, ir.Load(view) | ir.Gather(view)) | ir.Store(view, _, value):
+                if value.type.rank and value.type.shape[view_axis(view)].constant != 1:
+                    found.add(view.array)
+            case ir.Scatter(view=view):
+                found.add(view.array)
+    return found
+
+
+def _last_dims(kernel: ir.Kernel, runs: set[str]) -> dict[str, int]:
+    """Dims that are the last of some such array of rank 2 or more: how many elements make 16 bytes."""
     found: dict[str, int] = {}
-    for array in kernel.arrays:
+    for array in (a for a in kernel.arrays if a.name in runs):
         name = _symbol(array.dims[-1]) if array.dims else None
         if name is not None and name in kernel.dims and (len(array.dims) > 1 or _moved_whole(array)):
             found[name] = max(found.get(name, 1), ACCESS_BYTES * 8 // bits(array.dtype))
