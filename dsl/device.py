@@ -345,6 +345,16 @@ class RoleBarrier:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """The role's two warpgroups alternate: `begins`, a warpgroup waits until the other has ended its turn (the first
+    one of the role goes first); else it ends its own. Barriers `number` and `number` + 1 are theirs."""
+
+    number: int
+    begins: bool
+    origin: Origin
+
+
+@dataclass(frozen=True)
 class ClusterBarrier:
     """All threads of all blocks of the cluster."""
 
@@ -420,7 +430,7 @@ class If:
 Statement: TypeAlias = (
     Let | Store | Scatter | StoreShared | Copy | Commit | WaitGroup | BlockBarrier | For | If | BarrierInit | FenceInit
     | Expect | Arrive | WaitPhase | CopyBulk | StoreBulk | CommitBulk | WaitBulk | FenceAsync | RoleBarrier
-    | ClusterBarrier | WgmmaFence | WgmmaCommit | WgmmaWait
+    | Turn | ClusterBarrier | WgmmaFence | WgmmaCommit | WgmmaWait
 )  # fmt: skip
 
 

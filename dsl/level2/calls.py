@@ -352,6 +352,10 @@ def _role_barrier(c: Matched) -> None:
     c.effect(dev.RoleBarrier(integer(c.k, c.nodes["number"]), c.origin))
 
 
+def _turn(c: Matched) -> None:
+    c.effect(dev.Turn(integer(c.k, c.nodes["number"]), c.word.name == "take_turn", c.origin))
+
+
 # Reductions, shape, matrix -----------------------------------------------------------------------------
 
 
@@ -464,6 +468,7 @@ EFFECTS: dict[str, Callable[[Matched], None]] = {
     "barrier_init": _barrier_init, "fence_init": _plain(dev.FenceInit), "expect": _expect, "arrive": _arrive,
     "wait": _wait, "copy_bulk": _copy_bulk, "store_bulk": _store_bulk, "commit_bulk": _plain(dev.CommitBulk),
     "wait_bulk": _pending(dev.WaitBulk), "fence_async": _plain(dev.FenceAsync), "role_barrier": _role_barrier,
+    "take_turn": _turn, "pass_turn": _turn,
     "cluster_barrier": _plain(dev.ClusterBarrier), "wgmma_fence": _plain(dev.WgmmaFence),
     "wgmma_commit": _plain(dev.WgmmaCommit), "wgmma_wait": _pending(dev.WgmmaWait),
 }  # fmt: skip

@@ -222,6 +222,8 @@ contiguous in memory, and 1 to 16 bytes (asynchronous copies: 4, 8 or 16).
   `wgmma_commit()`, `wgmma_wait(0)` before the sum is read or the stage given back.
 - `store_shared`, `fence_async()`, `role_barrier`: then bulk stores and wgmma see it. `commit_bulk()`, `wait_bulk(0)`,
   `role_barrier` before the buffer is written again; `wait_bulk(0)` before the role ends.
+- `take_turn(2)`, products, `wgmma_commit()`, `pass_turn(2)`: the role's two warpgroups alternate, so that one computes
+  while the other multiplies. Barriers 2 and 3 are then theirs; each path has as many takes as passes.
 - `schedule(..., cluster=2)`: `copy_bulk(..., shared_by=2)` brings each block's part to both;
   `arrive(b[s], everywhere=True)`, and `cluster_barrier()` in front of the roles and at the end of each.
 """

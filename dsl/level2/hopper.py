@@ -18,7 +18,7 @@ LARGEST_EXPECT = (1 << 20) - 1
 """Bytes that one phase counts (PTX ISA 9.0, "mbarrier: tx-count")."""
 RECORDS = (
     dev.BarrierInit, dev.FenceInit, dev.Expect, dev.Arrive, dev.WaitPhase, dev.CopyBulk, dev.StoreBulk, dev.CommitBulk,
-    dev.WaitBulk, dev.FenceAsync, dev.ClusterBarrier, dev.WgmmaFence, dev.WgmmaCommit, dev.WgmmaWait,
+    dev.WaitBulk, dev.FenceAsync, dev.Turn, dev.ClusterBarrier, dev.WgmmaFence, dev.WgmmaCommit, dev.WgmmaWait,
 )  # fmt: skip
 
 
@@ -61,6 +61,8 @@ def check_hopper(m: Machine, statement: dev.Statement) -> None:
                 raise Broken("wait-count", message, "write 0 or more", "pending", pending=pending)
         case dev.RoleBarrier(number):
             _check_role_barrier(m, number)
+        case dev.Turn(number):
+            _check_turn(m, number)
         case dev.ClusterBarrier():
             _check_cluster(m, "")
         case _:
@@ -113,6 +115,16 @@ def _check_role_barrier(m: Machine, number: int) -> None:
     if not 1 <= number <= 15:
         message = f"barrier {number}; there are 1 to 15, and 0 is the block's"
         raise Broken("role-barrier", message, "take 1, and another number for each role", "number", number=number)
+
+
+def _check_turn(m: Machine, number: int) -> None:
+    if not m.role or m.threads != 2 * WARPGROUP:
+        who = f"role `{m.role}` has {m.threads} threads" if m.role else "there is no role"
+        message = f"two warpgroups of a role take turns, but {who}"
+        raise Broken("turn", message, "give the role 8 warps", threads=m.threads)
+    if not 1 <= number <= 14:
+        message = f"turns on barriers {number} and {number + 1}; there are 1 to 15, and 0 is the block's"
+        raise Broken("turn", message, "take 2, behind the role's `role_barrier(1)`", "number", number=number)
 
 
 def _check_cluster(m: Machine, part: str) -> None:

@@ -200,6 +200,8 @@ class Expressions:
                 return f"wait_bulk({pending})"
             case dev.RoleBarrier(number):
                 return f"role_barrier({number})"
+            case dev.Turn(number, begins):
+                return f"{'take' if begins else 'pass'}_turn({number})"
             case dev.WgmmaWait(pending):
                 return f"wgmma_wait({pending})"
         return f"{_PLAIN[type(statement)]}()"  # lets, loops and branches are printed by the caller

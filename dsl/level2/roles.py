@@ -58,6 +58,7 @@ def broken_rules(kernel: dev.DeviceKernel) -> Rules:
     for part in parts(kernel):
         for block in part.blocks:
             yield from _expected(kernel, block)
+            yield from _turns(block)
     yield from _unexpected(kernel)
     for role in kernel.roles:
         yield from check_flow(kernel, role)
@@ -162,16 +163,47 @@ def _walked(role: dev.Role) -> Iterator[dev.Statement]:
 
 
 def _numbers(kernel: dev.DeviceKernel) -> Rules:
-    """A role barrier's number counts the threads of one role."""
-    owner: dict[int, str] = {}
+    """A role barrier's number counts the threads of one role; a turn's two belong to its warpgroups."""
+    owner: dict[int, tuple[str, str]] = {}
     for role in kernel.roles:
         for statement in _walked(role):
-            if isinstance(statement, dev.RoleBarrier) and owner.setdefault(statement.number, role.name) != role.name:
-                number = statement.number
-                message = f"roles `{owner[number]}` and `{role.name}` both use role barrier {number}"
-                free = next(n for n in range(1, 16) if n not in owner)
-                yield statement.origin, Broken("role-barrier", message, f"write role_barrier({free})", "number")
+            numbers, word = _own_numbers(statement)
+            use = (role.name, word)
+            taken = next((n for n in numbers if owner.setdefault(n, use) != use), None)
+            if taken is not None:
+                message = f"`{owner[taken][1]}` of role `{owner[taken][0]}` and `{word}` of `{role.name}` both use"
+                free = next(n for n in range(1, 16) if not owner.keys() & {n + k for k in range(len(numbers))})
+                hint = f"write {word}({free})"
+                yield statement.origin, Broken("role-barrier", f"{message} barrier {taken}", hint, "number")
                 break
+
+
+def _own_numbers(statement: dev.Statement) -> tuple[tuple[int, ...], str]:
+    """The named barriers that a statement uses, and its word."""
+    match statement:
+        case dev.RoleBarrier(number):
+            return (number,), "role_barrier"
+        case dev.Turn(number):
+            return (number, number + 1), "take_turn"
+        case _:
+            return (), ""
+
+
+def _turns(block: tuple[dev.Statement, ...]) -> Rules:
+    """Each turn that a statement list begins it ends, one after the other: else a warpgroup waits forever."""
+    begun: dev.Turn | None = None
+    for statement in block:
+        if not isinstance(statement, dev.Turn):
+            continue
+        if statement.begins == (begun is not None) or (begun is not None and begun.number != statement.number):
+            message = "a turn begins inside another" if statement.begins else "a turn ends that was not begun here"
+            yield statement.origin, Broken("turn", message, _PAIR)
+        begun = statement if statement.begins else None
+    if begun is not None:
+        yield begun.origin, Broken("turn", "the turn is not ended on this path", _PAIR)
+
+
+_PAIR = "write `take_turn(n)`, the products, `pass_turn(n)` into the same loop body or arm"
 
 
 def _cluster_barriers(kernel: dev.DeviceKernel) -> Rules:

@@ -68,6 +68,8 @@ SECTIONS: dict[str, tuple[Word, ...]] = {
         ("wait_bulk", "pending", "until at most `pending` groups still read shared memory"),
         ("fence_async", "", "this thread's writes to shared memory become visible to bulk stores and wgmma"),
         ("role_barrier", "number", "all threads of the role; orders shared memory"),
+        ("take_turn", "number", "until the role's other warpgroup has passed its turn; the first one goes first"),
+        ("pass_turn", "number", "the other warpgroup may go on"),
         ("cluster_barrier", "", "all threads of the cluster"),
         ("wgmma_fence", "", "in front of each group of products"),
         ("wgmma_commit", "", "close the group of products"),

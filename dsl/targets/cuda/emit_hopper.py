@@ -50,6 +50,8 @@ def emit_hopper(body: Body, statement: dev.Statement) -> None:
             put("ka_fence_async();")
         case dev.RoleBarrier(number):
             put(f"ka_named_barrier<{number}>({body.kernel.threads});")
+        case dev.Turn(number, begins):
+            _turn(body, number, begins)
         case dev.ClusterBarrier():
             put("ka_cluster_barrier();")
         case dev.WgmmaFence():
@@ -80,6 +82,15 @@ def _arrive(body: Body, at: str, everywhere: bool) -> None:
         body.out.put(f"if ((tid & 31) < {body.kernel.cluster}) ka_mbar_arrive_at({at}, tid & 31);")
     else:
         body.out.put(f"if ((tid & 31) == 0) ka_mbar_arrive({at});")
+
+
+def _turn(body: Body, number: int, begins: bool) -> None:
+    """A warpgroup waits at its own barrier, and ends its turn by arriving at the other's: all threads of both meet."""
+    word = "barrier" if begins else "arrive"
+    first, second = (number, number + 1) if begins else (number + 1, number)
+    threads = body.kernel.threads
+    own = body.hoisted("ka_shfl(tid >> 7, 0)")
+    body.out.put(f"if ({own} == 0) ka_named_{word}<{first}>({threads}); else ka_named_{word}<{second}>({threads});")
 
 
 # Tensor maps -------------------------------------------------------------------------------------------------

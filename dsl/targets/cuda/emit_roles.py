@@ -45,6 +45,7 @@ def _role(kernel: dev.DeviceKernel, role: dev.Role, statements: EmitStatements) 
     lines = [f"// role {role.name}: {role.warps} warps", *_registers(kernel, role), f"const int tid = {start};"]
     lines += ["if (tid == 0) {"] if alone else []
     lines += [line.strip() for line in body.hoisted_lines()]
+    lines += [f"if (tid >= 128) ka_named_arrive<{n}>({role.threads});" for n in _turns(role)]
     lines += [f"int {symbol_name(symbol)} = 0;" for symbol in counters]
     inner = [f"{INDENT * 2}{line}" for line in lines]
     moved = [line if line.startswith("#") else f"{INDENT}{line}" for line in body.out.lines]
@@ -58,6 +59,12 @@ def _registers(kernel: dev.DeviceKernel, role: dev.Role) -> list[str]:
     share = 65536 // kernel.threads // 8 * 8
     word = "less" if role.registers < share else "more"
     return [f"ka_registers_{word}<{role.registers}>();"]
+
+
+def _turns(role: dev.Role) -> list[int]:
+    """Numbers of the turns that its warpgroups take: the second one passes before the first may begin."""
+    taken = (s.number for s in dev.walk(innermost(role.grid).body) if isinstance(s, dev.Turn))
+    return list(dict.fromkeys(taken))
 
 
 def _counters(role: dev.Role) -> list[Symbol]:

@@ -12,14 +12,14 @@ from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.lanes import Distribution, tiled
 from kernelagent.dsl.lower.device.choose_atoms import Product
+from kernelagent.dsl.lower.device.hopper.consumers import ROWS, WARPGROUP, alternate, no_roles
 from kernelagent.dsl.lower.device.place_values import extents
+from kernelagent.dsl.lower.device.policy import Policy
 from kernelagent.dsl.lower.device.stage import Operand, Staged, stage_loads
 from kernelagent.dsl.lower.rewrite import walk_statements
 from kernelagent.dsl.schedule import Choice
 
-WARPGROUP = 128
-ROWS = 64
-"""Rows of one warpgroup's product."""
+MOST_GROUPS = 3
 SPAN_BYTES = 128
 """The widest swizzle: the longest row of a box."""
 
@@ -36,16 +36,18 @@ class Road:
     groups: int
     operands: Mapping[int, Operand]
     unheld: set[int]
+    turns: bool = False  # two consumers of so many warpgroups have tiles of their own
 
 
-def choose_road(kernel: ir.Kernel, policy: Mapping[str, object], choices: list[Choice]) -> Road:
+def choose_road(kernel: ir.Kernel, policy: Policy, choices: list[Choice]) -> Road:
     """Raises Unsuited."""
     lets = [s for s in walk_statements(kernel.body) if isinstance(s, ir.Let) and isinstance(s.operation, ir.Mma)]
     if not lets:
         raise Unsuited("there are no products")
-    if policy.get("roles") in (False, 1):
+    if no_roles(policy):
         raise Unsuited("policy roles=1")
-    groups = _groups([extents(let.value)[0] for let in lets])
+    turns = alternate(policy, lets, choices)
+    groups = _groups([extents(let.value)[0] for let in lets], 1 if turns else MOST_GROUPS)
     drafts = {let.value.number: _draft(let, groups) for let in lets}
     operands, unheld = stage_loads(kernel, drafts)
     products: dict[int, Product] = {}
@@ -53,12 +55,12 @@ def choose_road(kernel: ir.Kernel, policy: Mapping[str, object], choices: list[C
         assert isinstance(let.operation, ir.Mma)
         _require_boxes(let.operation, operands, kernel)
         products[let.value.number] = _product(let, let.operation, operands, groups, choices)
-    return Road(products, groups, operands, unheld)
+    return Road(products, groups, operands, unheld, turns)
 
 
-def _groups(rows: list[int]) -> int:
-    """Consumer warpgroups: as many as all products' rows allow, at most 2 (3 for 192 rows)."""
-    for groups in (3, 2, 1):
+def _groups(rows: list[int], most: int) -> int:
+    """Consumer warpgroups that share a tile: as many as all products' rows allow, at most 2 (3 for 192 rows)."""
+    for groups in range(most, 0, -1):
         if all(r % (ROWS * groups) == 0 for r in rows) and (groups != 3 or all(r == 192 for r in rows)):
             return groups
     raise Unsuited(f"{min(rows)} rows are no multiple of {ROWS}")

@@ -18,14 +18,14 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.index import Index, Symbol, index, minimum
 from kernelagent.dsl.lanes import same
 from kernelagent.dsl.lower.device.build import Ring, Scope, live_along
+from kernelagent.dsl.lower.device.hopper.consumers import FREE_REGISTERS
+from kernelagent.dsl.lower.device.hopper.pingpong import TURN_BARRIER
 from kernelagent.dsl.lower.device.hopper.staging import Staging
 from kernelagent.dsl.lower.device.stage import Staged
 from kernelagent.dsl.lower.rewrite import operands
 
 Entered = list[tuple[dev.Fragment, dev.Fragment]]
 """Of each carried name the value in front of a loop, and that at the top of its body."""
-FREE_REGISTERS = 40
-"""Of a thread, beside the tiles that live at the same time: addresses, statistics of rows, counters."""
 
 
 class Apart(Exception):
@@ -144,8 +144,11 @@ class _Side:
 class Turned:
     """One loop, its steps turned by half."""
 
-    def __init__(self, builder: Staging, loop: ir.For, staged: Sequence[Staged], parts: Halves, stages: int) -> None:
-        self.builder, self.loop, self.parts, self.stages = builder, loop, parts, stages
+    def __init__(
+        self, builder: Staging, loop: ir.For, staged: Sequence[Staged], parts: Halves, stages: int, turns: bool = False
+    ) -> None:
+        """`turns`: while one warpgroup multiplies, the other computes."""
+        self.builder, self.loop, self.parts, self.stages, self.turns = builder, loop, parts, stages, turns
         self.counter = Symbol(f"{loop.variables[0].name}_count", "loop")
         self.count = index(self.counter)
         self.buffers = {s.load.value.number: builder.stage_buffer(s, stages) for s in staged}
@@ -197,6 +200,8 @@ class Turned:
         builder.emit(self.first.filled(self.count))
         builder.beside = self._alone if leading else (lambda: self._with_earlier(held))
         for let in self.parts.early:
+            if let is self.parts.scores:
+                self._turn(begins=True)
             builder.statement(let)
         if not leading:
             builder.emit(dev.WgmmaWait(0, self.loop.origin))
@@ -251,6 +256,7 @@ class Turned:
         """Behind the scores of the leading step."""
         origin = self.loop.origin
         self.builder.emit(dev.WgmmaCommit(origin))
+        self._turn(begins=False)
         self.builder.emit(dev.WgmmaWait(0, origin))
         self.builder.emit(self.first.given_back(self.count))
 
@@ -261,9 +267,15 @@ class Turned:
         builder.emit(self.second.filled(self.count - 1))
         sums = self._product(held, builder.get(carried.inside, self.chosen.result))
         builder.emit(dev.WgmmaCommit(origin))
+        self._turn(begins=False)
         builder.emit(dev.WgmmaWait(1, origin))
         builder.emit(self.first.given_back(self.count))
         builder.remember(carried.inside, sums)
+
+    def _turn(self, begins: bool) -> None:
+        """Around the products of a step, if warpgroups take turns."""
+        if self.turns:
+            self.builder.emit(dev.Turn(TURN_BARRIER, begins, self.loop.origin))
 
     def _product(self, left: dev.Fragment, sums: dev.Fragment) -> dev.Fragment:
         """The sums with the product of the step before added."""
