@@ -36,6 +36,7 @@ class Site:
     role: str
     first_thread: int
     variables: Mapping[str, int]
+    iteration: int = -1  # of the role's outermost loop, -1: outside
 
 
 @dataclass
@@ -101,12 +102,16 @@ class Actor:
     fence: int = -1  # running number of the last fence in front of products
     waiting: str = ""
     at_cluster: bool = False
+    iteration: int = -1
+    depth: int = 0
 
     def groups(self) -> tuple[Groups, ...]:
         return (self.copies, self.products, self.stores)
 
 
 Steps = Iterator[None]
+Watch = Callable[["Machine", Actor, dev.For], None]
+"""Is told of every iteration of a loop, before its body."""
 
 
 class Machine:
@@ -120,13 +125,17 @@ class Machine:
         memory: GlobalMemory,
         read: ReadElement | None = None,
         most_events: int = 64,
+        watch: Watch | None = None,
     ) -> None:
         self.kernel, self.sizes, self.domain, self.memory, self.read = kernel, dict(sizes), domain, memory, read
         self.agents = Agents()
         self.sites: list[Site] = []
+        self.remote: list[tuple[int, int, int, int]] = []  # arrivals at other blocks: block, agent, order, site
         self.events: dict[tuple[Any, ...], Event] = {}
         self.most_events = most_events
+        self.watch = watch
         self.order = 0
+        self._numbers: dict[int, int] = {}
         self.buffers = {b.name: b for b in kernel.buffers}
         from kernelagent.dsl.verify.schedule.statements import HANDLERS
 
@@ -136,6 +145,7 @@ class Machine:
 
     def run(self, first: int, blocks: int | None) -> None:
         """One cluster whose first block is `first`; `blocks`: how many persistent blocks there are."""
+        self.agents, self.remote = Agents(), []
         self.blocks = [self._block(first + k) for k in range(self.kernel.cluster)]
         shadows = [self._shadow() for _ in self.blocks]
         actors: list[Actor] = []
@@ -145,7 +155,10 @@ class Machine:
             whole = self._actor(block, "", 0, self.kernel.threads)
             actors.append(whole)
             starts.append(self._whole(whole, blocks, actors, starts))
-        self._schedule(actors, starts)
+        self.actors = actors
+        if self._schedule(actors, starts):
+            for actor in actors:
+                self._leave(actor)
 
     def _block(self, number: int) -> Block:
         """Names its agents; the shadow follows when all agents of the cluster are known."""
@@ -188,8 +201,8 @@ class Machine:
         yield from self._walk(actor, role.grid, blocks)
         yield from self.body(actor, role.after)
 
-    def _schedule(self, actors: list[Actor], starts: list[Steps]) -> None:
-        """Every coroutine in turn until none can go on."""
+    def _schedule(self, actors: list[Actor], starts: list[Steps]) -> bool:
+        """Every coroutine in turn until none can go on; False if that is before their ends."""
         done: set[int] = set()
         while len(done) < len(starts):
             before = self.order, len(starts), len(done)
@@ -200,7 +213,8 @@ class Machine:
             self._meet([a for k, a in enumerate(actors) if k not in done], len(starts) - len(done))
             if before == (self.order, len(starts), len(done)):
                 self._deadlock([a for k, a in enumerate(actors) if k not in done])
-                return
+                return False
+        return True
 
     def _meet(self, left: list[Actor], running: int) -> None:
         """A barrier of the cluster opens when all that still run have come to it."""
@@ -212,6 +226,32 @@ class Machine:
             actor.clock.acquire((known, fenced))
             actor.at_cluster = False
         self.order += 1
+
+    def _leave(self, actor: Actor) -> None:
+        """What is still under way when a role ends: shared memory is not the block's any more."""
+        shadow = actor.block.shadow
+        for groups in (actor.products, actor.stores):
+            times = shadow.readers.get(groups.agent)
+            if times is not None and (late := times[0] > groups.done).any():
+                self._unfinished(self.sites[int(times[2][late][0])])
+        if actor.name == "":
+            filled = np.array([a.kind == "fill" for a in self.agents.all])
+            known = np.maximum.reduce([a.clock.known for a in self.actors if a.block is actor.block])
+            late = filled[shadow.writer] & (shadow.write_time > known[shadow.writer])
+            for number in np.unique(shadow.write_site[late])[:1]:
+                self._unfinished(self.sites[int(number)])
+            self._left(actor.block, known)
+
+    def _left(self, block: Block, known: Any) -> None:
+        """Arrivals of other blocks that come when this one may have ended."""
+        for number, agent, order, site in self.remote:
+            if number == block.number and known[agent] < order:
+                message = f"block {number} of the cluster may have ended"
+                self.note(Event("protocol", "left", self.sites[site], message))
+                return
+
+    def _unfinished(self, site: Site) -> None:
+        self.note(Event("completion", "exit-in-flight", site, "nobody waits for it before the block ends"))
 
     def _deadlock(self, left: Sequence[Actor]) -> None:
         waits = "; ".join(f"{a.name or 'the block'} of block {a.block.number} waits for {a.waiting}" for a in left)
@@ -256,6 +296,13 @@ class Machine:
             if steps is not None:
                 yield from steps
 
+    def observe(self, actor: Actor, loop: dev.For) -> None:
+        """An iteration begins."""
+        if actor.depth == 1:
+            actor.iteration += 1
+            if self.watch is not None:
+                self.watch(self, actor, loop)
+
     def number(self, actor: Actor, value: Index) -> int:
         return value.evaluate(actor.variables, self.read)
 
@@ -264,8 +311,13 @@ class Machine:
 
     def site(self, actor: Actor, statement: dev.Statement) -> int:
         variables = {k: v for k, v in actor.variables.items() if k not in self.sizes}
-        self.sites.append(Site(statement, actor.block.number, actor.name, actor.first_thread, variables))
+        place = (actor.block.number, actor.name, actor.first_thread)
+        self.sites.append(Site(statement, *place, variables, actor.iteration if actor.depth else -1))
         return len(self.sites) - 1
+
+    def statement_number(self, statement: dev.Statement) -> int:
+        """Statements are numbered as they are met."""
+        return self._numbers.setdefault(id(statement), len(self._numbers))
 
     # Findings ----------------------------------------------------------------------------------------
 

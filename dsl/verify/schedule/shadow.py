@@ -37,6 +37,7 @@ class Access:
     size: int
     clock: Clock
     asynchronous: bool = False  # through the asynchronous proxy: generic writes must be fenced for it
+    repeated: bool = False  # several threads read the same element
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Shadow:
         threads = np.broadcast_to(access.threads, access.bytes.shape).reshape(-1)
         found = list(self._unreadable(access, at, threads))
         self._note_read(access, at, threads)
-        return self.values[:, at].reshape(-1, *access.bytes.shape), found
+        return self.values[:, at].reshape(len(self.values), *access.bytes.shape), found
 
     def write(self, access: Access, values: Any, order: int) -> list[Conflict]:
         """`values`: (channels, *shape of the access). `order`: the running number of the statement."""
@@ -86,7 +87,7 @@ class Shadow:
             self.writer[one], self.write_time[one], self.write_order[one] = access.agent, access.time, order
             self.write_thread[one], self.write_site[one] = threads, access.site
             self.element[one], self.width[one] = at, access.size
-            self.values[:, one] = values.reshape(len(self.values), -1) if k == 0 else np.nan
+            self.values[:, one] = values.reshape(len(self.values), at.size) if k == 0 else np.nan
         for times, _, _ in self.readers.values():
             times[every] = NEVER
         return found
@@ -147,7 +148,7 @@ class Shadow:
         forgotten = (before == NEVER) | (access.clock.known[access.agent] >= before)
         who[at] = np.where(forgotten | (by == threads), threads, MANY)
         times[at], sites[at] = access.time, access.site
-        if len(np.unique(at)) != len(at):  # several threads read the same element in one statement
+        if access.repeated:
             low, high = np.full(len(self.writer), ALWAYS), np.full(len(self.writer), -ALWAYS)
             np.minimum.at(low, at, threads)
             np.maximum.at(high, at, threads)

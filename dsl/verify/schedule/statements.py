@@ -21,6 +21,7 @@ from kernelagent.dsl.verify.schedule.places import (
     view_positions,
 )
 from kernelagent.dsl.verify.schedule.shadow import ASYNCHRONOUS, MANY, Access
+from kernelagent.dsl.verify.schedule.walks import Unmodelled
 
 Steps = Iterator[None]
 
@@ -46,13 +47,29 @@ def let(m: Machine, actor: Actor, statement: dev.Let) -> None:
     actor.made[statement.fragment.number] = m.order
 
 
+_LOCAL = (
+    dev.Constant, dev.FromIndex, dev.FromCondition, dev.Parameter, dev.Positions, dev.Load, dev.Gather, dev.Pointwise,
+    dev.Stretch, dev.Reindex, dev.Reduce, dev.ArgReduce, dev.Scan,
+)  # fmt: skip
+
+
+def ordering(statement: dev.Statement) -> bool:
+    """Whether a statement touches shared memory, or orders accesses to it."""
+    if isinstance(statement, dev.Let):
+        return not isinstance(statement.operation, _LOCAL)
+    return not isinstance(statement, dev.Store | dev.Scatter | dev.For | dev.If)
+
+
 # Control ---------------------------------------------------------------------------------------------
 
 
 def loop(m: Machine, actor: Actor, statement: dev.For) -> Steps:
     for c in statement.carried:
         _hand_over(m, actor, c.initial, c.inside, statement)
+    actor.depth += 1
+    actor.iteration = -1 if actor.depth == 1 else actor.iteration
     yield from _nested(m, actor, statement, 0)
+    actor.depth -= 1
     for c in statement.carried:
         _hand_over(m, actor, c.inside, c.result, statement)
 
@@ -69,6 +86,7 @@ def _nested(m: Machine, actor: Actor, statement: dev.For, depth: int) -> Steps:
     lo, hi = m.number(actor, statement.lo[depth]), m.number(actor, statement.hi[depth])
     for number in range(lo, hi, m.number(actor, statement.step[depth])):
         actor.variables[statement.variables[depth].name] = number
+        m.observe(actor, statement)
         yield from _nested(m, actor, statement, depth + 1)
 
 
@@ -90,7 +108,10 @@ def _hand_over(m: Machine, actor: Actor, old: dev.Fragment, new: dev.Fragment, s
 def branch(m: Machine, actor: Actor, statement: dev.If) -> Steps:
     condition = statement.condition
     if isinstance(condition, dev.Fragment):
-        taken = m.domain.decide(value_of(m, actor, condition, statement))
+        known = m.domain.decide(value_of(m, actor, condition, statement))
+        if known is None and any(ordering(s) for s in dev.walk((*statement.then, *statement.otherwise))):
+            raise Unmodelled("a branch on data around barriers or shared memory")
+        taken = bool(known)
     else:
         taken = m.truth(actor, condition)
     yield from m.body(actor, statement.then if taken else statement.otherwise)
@@ -105,7 +126,8 @@ def store(m: Machine, actor: Actor, statement: dev.Store) -> None:
     value = value_of(m, actor, statement.value, statement)
     starts = tuple(m.number(actor, s) for s in statement.start)
     at, inside = view_positions(statement.view, starts, grid_of(statement.value.shape), actor.variables, m.read)
-    _into_array(m, actor, statement, statement.view.array, at, inside, m.domain.pack(value, statement.value.dtype))
+    packed = m.domain.pack(value, statement.value.dtype, statement.value.shape)
+    _into_array(m, actor, statement, statement.view.array, at, inside, packed)
     if statement.vector > 1:
         whole_vectors(m, actor, statement, statement.value.layout, statement.view, starts, statement.vector)
 
@@ -116,7 +138,8 @@ def scatter(m: Machine, actor: Actor, statement: dev.Scatter) -> None:
     starts = tuple(0 if a == statement.axis else m.number(actor, s) for a, s in enumerate(statement.start))
     offsets = with_indices(grid_of(statement.value.shape), statement.axis, indices)
     at, inside = view_positions(statement.view, starts, offsets, actor.variables, m.read)
-    _into_array(m, actor, statement, statement.view.array, at, inside, m.domain.pack(value, statement.value.dtype))
+    packed = m.domain.pack(value, statement.value.dtype, statement.value.shape)
+    _into_array(m, actor, statement, statement.view.array, at, inside, packed)
 
 
 def with_indices(offsets: Any, axis: int, indices: Any) -> Any:
@@ -206,7 +229,7 @@ def stage_of(m: Machine, actor: Actor, shared: dev.Shared, statement: Any) -> tu
 
 def store_shared(m: Machine, actor: Actor, statement: dev.StoreShared) -> None:
     value = value_of(m, actor, statement.value, statement)
-    packed = m.domain.pack(value, statement.value.dtype)
+    packed = m.domain.pack(value, statement.value.dtype, statement.value.shape)
     _write_held(m, actor, statement, statement.target, statement.value.layout, packed, m.order, actor.agent)
 
 
@@ -235,8 +258,9 @@ def copy(m: Machine, actor: Actor, statement: dev.Copy) -> None:
     within_array(m, actor, site, statement.view.array, at, inside)
     if statement.vector > 1:
         whole_vectors(m, actor, statement, statement.layout, statement.view, starts, statement.vector)
+    inside = inside & ~m.memory.outside(statement.view.array, at, inside)
     value = m.domain.load(statement.view.array, at, inside, 0, statement.view.dtype)
-    packed = m.domain.pack(value, statement.view.dtype)
+    packed = m.domain.pack(value, statement.view.dtype, shape)
     agent, time = actor.agent, m.order
     if statement.asynchronous:
         agent, time = actor.copies.agent, actor.copies.open
@@ -254,7 +278,7 @@ def read_shared(
     where = register_bytes(buffer, source.axes, layout, layout.shape) + base
     threads = (np.arange(layout.threads) + actor.first_thread)[:, None]
     site, size = m.site(actor, statement), bits(buffer.dtype) // 8
-    access = Access(actor.agent, m.order, site, where, threads, size, actor.clock)
+    access = Access(actor.agent, m.order, site, where, threads, size, actor.clock, repeated=layout.copies > 1)
     packed, found = actor.block.shadow.read(access)
     m.conflicts(actor, found, buffer, stage, at)
     value = np.full((len(packed), *layout.shape), np.nan)
@@ -344,6 +368,8 @@ def arrive(m: Machine, actor: Actor, statement: dev.Arrive) -> None:
     for block in blocks:
         phase = phase_of(m, actor, statement.barrier, statement.stage, statement, block)
         _arrived(m, actor, statement, phase.arrive(actor.threads // WARP, released(m, actor)))
+        if block is not actor.block:
+            m.remote.append((block.number, actor.agent, m.order, m.site(actor, statement)))
 
 
 def _arrived(m: Machine, actor: Actor, statement: Any, fits: bool) -> None:
@@ -396,7 +422,7 @@ def copy_bulk(m: Machine, actor: Actor, statement: dev.CopyBulk) -> None:
         blocks = m.blocks
     at, inside = array_positions(m, actor, statement.view, starts, offsets)
     value = m.domain.load(statement.view.array, at, inside, 0, statement.view.dtype)
-    packed = m.domain.pack(value, statement.view.dtype)
+    packed = m.domain.pack(value, statement.view.dtype, inside.shape)
     size = bits(buffer.dtype) // 8
     for block in blocks:
         phase = phase_of(m, actor, statement.barrier, statement.stage, statement, block)

@@ -70,8 +70,8 @@ class Real:
     def decide(self, x: Array) -> bool:
         return bool(x)
 
-    def pack(self, x: Array, dtype: str) -> Any:
-        return x.astype(np.float64)[None]
+    def pack(self, x: Array, dtype: str, shape: tuple[int, ...]) -> Any:
+        return x.astype(np.float64).reshape(1, *shape)
 
     def unpack(self, x: Any, dtype: str) -> Array:
         with np.errstate(all="ignore"):
