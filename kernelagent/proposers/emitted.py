@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
 from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.index import Condition, Environment, evaluate_condition
+from kernelagent.dsl.lower.rewrite import map_values
 from kernelagent.problems.problem import Problem, Workload
 
 _LINE_MARK = re.compile(r"/\* line \d+ \*/")
@@ -47,28 +48,38 @@ def _source(text: str, problem: Problem, workload: Workload) -> str:
     calls = concrete_calls(module, Choices(binding.dtypes, {}, binding.consts, binding.dims))
     if isinstance(module.entry, ir.Kernel):
         kernel = calls[0].kernel
-        calls = (replace(calls[0], kernel=replace(kernel, body=entered(kernel.body, binding.environment))),)
+        calls = (replace(calls[0], kernel=replace(kernel, body=specialised(kernel.body, binding.environment))),)
     return emit(calls, resolve_level("auto"), dense=True)[1]
 
 
-def entered(body: Sequence[ir.Statement], sizes: Environment) -> tuple[ir.Statement, ...]:
-    """The body with those arms emptied that these sizes never enter; an arm that gives a value on is left alone."""
-    return tuple(_entered(statement, sizes) for statement in body)
+def specialised(body: Sequence[ir.Statement], sizes: Environment) -> tuple[ir.Statement, ...]:
+    """The body with each `if` that these sizes decide replaced by the arm that they enter."""
+    chosen: dict[int, ir.Value] = {}
+
+    def value(named: ir.Value) -> ir.Value:
+        while named.number in chosen:
+            named = chosen[named.number]
+        return named
+
+    return map_values(tuple(_spliced(body, sizes, chosen)), value)
 
 
-def _entered(statement: ir.Statement, sizes: Environment) -> ir.Statement:
-    match statement:
-        case ir.For():
-            return replace(statement, body=entered(statement.body, sizes))
-        case ir.If(condition=condition, merged=()) if not isinstance(condition, ir.Value):
-            return _one_arm(statement, _holds(condition, sizes), sizes)
-    return statement
-
-
-def _one_arm(statement: ir.If, holds: bool | None, sizes: Environment) -> ir.If:
-    then = () if holds is False else entered(statement.then, sizes)
-    otherwise = () if holds is True else entered(statement.otherwise, sizes)
-    return replace(statement, then=then, otherwise=otherwise)
+def _spliced(body: Sequence[ir.Statement], sizes: Environment, chosen: dict[int, ir.Value]) -> Iterator[ir.Statement]:
+    """Adds to `chosen`, by number, what the values after such an `if` stand for."""
+    for statement in body:
+        match statement:
+            case ir.For():
+                yield replace(statement, body=tuple(_spliced(statement.body, sizes, chosen)))
+            case ir.If(condition=condition, then=then, otherwise=otherwise, merged=merged):
+                holds = None if isinstance(condition, ir.Value) else _holds(condition, sizes)
+                if holds is None:
+                    arms = (tuple(_spliced(arm, sizes, chosen)) for arm in (then, otherwise))
+                    yield replace(statement, then=next(arms), otherwise=next(arms))
+                else:
+                    chosen |= {m.result.number: m.then if holds else m.otherwise for m in merged}
+                    yield from _spliced(then if holds else otherwise, sizes, chosen)
+            case _:
+                yield statement
 
 
 def _holds(condition: Condition, sizes: Environment) -> bool | None:
