@@ -12,7 +12,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernelagent.knowledge_base import KnowledgeBase, State, Technique, Trial, best_known, gains, identified, retrieve
+from kernelagent.knowledge_base import (
+    KnowledgeBase,
+    State,
+    Technique,
+    Trial,
+    best_known,
+    gains,
+    identified,
+    retrieve,
+    steps_of,
+)
 from kernelagent.knowledge_base.learning import FAILURE_LOG_GAIN, PRIOR_TRIALS, Learner, similarity
 
 
@@ -188,6 +198,21 @@ def test_the_best_text_of_a_similar_workload_leads_with_its_lineage() -> None:
     assert [s.arguments["factor"] for s in found[0].steps] == [1, 2]
     assert found[0].workloads == ("4096x2048",)
     assert len(leads(log, limit=1)) == 1
+
+
+def test_a_lead_says_what_each_of_its_steps_gained() -> None:
+    log = chain("4096x2048", 11.0, ("a", 0.5, "PASSED"), ("b", 0.0, "PASSED"), ("c", 0.1, "PASSED"))
+    assert [s.log_gain for s in leads(log)[0].steps] == [0.5, 0.0, 0.1]
+
+
+def test_a_text_taken_over_keeps_the_steps_it_was_made_of() -> None:
+    kept = [{"technique": "t", "move": "unroll", "arguments": {"factor": 2}, "log_gain": 0.2},
+            {"technique": None, "move": None, "arguments": {"sizes": {"BR": 4}}}]  # fmt: skip
+    taken = make(parent="seed", reward=0.5, move=None, technique=None, move_arguments={"lead": "old", "steps": kept})
+    assert [(s.move, s.log_gain) for s in steps_of(taken)] == [("unroll", 0.2), (None, None)]
+    assert steps_of(make(parent=None, move=None, technique=None)) == []
+    (freely,) = steps_of(make(parent="seed", reward=0.5, move=None, technique=None, move_arguments={}))
+    assert (freely.move, freely.arguments, freely.log_gain) == (None, {}, 0.5)
 
 
 def test_slower_failed_and_foreign_texts_do_not_lead() -> None:
