@@ -162,7 +162,7 @@ def concrete_kernels(module: Module, choice: Choice) -> list[Kernel]:
         given = {name: value.evaluate(tunables) for name, value in call.tunables}
         key = (call.kernel, tuple(given.items()))
         if key not in found:
-            dtypes = _call_dtypes(module, entry, call.kernel, dict(call.arrays), choice.dtypes)
+            dtypes = call_dtypes(module, entry, call.kernel, dict(call.arrays), choice.dtypes)
             consts = {n: v for n, v in call.scalars if isinstance(v, bool | int)}
             own = Choice(dtypes, consts, given, choice.target, {}, choice.instances)
             found[key] = list(_classes(module.kernel(call.kernel), own))
@@ -189,7 +189,7 @@ def _chosen_const(scalar: Scalar, choice: Choice) -> bool:
     return scalar.dtype == "const" and scalar.name in choice.scalars
 
 
-def _call_dtypes(
+def call_dtypes(
     module: Module, program: Program, kernel: str, arrays: Mapping[str, str], dtypes: Mapping[str, str]
 ) -> dict[str, str]:
     """Dtype variables of a called kernel, from the program's arrays and temporaries."""

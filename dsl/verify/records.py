@@ -33,6 +33,7 @@ class Obligation:
     line: int | None
     detail: str
     subject: str = ""  # kernel and array, or the expression
+    level: str = ""  # of a semantics obligation: EQUAL_OVER_REALS, FIELD_TESTED(n), NUMERICALLY_TESTED(n)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,0 +1,1 @@
+"""What a kernel computes, over the reals, against what its problem asks for."""

@@ -1,0 +1,300 @@
+"""Reductions in canonical form.
+
+A sum goes over one monomial: sums are split into monomials, factors without a bound name leave, a condition on a bound
+name becomes a bound of its range, a condition of equality puts the value in. So the sum of squared differences from the
+mean and E[x^2] - mean^2 are the same term. Bound names are chosen by the term's own height: alike terms have equal keys.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+
+from kernelagent.dsl import index as ix
+from kernelagent.dsl.index import Index
+from kernelagent.dsl.verify.semantics import functions as fn
+from kernelagent.dsl.verify.semantics.known import Known
+from kernelagent.dsl.verify.semantics.terms import (
+    INFINITY,
+    ONE,
+    ZERO,
+    Atom,
+    Binder,
+    Bracket,
+    Infinity,
+    Mono,
+    Poly,
+    Reduction,
+    Undenoted,
+    Word,
+    atom,
+    exponential,
+    from_index,
+    names,
+)
+
+_PERMUTED = 4
+_fresh = itertools.count()
+
+
+def fresh() -> str:
+    """A name that nothing uses. Terms never keep it: closing a binder renames it."""
+    return f"?{next(_fresh)}"
+
+
+def reduction(word: Word, binder: Binder, body: Poly, known: Known) -> Poly:
+    """The reduction of `body` over the binder's range, in canonical form. The binder's name is fresh."""
+    if word == "sum":
+        return summation(binder, body, known)
+    if word == "prod":
+        return _close("prod", (binder,), body, known) if binder.name in body.free else _repeated(binder, body, known)
+    return _extreme(word, binder, body, known)
+
+
+def _repeated(binder: Binder, body: Poly, known: Known) -> Poly:
+    length = (known.extremum("min", binder.hi) - known.extremum("max", binder.lo)).constant
+    if length is None:
+        raise Undenoted("a product of a number of equal factors that is not constant")
+    return fn.power(body, Fraction(length))
+
+
+# Sums ---------------------------------------------------------------------------------------------
+
+
+def summation(binder: Binder, body: Poly, known: Known) -> Poly:
+    total = ZERO
+    for mono, coefficient in body.terms:
+        total = total + _sum_of(binder, mono, known).scaled(coefficient)
+    return total
+
+
+def _sum_of(binder: Binder, mono: Mono, known: Known) -> Poly:
+    outer, inner = parted(mono, binder.name)
+    if any(isinstance(a, Infinity) for a, _ in inner.factors):
+        raise Undenoted("a sum of infinities")
+    for condition, _ in inner.factors:
+        if isinstance(condition, Bracket) and isinstance(condition.subject, Index):
+            rest = Mono(((a, e) for a, e in inner.factors if a != condition), inner.exponent)
+            conditioned = _conditioned(binder, condition.relation, condition.subject, rest, known)
+            if conditioned is not None:
+                return outer * conditioned
+    if not inner.factors and inner.exponent is None:
+        return outer * _ones(binder, known)
+    return outer * _join_nested(binder, inner, known)
+
+
+def _ones(binder: Binder, known: Known) -> Poly:
+    """How many there are: a size where it is one, else the sum of ones, which may be joined with others."""
+    lo, hi = known.prune("max", binder.lo), known.prune("min", binder.hi)
+    if len(lo) == len(hi) == 1 and known.nonnegative(hi[0] - lo[0]):
+        return from_index(known.tidy(hi[0] - lo[0]))
+    return _close("sum", (binder,), ONE, known)
+
+
+def parted(mono: Mono, name: str) -> tuple[Poly, Mono]:
+    """(factors without `name`, factors with it); the exponential is parted term by term."""
+    outside = [(a, e) for a, e in mono.factors if name not in a.free]
+    inside = [(a, e) for a, e in mono.factors if name in a.free]
+    if mono.exponent is None:
+        return Poly({Mono(outside): Fraction(1)}), Mono(inside)
+    free = Poly({m: c for m, c in mono.exponent.terms if name not in m.free})
+    bound = Poly({m: c for m, c in mono.exponent.terms if name in m.free})
+    return Poly({Mono(outside, free): Fraction(1)}), Mono(inside, bound)
+
+
+def _conditioned(binder: Binder, relation: str, subject: Index, rest: Mono, known: Known) -> Poly | None:
+    """The sum under a condition on the bound name; None where it is no bound of the range."""
+    affine = subject.affine(ix.Symbol(binder.name, "loop"))
+    slope = affine[0].constant if affine is not None else None
+    if affine is None or not slope:
+        return None
+    body = Poly({rest: Fraction(1)})
+    offset = affine[1]
+    if relation == "==":
+        if abs(slope) != 1:
+            return None
+        place = -offset if slope > 0 else offset
+        bounds = [place - lo for lo in binder.lo] + [hi - 1 - place for hi in binder.hi]
+        truths = [known.truth(">=", known.tidy(b)) for b in bounds]
+        if False in truths:
+            return ZERO
+        return None if None in truths else rewrite(body, {binder.name: place}, known)
+    if slope > 0:
+        first = ix.cdiv(-offset, ix.index(slope))
+        return summation(Binder(binder.name, (*binder.lo, first), binder.hi), body, known)
+    last = ix.floordiv(offset, ix.index(-slope)) + 1
+    return summation(Binder(binder.name, binder.lo, (*binder.hi, last)), body, known)
+
+
+def _join_nested(binder: Binder, inner: Mono, known: Known) -> Poly:
+    """A sum of g * (sum of f) is one sum of g * f, unless several sums are multiplied."""
+    nested = [(a, e) for a, e in inner.factors if isinstance(a, Reduction) and a.word == "sum"]
+    if len(nested) != 1 or nested[0][1] != 1:
+        return _close("sum", (binder,), Poly({inner: Fraction(1)}), known)
+    found = nested[0][0]
+    assert isinstance(found, Reduction)
+    binders, body = opened(found, known)
+    others = Mono(((a, e) for a, e in inner.factors if a != found), inner.exponent)
+    whole = Poly({others: Fraction(1)}) * body
+    telescoped = _telescoped(binder, binders, whole, known)
+    return telescoped if telescoped is not None else _close("sum", (binder, *binders), whole, known)
+
+
+def _telescoped(outer: Binder, inner: tuple[Binder, ...], body: Poly, known: Known) -> Poly | None:
+    """Consecutive pieces are one range: s in 0..S of k in A(s)..A(s + 1) is k in A(0)..A(S)."""
+    if outer.name in body.free or len(inner) != 1 or len(inner[0].lo) != 1:
+        return None
+    (piece,) = inner
+    lo = piece.lo[0]
+    following = lo.substitute({outer.name: outer.symbol + 1})
+    if following not in piece.hi or not known.nonnegative(following - lo):
+        return None
+    others = tuple(h for h in piece.hi if h != following)
+    if any(outer.name in names(h) for h in others):
+        return None
+    first = known.tidy(lo.substitute({outer.name: known.extremum("max", outer.lo)}))
+    last = known.tidy(lo.substitute({outer.name: known.extremum("min", outer.hi)}))
+    return summation(Binder(piece.name, (first,), (*others, last)), body, known)
+
+
+# Maxima -------------------------------------------------------------------------------------------
+
+
+def _extreme(word: Word, binder: Binder, body: Poly, known: Known) -> Poly:
+    leaves = [_extreme_of(word, b, p, known) for b, p in _cases(word, binder, body, known)]
+    return fn.extremum(word, leaves)
+
+
+def _cases(word: Word, binder: Binder, body: Poly, known: Known) -> Iterator[tuple[Binder, Poly]]:
+    """Body and range for each way to decide the conditions on the bound name."""
+    for condition in fn.brackets(body):
+        if isinstance(condition.subject, Index) and condition.relation == ">=" and binder.name in condition.free:
+            for subject, truth in ((condition.subject, True), (-condition.subject - 1, False)):
+                narrowed = _narrowed(binder, subject)
+                if narrowed is None:
+                    raise Undenoted(f"a {word} under the condition {condition.text()}")
+                yield from _cases(word, narrowed, fn.decide_bracket(body, condition, truth), known)
+            return
+    yield binder, body
+
+
+def _narrowed(binder: Binder, subject: Index) -> Binder | None:
+    """The range where `subject >= 0`."""
+    affine = subject.affine(ix.Symbol(binder.name, "loop"))
+    slope = affine[0].constant if affine is not None else None
+    if affine is None or not slope:
+        return None
+    if slope > 0:
+        return Binder(binder.name, (*binder.lo, ix.cdiv(-affine[1], ix.index(slope))), binder.hi)
+    return Binder(binder.name, binder.lo, (*binder.hi, ix.floordiv(affine[1], ix.index(-slope)) + 1))
+
+
+def _extreme_of(word: Word, binder: Binder, body: Poly, known: Known) -> Poly:
+    def of(args: list[Poly]) -> Poly:
+        (p,) = args
+        sign = fn.infinite(p)
+        if sign:
+            lowest = -INFINITY if word == "max" else INFINITY
+            if (sign < 0) == (word == "max"):
+                return lowest
+            raise Undenoted(f"a {word} that may be infinite")
+        shift = Poly({m: c for m, c in p.terms if binder.name not in m.free})
+        rest = p - shift
+        if not rest.terms:
+            if not known.nonnegative(known.extremum("min", binder.hi) - known.extremum("max", binder.lo) - 1):
+                raise Undenoted(f"a {word} over a range that may be empty")
+            return p
+        scale = rest.content
+        closed = _extreme_closed(word, binder, rest.scaled(1 / scale), known)
+        return closed.scaled(scale) + shift
+
+    return fn.split(lambda args: of(list(args)), (body,))
+
+
+def _extreme_closed(word: Word, binder: Binder, body: Poly, known: Known) -> Poly:
+    single = fn.sole_atom(body)
+    if isinstance(single, Reduction) and single.word == word:
+        binders, inner = opened(single, known)
+        return _close(word, (binder, *binders), inner, known)
+    return _close(word, (binder,), body, known)
+
+
+# Binders ------------------------------------------------------------------------------------------
+
+
+def _close(word: Word, binders: tuple[Binder, ...], body: Poly, known: Known) -> Poly:
+    """The atom, with the smallest key among the orders of its binders. An empty range gives the identity."""
+    pruned = tuple(Binder(b.name, known.prune("max", b.lo), known.prune("min", b.hi)) for b in binders)
+    if word == "sum" and any(_empty(b, known) for b in pruned):
+        return ZERO
+    base = body.height
+    orders = itertools.permutations(pruned) if len(pruned) <= _PERMUTED else iter((pruned,))
+    candidates = [_named(word, order, body, base, known) for order in orders if _ordered(order)]
+    return min(candidates, key=lambda p: p.key)
+
+
+def _empty(binder: Binder, known: Known) -> bool:
+    return any(known.nonnegative(lo - hi) for lo in binder.lo for hi in binder.hi)
+
+
+def _ordered(binders: tuple[Binder, ...]) -> bool:
+    """Ranges may use the names of binders further out only."""
+    inner = {b.name for b in binders}
+    for binder in binders:
+        if binder.names() & inner:
+            return False
+        inner.discard(binder.name)
+    return True
+
+
+def _named(word: Word, binders: tuple[Binder, ...], body: Poly, base: int, known: Known) -> Poly:
+    renamed: dict[str, Index] = {}
+    result: list[Binder] = []
+    for level, binder in enumerate(binders):
+        name = f"#{base + len(binders) - level}"
+        lo = tuple(i.substitute(renamed) for i in binder.lo)
+        hi = tuple(i.substitute(renamed) for i in binder.hi)
+        result.append(Binder(name, lo, hi))
+        renamed[binder.name] = ix.symbol(name, "loop")
+    if not body.fragile:
+        return atom(Reduction(word, tuple(result), renamed_names(body, renamed)))
+    closed, sign = rewrite(body, renamed, known), Fraction(1)
+    if word == "sum" and len(closed.terms) == 1:
+        sign = closed.terms[0][1]
+    return atom(Reduction(word, tuple(result), closed.scaled(1 / sign))).scaled(sign)
+
+
+def opened(found: Reduction, known: Known) -> tuple[tuple[Binder, ...], Poly]:
+    """Binders with fresh names, and the body in these names."""
+    renaming: dict[str, Index] = {}
+    binders: list[Binder] = []
+    for binder in found.binders:
+        name = fresh()
+        lo = tuple(i.substitute(renaming) for i in binder.lo)
+        hi = tuple(i.substitute(renaming) for i in binder.hi)
+        binders.append(Binder(name, lo, hi))
+        renaming[binder.name] = ix.symbol(name, "loop")
+    return tuple(binders), renamed_names(found.body, renaming)
+
+
+# Substitution -------------------------------------------------------------------------------------
+
+
+def renamed_names(p: Poly, names_: Mapping[str, Index]) -> Poly:
+    """p with index symbols renamed to other symbols; no fact is needed, for nothing can become simpler."""
+    from kernelagent.dsl.verify.semantics.rewriting import Rewriting
+
+    return Rewriting(names_, None, None).poly(p)
+
+
+def rewrite(p: Poly, symbols: Mapping[str, Index], known: Known) -> Poly:
+    """p with index symbols replaced, in canonical form again."""
+    from kernelagent.dsl.verify.semantics.rewriting import Rewriting
+
+    return Rewriting(symbols, None, known).poly(p)
+
+
+__all__ = [
+    "fresh", "opened", "parted", "reduction", "renamed_names", "rewrite", "summation",
+]  # fmt: skip

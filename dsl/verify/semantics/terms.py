@@ -1,0 +1,559 @@
+"""Terms over the reals in polynomial normal form: the value of one element as a function of the inputs.
+
+A `Poly` is a sum of monomials with rational coefficients; a `Mono` is a product of atoms with rational exponents times
+the exponential of a polynomial. So exp(a) * exp(b) is exp(a + b), x / x is 1, a - a is 0, and two polynomials are equal
+iff their keys are. Atoms are everything that the normal form does not look into: elements, reductions, maxima, brackets.
+
+`free` has the names of all index symbols that are not bound, and of the states of loops ("~" now, "^" at the end of the
+iteration). `height` is the number of nested binders; a reduction of height h binds symbols that no part of it uses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from math import gcd, lcm
+from typing import Literal, TypeAlias
+
+from kernelagent.dsl import index as ix
+from kernelagent.dsl.index import Index
+
+LIMIT = 2_000
+"""Monomials of one polynomial; larger ones are given up."""
+
+ODD, EVEN = frozenset({"erf", "sin", "round"}), frozenset({"cos"})
+ODD_AND_EVEN = ODD | EVEN
+_SHORT = 160
+
+
+class Undenoted(Exception):
+    """The value has no canonical form here; the message says which construct stopped it."""
+
+
+def _digest(text: str) -> str:
+    return text if len(text) <= _SHORT else "#" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Atom:
+    """Base of atoms; equal iff their keys are."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Atom) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    @cached_property
+    def key(self) -> str:
+        return _digest(self.text())
+
+    @cached_property
+    def free(self) -> frozenset[str]:
+        raise NotImplementedError
+
+    @cached_property
+    def height(self) -> int:
+        return 0
+
+    @cached_property
+    def fragile(self) -> bool:
+        """Whether its canonical form may change when names do: it holds a choice that was made by comparing keys."""
+        return False
+
+    def text(self) -> str:
+        """All of the atom in one line: what is compared, and what people are shown."""
+        raise NotImplementedError
+
+
+def names(i: Index) -> frozenset[str]:
+    return frozenset(s.name for s in i.symbols())
+
+
+@dataclass(frozen=True, eq=False)
+class Whole(Atom):
+    """An index atom (a size, a loop variable, a quotient) as a number."""
+
+    atom: ix.Atom
+
+    def text(self) -> str:
+        return f"{self.atom}"
+
+    @cached_property
+    def free(self) -> frozenset[str]:
+        return names(ix.index(self.atom))
+
+
+@dataclass(frozen=True, eq=False)
+class Element(Atom):
+    """One element of an input array."""
+
+    array: str
+    place: tuple[Index, ...]
+
+    def text(self) -> str:
+        return f"{self.array}[{', '.join(map(str, self.place))}]"
+
+    @cached_property
+    def free(self) -> frozenset[str]:
+        return frozenset().union(*(names(i) for i in self.place))
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter(Atom):
+    """A runtime scalar, or a named irrational constant (`ln2`, `pi`)."""
+
+    name: str
+
+    def text(self) -> str:
+        return f"{self.name}"
+
+    @cached_property
+    def free(self) -> frozenset[str]:
+        return frozenset()
+
+
+@dataclass(frozen=True, eq=False)
+class Infinity(Atom):
+    """Formal infinity: inf - inf within one selection is 0, exp(-inf) is 0, max(x, -inf) is x."""
+
+    def text(self) -> str:
+        return "inf"
+
+    @cached_property
+    def free(self) -> frozenset[str]:
+        return frozenset()
+
+
+@dataclass(frozen=True, eq=False)
+class State(Atom):
+    """Carried value number `which` of loop `loop` at the top of an iteration; with `ended` at its bottom."""
+
+    loop: int
+    which: int
+    place: tuple[Index, ...]
+    ended: bool = False
+
+    @property
+    def name(self) -> str:
+        return state_name(self.loop, self.which, self.ended)
+
+    def text(self) -> str:
+        return f"{self.name}[{', '.join(map(str, self.place))}]"
+
+    @cached_property
+    def free(self) -> frozenset[str]:
+        return frozenset((self.name,)).union(*(names(i) for i in self.place))
+
+
+def state_name(loop: int, which: int, ended: bool) -> str:
+    return f"{'^' if ended else '~'}{loop}.{which}"
+
+
+@dataclass(frozen=True, eq=False)
+class Call(Atom):
+    """A function that only its arguments determine: erf, log, sin ..."""
+
+    word: str
+    args: tuple[Poly, ...]
+
+    def text(self) -> str:
+        return f"{self.word}({', '.join(a.text() for a in self.args)})"
+
+    @cached_property
+    def free(self) -> frozenset[str]:
+        return frozenset().union(*(a.free for a in self.args))
+
+    @cached_property
+    def height(self) -> int:
+        return max((a.height for a in self.args), default=0)
+
+    @cached_property
+    def fragile(self) -> bool:
+        return self.word in ODD_AND_EVEN or any(a.fragile for a in self.args)
+
+
+@dataclass(frozen=True, eq=False)
+class Group(Atom):
+    """A polynomial of several monomials as the base of a negative or fractional exponent."""
+
+    base: Poly
+
+    def text(self) -> str:
+        return f"({self.base.text()})"
+
+    @cached_property
+    def free(self) -> frozenset[str]:
+        return self.base.free
+
+    @cached_property
+    def height(self) -> int:
+        return self.base.height
+
+    @cached_property
+    def fragile(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, eq=False)
+class Bracket(Atom):
+    """1 where the condition holds, else 0: `index >= 0` or `index == 0` of integers, `poly > 0` of reals."""
+
+    relation: Literal[">=", "==", ">"]
+    subject: Index | Poly
+
+    def text(self) -> str:
+        subject = self.subject.text() if isinstance(self.subject, Poly) else str(self.subject)
+        return f"[{subject} {self.relation} 0]"
+
+    @cached_property
+    def free(self) -> frozenset[str]:
+        return self.subject.free if isinstance(self.subject, Poly) else names(self.subject)
+
+    @cached_property
+    def height(self) -> int:
+        return self.subject.height if isinstance(self.subject, Poly) else 0
+
+    @cached_property
+    def fragile(self) -> bool:
+        return self.relation == "==" or (isinstance(self.subject, Poly) and self.subject.fragile)
+
+
+Word: TypeAlias = Literal["sum", "prod", "max", "min"]
+
+
+@dataclass(frozen=True, eq=False)
+class Extremum(Atom):
+    """The larger or smaller of several terms, in canonical order."""
+
+    word: Literal["max", "min"]
+    args: tuple[Poly, ...]
+
+    def text(self) -> str:
+        return f"{self.word}({', '.join(a.text() for a in self.args)})"
+
+    @cached_property
+    def free(self) -> frozenset[str]:
+        return frozenset().union(*(a.free for a in self.args))
+
+    @cached_property
+    def height(self) -> int:
+        return max(a.height for a in self.args)
+
+    @cached_property
+    def fragile(self) -> bool:
+        return any(a.fragile for a in self.args)
+
+
+@dataclass(frozen=True)
+class Binder:
+    """`name` runs from the largest of `lo` to below the smallest of `hi`."""
+
+    name: str
+    lo: tuple[Index, ...]
+    hi: tuple[Index, ...]
+
+    @property
+    def symbol(self) -> Index:
+        return ix.symbol(self.name, "loop")
+
+    def text(self) -> str:
+        lo = str(self.lo[0]) if len(self.lo) == 1 else f"max({', '.join(map(str, self.lo))})"
+        hi = str(self.hi[0]) if len(self.hi) == 1 else f"min({', '.join(map(str, self.hi))})"
+        return f"{self.name} in {lo}..{hi}"
+
+    def names(self) -> frozenset[str]:
+        return frozenset().union(*(names(i) for i in (*self.lo, *self.hi)))
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction(Atom):
+    """A monoid reduction over the box of its binders. A sum's body is one monomial with coefficient 1."""
+
+    word: Word
+    binders: tuple[Binder, ...]
+    body: Poly
+
+    def text(self) -> str:
+        return f"{self.word}({self.body.text()} for {', '.join(b.text() for b in self.binders)})"
+
+    @cached_property
+    def free(self) -> frozenset[str]:
+        used = self.body.free.union(*(b.names() for b in self.binders))
+        return used - {b.name for b in self.binders}
+
+    @cached_property
+    def height(self) -> int:
+        return self.body.height + len(self.binders)
+
+    @cached_property
+    def fragile(self) -> bool:
+        return len(self.binders) > 1 or self.body.fragile
+
+
+# Monomials and polynomials -----------------------------------------------------------------------
+
+Factors: TypeAlias = tuple[tuple[Atom, Fraction], ...]
+
+
+class Mono:
+    """Atoms with exponents, times exp(exponent)."""
+
+    __slots__ = ("_free", "_height", "exponent", "factors", "key")
+
+    def __init__(self, factors: Iterable[tuple[Atom, Fraction]], exponent: Poly | None = None) -> None:
+        self.factors: Factors = tuple(sorted(((a, e) for a, e in factors if e), key=lambda f: f[0].key))
+        self.exponent = exponent if exponent is not None and exponent.terms else None
+        self.key = _digest(self.text(keys=True))
+        self._free: frozenset[str] | None = None
+        self._height: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mono) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def text(self, keys: bool = False) -> str:
+        parts = [_factor_text(a.key if keys else a.text(), e) for a, e in self.factors]
+        if self.exponent is not None:
+            parts.append(f"exp({self.exponent.key if keys else self.exponent.text()})")
+        return " * ".join(parts)
+
+    @property
+    def free(self) -> frozenset[str]:
+        if self._free is None:
+            self._free = frozenset().union(
+                *(a.free for a, _ in self.factors), self.exponent.free if self.exponent else ()
+            )
+        return self._free
+
+    @property
+    def fragile(self) -> bool:
+        return any(a.fragile for a, _ in self.factors) or (self.exponent is not None and self.exponent.fragile)
+
+    @property
+    def height(self) -> int:
+        if self._height is None:
+            inner = [a.height for a, _ in self.factors]
+            self._height = max((*inner, self.exponent.height if self.exponent else 0))
+        return self._height
+
+
+def _factor_text(text: str, exponent: Fraction) -> str:
+    return text if exponent == 1 else f"{text}^{exponent}" if exponent.denominator == 1 else f"{text}^({exponent})"
+
+
+class Poly:
+    """A sum of monomials with non-zero rational coefficients, in canonical order."""
+
+    __slots__ = ("_free", "_height", "_key", "terms")
+
+    def __init__(self, terms: Mapping[Mono, Fraction]) -> None:
+        if len(terms) > LIMIT:
+            raise Undenoted(f"a polynomial of more than {LIMIT} terms")
+        kept = [(m, c) for m, c in terms.items() if c]
+        if len(kept) > 1:
+            kept.sort(key=lambda t: t[0].key)
+        self.terms: tuple[tuple[Mono, Fraction], ...] = tuple(kept)
+        self._key: str | None = None
+        self._free: frozenset[str] | None = None
+        self._height: int | None = None
+
+    @property
+    def key(self) -> str:
+        if self._key is None:
+            self._key = _digest(" + ".join(f"{c}*{m.key}" for m, c in self.terms))
+        return self._key
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Poly) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    @property
+    def free(self) -> frozenset[str]:
+        if self._free is None:
+            self._free = frozenset().union(*(m.free for m, _ in self.terms))
+        return self._free
+
+    @property
+    def height(self) -> int:
+        if self._height is None:
+            self._height = max((m.height for m, _ in self.terms), default=0)
+        return self._height
+
+    @property
+    def fragile(self) -> bool:
+        return any(m.fragile for m, _ in self.terms)
+
+    @property
+    def content(self) -> Fraction:
+        """The largest positive rational that divides every coefficient to an integer; 1 for zero."""
+        if not self.terms:
+            return Fraction(1)
+        top = gcd(*(c.numerator for _, c in self.terms))
+        return Fraction(top, lcm(*(c.denominator for _, c in self.terms)))
+
+    @property
+    def constant(self) -> Fraction | None:
+        """The value of a literal, else None."""
+        if not self.terms:
+            return Fraction(0)
+        mono, coefficient = self.terms[0]
+        return coefficient if len(self.terms) == 1 and mono == ONE_MONO else None
+
+    def text(self) -> str:
+        if not self.terms:
+            return "0"
+        return " + ".join(_term_text(m, c) for m, c in self.terms).replace("+ -", "- ")
+
+    def __repr__(self) -> str:
+        return f"Poly({self.text()})"
+
+    def __add__(self, other: Poly) -> Poly:
+        if not other.terms:
+            return self
+        if not self.terms:
+            return other
+        total = dict(self.terms)
+        for mono, coefficient in other.terms:
+            total[mono] = total.get(mono, Fraction(0)) + coefficient
+        return Poly(total)
+
+    def __neg__(self) -> Poly:
+        return self.scaled(Fraction(-1))
+
+    def __sub__(self, other: Poly) -> Poly:
+        return self + (-other)
+
+    def scaled(self, by: Fraction) -> Poly:
+        return self if by == 1 else Poly({m: c * by for m, c in self.terms})
+
+    def __mul__(self, other: Poly) -> Poly:
+        known = other.constant
+        if known is not None:
+            return self.scaled(known)
+        known = self.constant
+        if known is not None:
+            return other.scaled(known)
+        if len(self.terms) * len(other.terms) > 4 * LIMIT:
+            raise Undenoted("a product of too many terms")
+        total: dict[Mono, Fraction] = {}
+        rest = ZERO
+        for m1, c1 in self.terms:
+            for m2, c2 in other.terms:
+                product = _multiply(m1, m2)
+                if isinstance(product, Mono):
+                    total[product] = total.get(product, Fraction(0)) + c1 * c2
+                else:
+                    rest = rest + product.scaled(c1 * c2)
+        return Poly(total) + rest
+
+
+def _term_text(mono: Mono, coefficient: Fraction) -> str:
+    text = mono.text()
+    if not text:
+        return str(coefficient)
+    if coefficient == 1:
+        return text
+    return f"-{text}" if coefficient == -1 else f"{coefficient} * {text}"
+
+
+def _multiply(a: Mono, b: Mono) -> Mono | Poly:
+    """The product; a polynomial when a group gets a positive exponent, or two brackets exclude each other."""
+    exponents = dict(a.factors)
+    for atom, exponent in b.factors:
+        exponents[atom] = exponents.get(atom, Fraction(0)) + exponent
+    if a.exponent is None or b.exponent is None:
+        exponential = a.exponent or b.exponent
+    else:
+        exponential = a.exponent + b.exponent
+    return monomial(exponents, exponential)
+
+
+def monomial(exponents: Mapping[Atom, Fraction], exponential: Poly | None = None) -> Mono | Poly:
+    """The product of these atoms; groups with exponents of one and more are multiplied out."""
+    kept: dict[Atom, Fraction] = {}
+    expanded: list[tuple[Poly, int]] = []
+    for atom, exponent in exponents.items():
+        if isinstance(atom, Bracket):
+            kept[atom] = Fraction(1)
+        elif isinstance(atom, Group) and exponent >= 1:
+            expanded.append((atom.base, int(exponent)))
+            kept[atom] = exponent - int(exponent)
+        else:
+            kept[atom] = exponent
+    if _exclude_each_other(kept):
+        return ZERO
+    result = Mono(kept.items(), exponential)
+    if not expanded:
+        return result
+    product = Poly({result: Fraction(1)})
+    for base, power in expanded:
+        for _ in range(power):
+            product = product * base
+    return product
+
+
+def _exclude_each_other(factors: Mapping[Atom, Fraction]) -> bool:
+    subjects = {a.subject for a in factors if isinstance(a, Bracket) and a.relation == ">=" and not _real(a)}
+    return len(subjects) > 1 and any(-s - 1 in subjects for s in subjects if isinstance(s, Index))
+
+
+def _real(bracket: Bracket) -> bool:
+    return isinstance(bracket.subject, Poly)
+
+
+ONE_MONO = Mono(())
+ZERO = Poly({})
+
+
+def number(value: Fraction | int) -> Poly:
+    return Poly({ONE_MONO: Fraction(value)})
+
+
+ONE = number(1)
+
+
+def atom(a: Atom, exponent: Fraction | int = 1) -> Poly:
+    return Poly({Mono(((a, Fraction(exponent)),)): Fraction(1)})
+
+
+INFINITY = atom(Infinity())
+
+
+def exponential(p: Poly) -> Poly:
+    return Poly({Mono((), p): Fraction(1)})
+
+
+def from_index(i: Index) -> Poly:
+    """An index integer as a number."""
+    total = ZERO
+    for symbols, coefficient in i.terms:
+        exponents: dict[Atom, Fraction] = {}
+        for symbol in symbols:
+            whole = Whole(symbol)
+            exponents[whole] = exponents.get(whole, Fraction(0)) + 1
+        total = total + Poly({Mono(exponents.items()): Fraction(coefficient)})
+    return total
+
+
+def to_index(p: Poly) -> Index | None:
+    """The index integer that a polynomial is, or None."""
+    total = ix.index(0)
+    for mono, coefficient in p.terms:
+        if coefficient.denominator != 1 or mono.exponent is not None:
+            return None
+        product = ix.index(coefficient.numerator)
+        for factor, exponent in mono.factors:
+            if not isinstance(factor, Whole) or exponent.denominator != 1 or exponent < 0:
+                return None
+            for _ in range(int(exponent)):
+                product = product * ix.index(factor.atom)
+        total = total + product
+    return total
