@@ -136,13 +136,13 @@ def gemm(a: In[bf16, M, K], w: In[bf16, N, K], y: Out[bf16, M, N]):
 """
 
 EXAMPLES: list[tuple[str, str, str]] = [
-    ("gemm, a ring of three stages", "Copies run two iterations ahead.", GEMM.lstrip()),
+    ("gemm, a ring of three stages", "Copies run ahead.", GEMM.lstrip()),
     (
         "row softmax",
-        "Four warps reduce parts of a row, which meet in shared memory.",
+        "Four warps reduce parts of a row.",
         SOFTMAX.lstrip(),
     ),
-    ("gemm on Hopper", "A producer fills a ring, two warpgroups multiply.", HOPPER_GEMM.lstrip()),
+    ("gemm on Hopper", "A producer and two warpgroups.", HOPPER_GEMM.lstrip()),
 ]
 """(title, what it shows, text): every text parses."""
 
@@ -153,17 +153,17 @@ A level-two text says what one block of threads does for one kernel, target and 
 they are spread over threads, every copy, wait and barrier. The compiler prints its schedules so; change the text and
 it compiles as written. Syntax, views, positions (**elements**), index integers and dtypes are those of level one.
 It begins with `edition(1)`, `level(2)`; then one `@kernel` with concrete dtypes and no tunables. `# line n` marks the
-line of the level-one text a statement came from; comments mean nothing.
+line of the level-one text a statement came from.
 
 ## Order
 1. `schedule(sm_80, threads=128, min_blocks=2)`: threads are whole warps of 32; `min_blocks` blocks must fit on a
-   multiprocessor, which limits registers. Targets: {targets}. Shared memory of a block: {limits}.
+   multiprocessor. Targets: {targets}. Shared memory of a block: {limits}.
 2. `shape_class("aligned", ...)`: what dispatch checks before this text runs: {guards}. Accesses of more than one
    element need `aligned(x, bytes)`.
 3. `name = distribution(...)` and `name = shared(...)`, each once, used by name.
-4. One `for i, j in tiles((M, N), (128, 64)):`; all work stands inside. `raster=grouped, group=8` orders tiles,
+4. One `for i, j in tiles((M, N), (128, 64)):`; all work stands inside. `raster=grouped, group=8` orders tiles (row, column, hilbert),
    `persistent=True` lets blocks stride over them. A second `tiles` as the last statement makes a ragged nest.
-   Or roles (below), each with the same `tiles`.
+   Or roles, each with the same `tiles`.
 
 ## Values
 - **There is no void.** `load` and `gather` name their `fill` for positions outside the view; asynchronous and plain
@@ -183,8 +183,8 @@ line of the level-one text a statement came from; comments mean nothing.
 `distribution(shape, lanes=((extent, axis, stride), ...), values=(...))`: the thread index is split into digits, first
 mode fastest, and each digit moves `stride` elements along `axis`; the register index likewise. Axis -1: all values of
 the digit hold copies. Lane extents multiply to the threads; together the modes of an axis reach each position once.
-`lanes=((4, 1, 8), (32, 0, 1)), values=((8, 1, 1), (4, 0, 32))` on (128, 32): threads 0..3 side by side with 8 elements
-each, 32 rows of threads, 4 such passes. `vector=8` needs 8 neighbours in the first value modes, along the axis that is
+`lanes=((4, 1, 8), (32, 0, 1)), values=((8, 1, 1), (4, 0, 32))` on (128, 32): threads 0..3 side by side, 8 elements
+each, 32 rows of threads, 4 passes. `vector=8` needs 8 neighbours in the first value modes, along the axis that is
 contiguous in memory, and 1 to 16 bytes (asynchronous copies: 4, 8 or 16).
 
 ## Shared memory
@@ -198,17 +198,17 @@ contiguous in memory, and 1 to 16 bytes (asynchronous copies: 4, 8 or 16).
 
 ## Asynchronous copies: who waits for what
 - `copy_async` joins the thread's open group, `commit()` closes it, `wait_group(n)` returns when at most n newer groups
-  of **this thread** are in flight. Then `barrier()`: only now do other threads see the data.
+  of **this thread** are in flight. Then `barrier()`: now other threads see the data.
 - A ring of S stages: S - 1 groups in front of the loop; in each iteration `wait_group(S - 2)`, `barrier()`, the
   copy for S - 1 iterations ahead, `commit()`, the products. That one barrier publishes this iteration's stage and
-  says that the stage about to be overwritten was read by all.
-- `commit()` stands outside the `if` that guards a copy: empty groups keep the count right near the end.
-- Behind the loop: `wait_group(0)`, and `barrier()` before the ring's bytes are used for anything else.
+  says that the one to be overwritten was read by all.
+- `commit()` stands outside the `if` that guards a copy: empty groups keep the count right.
+- Behind the loop: `wait_group(0)`, and `barrier()` before its bytes get another use.
 
 ## Roles, barriers with phases, bulk copies, wgmma (sm_90a)
 - `with role("producer", warps=(0, 4), registers=40):` holds one `tiles` loop, then what the role does behind its last
   tile. Roles fill the block's warps in order; distributions inside have the role's threads.
-  `registers` a thread (whole warpgroups of 4 warps, multiples of 8) make at most 65536 together. Inside,
+  `registers` a thread (whole warpgroups, multiples of 8) make at most 65536 together. Inside,
   `role_barrier(1)` (each role its own number) replaces `barrier()`.
 - `count=n` counts a loop's iterations (or tiles) over the life of the role: stage `n % S`, parity `(n // S) % 2` for
   who waits for data, the opposite for who refills.
@@ -222,9 +222,8 @@ contiguous in memory, and 1 to 16 bytes (asynchronous copies: 4, 8 or 16).
   `wgmma_commit()`, `wgmma_wait(0)` before the sum is read or the stage given back.
 - `store_shared`, `fence_async()`, `role_barrier`: then bulk stores and wgmma see it. `commit_bulk()`, `wait_bulk(0)`,
   `role_barrier` before the buffer is written again; `wait_bulk(0)` before the role ends.
-- `take_turn(2)`, products, `wgmma_commit()`, `pass_turn(2)`: the role's two warpgroups alternate, so that one computes
-  while the other multiplies. Barriers 2 and 3 are then theirs; each path has as many takes as passes.
-- `schedule(..., cluster=2)`: `copy_bulk(..., shared_by=2)` brings each block's part to both;
+- `take_turn(2)` and `pass_turn(2)` around products: a role's two warpgroups alternate (barriers 2 and 3).
+- `schedule(..., cluster=2)` (two rows of tiles; `(1, 2)`: columns): `copy_bulk(..., shared_by=2)` brings each block's part to both;
   `arrive(b[s], everywhere=True)`, and `cluster_barrier()` in front of the roles and at the end of each.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations, pairwise
 
@@ -171,10 +172,14 @@ def _numbers(kernel: dev.DeviceKernel) -> Rules:
             use = (role.name, word)
             taken = next((n for n in numbers if owner.setdefault(n, use) != use), None)
             if taken is not None:
-                message = f"`{owner[taken][1]}` of role `{owner[taken][0]}` and `{word}` of `{role.name}` both use"
+                first, other = owner[taken]
+                if other == word:
+                    message = f"roles `{first}` and `{role.name}` both use {word.replace('_', ' ')} {taken}"
+                else:
+                    message = f"`{other}` of `{first}` and `{word}` of `{role.name}` both use barrier {taken}"
                 free = next(n for n in range(1, 16) if not owner.keys() & {n + k for k in range(len(numbers))})
                 hint = f"write {word}({free})"
-                yield statement.origin, Broken("role-barrier", f"{message} barrier {taken}", hint, "number")
+                yield statement.origin, Broken("role-barrier", message, hint, "number")
                 break
 
 
@@ -193,12 +198,19 @@ def _turns(block: tuple[dev.Statement, ...]) -> Rules:
     """Each turn that a statement list begins it ends, one after the other: else a warpgroup waits forever."""
     begun: dev.Turn | None = None
     for statement in block:
-        if not isinstance(statement, dev.Turn):
-            continue
-        if statement.begins == (begun is not None) or (begun is not None and begun.number != statement.number):
-            message = "a turn begins inside another" if statement.begins else "a turn ends that was not begun here"
-            yield statement.origin, Broken("turn", message, _PAIR)
-        begun = statement if statement.begins else None
+        match statement:
+            case dev.Turn(number, begins):
+                if begins == (begun is not None) or (begun is not None and begun.number != number):
+                    message = "a turn begins inside another" if begins else "a turn ends that was not begun here"
+                    yield statement.origin, Broken("turn", message, _PAIR)
+                begun = statement if begins else None
+            case dev.For(body=body):
+                yield from _turns(body)
+            case dev.If(then=then, otherwise=otherwise):
+                yield from _turns(then)
+                yield from _turns(otherwise)
+            case _:
+                pass
     if begun is not None:
         yield begun.origin, Broken("turn", "the turn is not ended on this path", _PAIR)
 
@@ -241,7 +253,7 @@ def _initialised(kernel: dev.DeviceKernel) -> Rules:
 
 
 def _arrivals(kernel: dev.DeviceKernel) -> Rules:
-    """A phase is completed by some of the roles that arrive: one for `expect`, one a warp for `arrive`."""
+    """A phase is completed by some of the roles that arrive: one for each `expect` in a row, one a warp for `arrive`."""
     for barrier in kernel.barriers:
         counts: list[int] = []
         texts: list[str] = []
@@ -260,15 +272,30 @@ def _arrivals(kernel: dev.DeviceKernel) -> Rules:
 def _arriving(kernel: dev.DeviceKernel, role: dev.Role, name: str) -> tuple[int, str]:
     count, texts = 0, []
     own = list(_walked(role))
-    if any(isinstance(s, dev.Expect) and s.barrier == name for s in own):
-        count += 1
-        texts.append("expect")
+    expects = max((n for grid in grids(role.grid) for n in _expects(grid.body, name)), default=0)
+    if expects:
+        count += expects
+        texts.append("expect" if expects == 1 else f"expect, {expects} times")
     arrives = [s for s in own if isinstance(s, dev.Arrive) and s.barrier == name]
     if arrives:
         blocks = kernel.cluster if arrives[0].everywhere else 1
         count += role.warps * blocks
         texts.append(f"arrive, {role.warps} warps" + (f" of {blocks} blocks" if blocks > 1 else ""))
     return count, ", ".join(texts)
+
+
+def _expects(block: tuple[dev.Statement, ...], name: str) -> Iterator[int]:
+    """How often one block of statements, and those inside, announce bytes of the same stage."""
+    yield from Counter(s.stage for s in block if isinstance(s, dev.Expect) and s.barrier == name).values()
+    for statement in block:
+        match statement:
+            case dev.For(body=inner):
+                yield from _expects(inner, name)
+            case dev.If(then=then, otherwise=otherwise):
+                yield from _expects(then, name)
+                yield from _expects(otherwise, name)
+            case _:
+                pass
 
 
 # Tensor maps -------------------------------------------------------------------------------------------

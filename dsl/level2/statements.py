@@ -22,6 +22,7 @@ from kernelagent.dsl.level2.expressions import CONDITIONS, describe, evaluate, i
 from kernelagent.dsl.level2.rules import type_of
 from kernelagent.dsl.level2.state import Ended, Operand, Phased, State, placed
 from kernelagent.dsl.level2.words import WORDS2
+from kernelagent.dsl.raster import RASTERS
 from kernelagent.dsl.syntax import fault, span_of
 
 Names = dict[str, "Operand | Ended"]
@@ -118,7 +119,8 @@ def _for(k: State, node: ast.For) -> None:
     variables = loop_variables(k, node, call, parts)
     carried = _carried_names(k, node)
     initial = {name: cast(dev.Fragment, k.names[name]) for name in carried}
-    outer = dict(k.names)
+    own = {v.name for v in variables}  # an earlier loop may have had the same
+    outer = {name: x for name, x in k.names.items() if name not in own}
     inside = {name: _again(k, x, name, node) for name, x in initial.items()}
     k.names |= {**inside, **{v.name: index(v) for v in variables}}
     with k.nested_block() as block:
@@ -264,12 +266,12 @@ def run_grid(k: State, node: ast.For) -> dev.Grid:
         run_block(k, body if nested else node.body)
     inner = run_grid(k, last) if nested and isinstance(last, ast.For) else None
     raster = call.name("raster") if "raster" in call.nodes else "row"
-    if raster not in ("row", "column", "grouped"):
+    if raster not in RASTERS:
         message = f"`raster={raster}` is no order of tiles"
-        raise fault("grid", message, call.nodes["raster"], "write raster=row, column or grouped")
+        raise fault("grid", message, call.nodes["raster"], f"write raster={' or '.join(RASTERS)}")
     grid = dev.Grid(
         variables, lo, hi, step, tuple(block), origin(node.iter), cast(Any, raster), call.count("group", 8),
-        call.flag("persistent"), inner, counter_of(k, call),
+        call.flag("persistent"), inner, counter_of(k, call), (1, 1) if inner else k.machine.together,
     )  # fmt: skip
     with placed(node.iter, {**call.nodes, "step": call.nodes["sizes"]}):
         check_grid(grid)

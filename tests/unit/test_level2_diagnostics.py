@@ -63,6 +63,7 @@ TABLE: list[tuple[str, int, str, tuple[str, ...]]] = [
     ("role-registers", 30, "240", ("66560", "65536")),
     ("role-tiles", 31, "tiles((M, N), (128, 128), raster=grouped, persistent=True)", ("consumer", "producer")),
     ("role-barrier", 41, "16", ("16", "15")),
+    ("turn", 38, "take_turn(2)", ("not ended",)),
     ("barrier-in-role", 41, "barrier()", ("consumer",)),
     ("barrier-init", 21, 'role("producer", warps=(0, 4), registers=40)', ()),
     ("arrivals", 15, "256", ("256", "8 from `consumer`")),

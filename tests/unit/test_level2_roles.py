@@ -158,6 +158,11 @@ BROKEN: list[tuple[tuple[tuple[str, str], ...], str, str]] = [
     ((("count=n", "count=4"),), "counter", "4"),
     ((("schedule(sm_90a, threads=384)", "schedule(sm_90a, threads=384, cluster=32)"),), "cluster", "32"),
     ((("role_barrier(1)", "role_barrier(0)"),), "role-barrier", "0"),
+    ((("wgmma_wait(0)", "take_turn(2)\n                wgmma_wait(0)"),), "turn", "not ended"),
+    ((("wgmma_wait(0)", "pass_turn(2)\n                wgmma_wait(0)"),), "turn", "not begun"),
+    ((("wgmma_wait(0)", "take_turn(2)\n                take_turn(2)\n                pass_turn(2)"),), "turn", "inside"),
+    ((("wgmma_wait(0)", "take_turn(15)\n                pass_turn(15)"),), "turn", "15 and 16"),
+    ((("wgmma_wait(0)", "take_turn(1)\n                pass_turn(1)"),), "role-barrier", "both use barrier 1"),
 ]
 
 
@@ -166,6 +171,13 @@ def test_one_mistake(edits: tuple[tuple[str, str], ...], code: str, says: str) -
     diagnostic = found(changed(GEMM, *edits), code)
     assert says in diagnostic.message
     assert diagnostic.span is not None
+
+
+def test_two_warpgroups_take_turns() -> None:
+    turns = ("wgmma_wait(0)", "take_turn(2)\n                pass_turn(2)\n                wgmma_wait(0)")
+    assert diagnose(changed(GEMM, turns), 2) == ()
+    alone = PING_PONG.replace(turns[0], turns[1].replace(" " * 16, " " * 20))
+    assert "`even` has 128 threads" in found(alone, "turn").message
 
 
 def test_what_clusters_demand() -> None:

@@ -21,9 +21,6 @@ from kernelagent.dsl.lower.device.widen import ACCESS_BYTES
 
 TILE_COUNT = Symbol("tile_count", "loop")
 MOST_STAGES = 4
-CONSUMER_REGISTERS: Mapping[int, int | None] = {1: None, 2: 232, 3: 160}
-"""Per thread, by consumer warpgroups; None: what the launch gives. 128 * (40 + 2 * 232) and 128 * (32 + 3 * 160) are at
-most the 65536 of a multiprocessor."""
 SPANS = (128, 64, 32, 16)
 """Bytes of a panel's rows that tensor maps swizzle and descriptors know, the shortest without a swizzle."""
 
@@ -36,6 +33,7 @@ class Staging(Lowering):
         super().__init__(plan)
         self.groups = groups
         self.persistent = persistent
+        self.turns = False  # consumers have tiles of their own
         self.cluster = cluster
         self.rows = rows
         self.shares = False  # whether some operand is copied once for the whole cluster

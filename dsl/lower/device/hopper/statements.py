@@ -5,6 +5,7 @@ The two meet in rings of full and empty barriers (`staging`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from kernelagent.dsl import device as dev
@@ -14,8 +15,10 @@ from kernelagent.dsl.index import Compare, Index, Symbol, index
 from kernelagent.dsl.lanes import permuted, same
 from kernelagent.dsl.lower.device.build import Ring, Scope, live_along
 from kernelagent.dsl.lower.device.hopper.choose import Unsuited
+from kernelagent.dsl.lower.device.hopper.consumers import CONSUMER_REGISTERS
 from kernelagent.dsl.lower.device.hopper.overlap import Apart, Halves, Turned, halves
-from kernelagent.dsl.lower.device.hopper.staging import CONSUMER_REGISTERS, MOST_STAGES, TILE_COUNT
+from kernelagent.dsl.lower.device.hopper.staging import MOST_STAGES, TILE_COUNT
+from kernelagent.dsl.lower.device.hopper.steps import step
 from kernelagent.dsl.lower.device.hopper.stores import Stores
 from kernelagent.dsl.lower.device.stage import Staged
 from kernelagent.dsl.lower.device.widen import ACCESS_BYTES
@@ -23,6 +26,13 @@ from kernelagent.dsl.lower.device.widen import ACCESS_BYTES
 
 class HopperLowering(Stores):
     """The consumers' statements; `producer` collects those of the copying role for the same tile."""
+
+    anew: frozenset[int] = frozenset()
+    """Products that begin a sum of their own in each turn of their loop (`accumulate`)."""
+
+    def defer_products(self, body: Sequence[ir.Statement]) -> None:
+        super().defer_products(body)
+        self.deferred -= self.anew
 
     # Rings -------------------------------------------------------------------------------------------
 
@@ -57,7 +67,8 @@ class HopperLowering(Stores):
         if self.overlapped:
             self.release_earlier(loop, barriers[1], count, stages, blocks > 1)
         else:
-            self.emit(dev.Arrive(barriers[1], count % stages, loop.origin, blocks > 1))
+            given_back = dev.Arrive(barriers[1], count % stages, loop.origin, blocks > 1)
+            scope.body = step(scope.body, given_back, buffers.values())
         made = self.closed(loop, loop.variables, loop.lo, loop.hi, loop.step, scope, carried)
         self.depth -= 1
         self.emit(replace(made, counter=counter))
@@ -72,11 +83,16 @@ class HopperLowering(Stores):
         if sum(isinstance(s, ir.Let) and isinstance(s.operation, ir.Mma) for s in loop.body) < 2:
             return None
         try:
+            if self.plan.policy.get("roles") == "cooperative":
+                raise Apart("policy")
             if stages < 2:
                 raise Apart("one stage")
             parts = halves(self, loop, CONSUMER_REGISTERS[self.groups] or 255)
         except Apart as why:
             self.note("products", "one after the other", str(why), loop.origin)
+            if self.plan.policy.get("roles") in ("overlapped", "pingpong"):
+                hint = "remove `roles`, or write a step as s = mma(...), then acc = acc * r + mma(p, v) with two stages"
+                self.plan.choices.append(self.plan.policy.drop("roles", str(why), hint))
             return None
         self.note("products", "overlapped", "that of the sums runs under the next step's other work", loop.origin)
         return parts
@@ -87,10 +103,22 @@ class HopperLowering(Stores):
     ) -> None:  # fmt: skip
         """The loop with its steps turned by half (`overlap`)."""
         self.depth += 1
-        results = Turned(self, loop, staged, parts, stages).emit(carried)
+        results = Turned(self, loop, staged, parts, stages, self.takes_turns(loop)).emit(carried)
         self.depth -= 1
         for (_, inside), result in zip(carried, results, strict=True):
             self.results[inside.number] = result
+
+    def takes_turns(self, loop: ir.For) -> bool:
+        """Whether the two warpgroups of a tile alternate within each step."""
+        policy = self.plan.policy
+        if policy.get("roles") != "pingpong":
+            return False
+        if self.groups != 2:
+            why = f"{self.groups} warpgroups share a tile, and two take turns"
+            self.plan.choices.append(policy.drop("roles", why, "give tiles 128 rows"))
+            return False
+        self.note("consumers", "two warpgroups by turns", "one multiplies while the other computes", loop.origin)
+        return True
 
     def only_accumulates(self, loop: ir.For) -> bool:
         """Whether nothing in the loop looks at the sums, so that a step's products may run into the next step."""
