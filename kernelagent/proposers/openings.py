@@ -1,7 +1,8 @@
 """What is tried first on a workload: the best known texts of the same problem, fitted to its sizes.
 
-The winner of a search owes its place to steps that helped and to steps that merely came along, harmless on the workload
-where they were taken. So each lead is tried first as the steps that paid, all at once, and then as it is.
+The winner of a search owes its place to steps that helped anywhere, to sizes that suit the workload where they were
+found, and to steps that merely came along. So each lead is tried as the steps that are likely to hold, all at once,
+then with every step that paid, then as it is.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from kernelagent.dsl.moves import MoveError, refit
 from kernelagent.dsl.moves.tunables import set_tunable
 from kernelagent.knowledge_base.records import Lead, Step
 
-from .actions import sizes
+from .actions import SIZE_MOVES, sizes
 from .base import Context, Proposal
 
 PAID = math.log(1.02)
-"""Log gain from which a step counts as one that paid: less is within reach of noise, and may turn on other sizes."""
+"""Log gain from which a step counts as one that paid: less is within reach of noise."""
+SIZE_HOLDS = math.log(1.05)
+"""The same for a tile size to count on another workload, where a small gain may turn."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Opening:
 
 
 def openings(context: Context) -> Iterator[Opening]:
-    """Of every lead of another run, the better first: the steps that paid, then its own text; both fitted."""
+    """Of every lead of another run: the steps that hold, those that paid, and its own text; all fitted."""
     own = {t.id for t in context.history}
     for lead in context.leads:
         if lead.log_gain > 0 and lead.trial not in own:
@@ -48,12 +51,23 @@ def openings(context: Context) -> Iterator[Opening]:
 
 
 def _of(lead: Lead, context: Context) -> Iterator[Opening]:
-    paid = tuple(s for s in lead.steps if s.log_gain is None or s.log_gain >= PAID)
-    composed = compose(context.history[0].text, paid) if context.history else None
-    for text, steps, kind in ((composed, paid, "what paid"), (lead.text, lead.steps, "best known")):
+    seed = context.history[0].text if context.history else context.problem.seed_kernel
+    paid = tuple(s for s in lead.steps if _gain(s) >= PAID)
+    holds = tuple(s for s in paid if _gain(s) >= SIZE_HOLDS or not _sets_sizes(s))
+    composed = [(compose(seed, steps), steps, "what paid") for steps in (holds, paid)]
+    for text, steps, kind in (*composed, (lead.text, lead.steps, "best known")):
         if text is not None:
             new = fitted(text, lead, context.workload.dims)
             yield Opening(new, (*steps, *_resized(text, new)), lead, kind)
+
+
+def _gain(step: Step) -> float:
+    """A step whose gain nobody measured is kept."""
+    return math.inf if step.log_gain is None else step.log_gain
+
+
+def _sets_sizes(step: Step) -> bool:
+    return step.move in SIZE_MOVES or (step.move is None and "sizes" in step.arguments)
 
 
 def compose(seed: str, steps: Sequence[Step]) -> str | None:

@@ -112,9 +112,9 @@ class SearchProposer:
         return self._code(text) or _sha(text)
 
     def _opening(self, context: Context, tried: frozenset[str]) -> Opening | None:
-        """The next of the first few texts that the base recommends, for as long as they keep what it promises."""
+        """The next of a few texts that the base recommends; none once two of them were no better than the seed."""
         done = [t for t in context.history if "lead" in t.move_arguments]
-        if len(done) >= OPENINGS or any(_disappoints(t, context.history[0]) for t in done):
+        if len(done) >= OPENINGS or sum(_disappoints(t, context.history[0]) for t in done) >= 2:
             return None
         return next((o for o in openings(context) if self._worth_a_trial(o.text, tried)), None)
 

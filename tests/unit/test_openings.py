@@ -52,12 +52,20 @@ def context(*leads: Lead, history: tuple[Trial, ...] = ()) -> Context:
 
 
 def test_what_paid_comes_first_in_one_text_fitted_to_the_sizes() -> None:
-    first, second = openings(context(lead(WHOLE_ROW, NO_GAIN, BOTH_SIZES)))
+    first, same, second = openings(context(lead(WHOLE_ROW, NO_GAIN, BOTH_SIZES)))
+    assert same.text == first.text
     assert "stages" not in first.text
     assert "stages=8" in second.text
     for opening in (first, second):
         assert "if C <= BC" in opening.text
         assert sizes(opening.text) == {"softmax.BC": 8192, "softmax.BR": 2}  # four times as wide, a quarter as high
+
+
+def test_a_size_that_gained_little_waits_behind_what_holds_anywhere() -> None:
+    narrow = Step(None, "set_tunable", {"name": "BC", "value": 64}, math.log(1.03))
+    first, second, _ = openings(context(lead(WHOLE_ROW, narrow)))
+    assert sizes(first.text)["softmax.BC"] == 4096, "the row is one tile again"
+    assert sizes(second.text)["softmax.BC"] == 64
 
 
 def test_the_steps_of_an_opening_give_its_text() -> None:
@@ -110,6 +118,6 @@ def test_a_few_openings_come_before_anything_else() -> None:
 
 
 @pytest.mark.parametrize("time_ms", [9.0, None])
-def test_a_lead_that_disappoints_ends_the_openings(time_ms: float | None) -> None:
-    found = searched(4, [8.0, time_ms, 5.0, 5.0], *MANY)
-    assert ["lead" in t.move_arguments for t in found] == [False, True, False, False]
+def test_leads_that_disappoint_end_the_openings(time_ms: float | None) -> None:
+    found = searched(5, [8.0, time_ms, 9.0, 5.0, 5.0], *MANY)
+    assert ["lead" in t.move_arguments for t in found] == [False, True, True, False, False]
