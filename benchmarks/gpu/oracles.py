@@ -94,6 +94,14 @@ def gemm_epilogue(x: Arrays, scalars: Scalars) -> dict[str, Answer]:
     return {"y": Answer(h * half + x["res"], error)}
 
 
+def gemm_swiglu(x: Arrays, scalars: Scalars) -> dict[str, Answer]:
+    g, u = product(x["x"], x["wg"].T), product(x["x"], x["wu"].T)
+    sigmoid = 1 / (1 + np.exp(-g.value))
+    silu, slope = g.value * sigmoid, 1.1  # the steepest slope of g * sigmoid(g)
+    error = slope * g.error * (np.abs(u.value) + u.error) + np.abs(silu) * u.error
+    return {"y": Answer(silu * u.value, error + 8 * F32 * np.abs(silu * u.value))}
+
+
 def gemm_int8(x: Arrays, scalars: Scalars) -> dict[str, Answer]:
     value = (x["a"].astype(np.float64) @ x["w"].T.astype(np.float64)).astype(np.int64)
     return {"c": Answer(value, np.zeros(value.shape))}

@@ -54,7 +54,8 @@ def _convolution(x: Tensors) -> Call:
 def _product(case: Case, x: Tensors) -> tuple[str, Call]:
     special = {
         "gemm_epilogue": _epilogue, "gemm_int8": _int8, "gemm_int8_scaled": _int8_scaled, "gemm_fp8": _fp8,
-        "gemm_moe": _grouped, "gemm_int4": _int4,
+        "gemm_fp8_blocks": _fp8, "gemm_moe": _gathered, "gemm_grouped": _grouped, "gemm_int4": _int4,
+        "gemm_swiglu": _swiglu,
     }  # fmt: skip
     if case.kernel in special:
         return special[case.kernel](case, x)
@@ -77,6 +78,15 @@ def _epilogue(case: Case, x: Tensors) -> tuple[str, Call]:
     return "cuBLAS, gelu and addition through torch", lambda: gelu(linear(x["x"], x["w"], x["bias"])) + x["res"]
 
 
+def _swiglu(case: Case, x: Tensors) -> tuple[str, Call]:
+    from torch.nn.functional import linear, silu
+
+    return (
+        "cuBLAS twice, silu and product through torch",
+        lambda: silu(linear(x["x"], x["wg"])) * linear(x["x"], x["wu"]),
+    )
+
+
 def _int8(case: Case, x: Tensors) -> tuple[str, Call]:
     import torch
 
@@ -96,10 +106,11 @@ def _int8_scaled(case: Case, x: Tensors) -> tuple[str, Call]:
 
 
 def _fp8(case: Case, x: Tensors) -> tuple[str, Call]:
+    """With one scale for the whole product, also beside kernels that scale blocks."""
     import torch
 
     b, one = x["w"].t(), torch.ones((), device=x["w"].device)
-    scale = one * float(case.scalars["scale"])
+    scale = one * float(case.scalars.get("scale", 1.0))
 
     def call() -> object:
         return torch._scaled_mm(x["a"], b, scale_a=scale, scale_b=one, out_dtype=torch.bfloat16)
@@ -107,18 +118,27 @@ def _fp8(case: Case, x: Tensors) -> tuple[str, Call]:
     return "cuBLAS fp8 through torch", call
 
 
-def _grouped(case: Case, x: Tensors) -> tuple[str, Call]:
+def _gathered(case: Case, x: Tensors) -> tuple[str, Call]:
     """A gather and a product for each expert."""
+    pairs = _pairs(x)
+    return "gather and cuBLAS for each group through torch", lambda: _each(x["x"][x["rows"]], x["w"], pairs)
+
+
+def _grouped(case: Case, x: Tensors) -> tuple[str, Call]:
+    """A product for each expert."""
+    pairs = _pairs(x)
+    return "cuBLAS for each group through torch", lambda: _each(x["x"], x["w"], pairs)
+
+
+def _pairs(x: Tensors) -> list[tuple[int, int]]:
+    """First and last row of each group."""
+    return list(pairwise(x["offsets"].tolist()))
+
+
+def _each(rows: Any, weights: Any, pairs: list[tuple[int, int]]) -> list[Any]:
     import torch
 
-    offsets = x["offsets"].tolist()
-    pairs = list(pairwise(offsets))
-
-    def call() -> object:
-        rows = x["x"][x["rows"]]
-        return [torch.matmul(rows[lo:hi], x["w"][e].t()) for e, (lo, hi) in enumerate(pairs)]
-
-    return "gather and cuBLAS for each group through torch", call
+    return [torch.matmul(rows[lo:hi], weights[e].t()) for e, (lo, hi) in enumerate(pairs)]
 
 
 def _int4(case: Case, x: Tensors) -> tuple[str, Call]:

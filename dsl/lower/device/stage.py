@@ -36,29 +36,38 @@ class Operand:
 
 
 def stage_loads(kernel: ir.Kernel, products: Mapping[int, Product]) -> tuple[dict[int, Operand], set[int]]:
-    """Operands by value number, and the numbers of values that are never held in registers."""
+    """Operands by value number, and the numbers of values that are never held in registers.
+
+    Several products may read one load, but nothing else may: a load is staged for all of them or for none.
+    """
     definitions = {s.value.number: s for s in walk_statements(kernel.body) if isinstance(s, ir.Let)}
     readers = _readers(kernel)
     written = {a.name for a in kernel.arrays if a.role != "In"}
-    found: dict[int, Operand] = {}
-    dead: set[int] = set()
+    staged: dict[int, list[tuple[list[ir.Let], Operand | None]]] = {}
     for let in definitions.values():
         if not isinstance(let.operation, ir.Mma):
             continue
-        product = products[let.value.number]
         for x in (let.operation.a, let.operation.b):
             chain = _chain(x, definitions, readers)
-            if chain is None:
-                continue
-            load = chain[-1]
-            assert isinstance(load.operation, ir.Load)
-            if load.operation.view.array in written or not _same_dtype(load.value.type.dtype, product):
-                continue
-            operand = _operand(chain)
-            if operand is not None:
-                found[x.number] = operand
-                dead |= {link.value.number for link in chain}
+            if chain is not None:
+                operand = _staged_operand(chain, products[let.value.number], written)
+                staged.setdefault(chain[-1].value.number, []).append((chain, operand))
+    found: dict[int, Operand] = {}
+    dead: set[int] = set()
+    for reads in staged.values():
+        for chain, operand in reads if all(o is not None for _, o in reads) else []:
+            assert operand is not None
+            found[chain[0].value.number] = operand
+            dead |= {link.value.number for link in chain}
     return found, dead
+
+
+def _staged_operand(chain: list[ir.Let], product: Product, written: set[str]) -> Operand | None:
+    load = chain[-1]
+    assert isinstance(load.operation, ir.Load)
+    if load.operation.view.array in written or not _same_dtype(load.value.type.dtype, product):
+        return None
+    return _operand(chain)
 
 
 def _same_dtype(dtype: str, product: Product) -> bool:
@@ -67,18 +76,33 @@ def _same_dtype(dtype: str, product: Product) -> bool:
     return dtype == product.operand_dtype or (dtype == "f32" and product.operand_dtype == "tf32")
 
 
-def _readers(kernel: ir.Kernel) -> dict[int, int]:
-    count: dict[int, int] = {}
+def _readers(kernel: ir.Kernel) -> dict[int, list[ir.Statement]]:
+    found: dict[int, list[ir.Statement]] = {}
     for statement in walk_statements(kernel.body):
         for value in statement_values(statement):
-            count[value.number] = count.get(value.number, 0) + 1
-    return count
+            found.setdefault(value.number, []).append(statement)
+    return found
 
 
-def _chain(x: ir.Value, definitions: Mapping[int, ir.Let], readers: Mapping[int, int]) -> list[ir.Let] | None:
+def _feeds_products(x: ir.Value, readers: Mapping[int, list[ir.Statement]]) -> bool:
+    """Whether only products read a value, itself or transposed and reshaped."""
+    for reader in readers.get(x.number, []):
+        match reader:
+            case ir.Let(_, ir.Mma()):
+                pass
+            case ir.Let(value, ir.Permute() | ir.Reshape()) if _feeds_products(value, readers):
+                pass
+            case _:
+                return False
+    return True
+
+
+def _chain(
+    x: ir.Value, definitions: Mapping[int, ir.Let], readers: Mapping[int, list[ir.Statement]]
+) -> list[ir.Let] | None:
     """The operand, through transpositions and reshapes, down to a load whose void is zero."""
     links: list[ir.Let] = []
-    while x.number in definitions and readers.get(x.number, 0) == 1:
+    while x.number in definitions and _feeds_products(x, readers):
         let = definitions[x.number]
         links.append(let)
         match let.operation:
