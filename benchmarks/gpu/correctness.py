@@ -35,8 +35,8 @@ def compiled(case: Case, arch: str) -> CudaArtifact:
 # Slices of large shapes ---------------------------------------------------------------------------------
 
 INDEPENDENT: Mapping[str, tuple[str, ...]] = {
-    "gemm_batched": ("B", "M"), "gemm_moe": ("N",), "gemm_grouped": ("N",), "gemm_fp8_blocks": ("M",), "transpose": ("M",), "rope": ("B", "H"), "column_sums": ("N",),
-    "column_sums_atomic": ("N",), "conv3x3_s2": ("B",), "attention": ("B", "H", "G"),
+    "gemm_batched": ("B", "M"), "gemm_moe": ("N",), "gemm_grouped": ("N",), "gemm_fp8_blocks": ("M",),
+    "transpose": ("M",), "rope": ("B", "H"), "column_sums": ("N",), "column_sums_atomic": ("N",), "conv3x3_s2": ("B",), "attention": ("B", "H", "G"),
 }  # fmt: skip
 """Dims along which outputs do not depend on each other, where they are not M alone."""
 KEPT: Mapping[str, int] = {"B": 1, "H": 2, "N": 16}
