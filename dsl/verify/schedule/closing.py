@@ -24,14 +24,21 @@ from kernelagent.dsl.verify.schedule.machine import Actor, Block, Machine
 
 @dataclass
 class Snapshots:
-    """Those of one run, by loop: digests in the order of iterations. Loops within loops are part of an iteration."""
+    """Those of one run, by loop or walk: digests in the order of iterations, or of tiles. Loops within loops are part
+    of an iteration. `kind`: of which heads they are taken."""
 
+    kind: type[dev.For] | type[dev.Grid]
+    enough: int = 0  # stop when so many heads have come back
     heads: dict[int, list[bytes]] = field(default_factory=dict)
-    loops: dict[int, dev.For] = field(default_factory=dict)
+    loops: dict[int, dev.For | dev.Grid] = field(default_factory=dict)
 
-    def watch(self, machine: Machine, actor: Actor, loop: dev.For) -> None:
-        self.loops[id(loop)] = loop
-        self.heads.setdefault(id(loop), []).append(snapshot(machine, actor, loop))
+    def watch(self, machine: Machine, actor: Actor, loop: dev.For | dev.Grid) -> None:
+        if isinstance(loop, self.kind):
+            self.loops[id(loop)] = loop
+            heads = self.heads.setdefault(id(loop), [])
+            heads.append(snapshot(machine))
+            if self.enough and sum(closes(h) is not None for h in self.heads.values()) >= self.enough:
+                machine.stop()
 
 
 def closes(heads: list[bytes]) -> tuple[int, int] | None:
@@ -47,8 +54,8 @@ def closes(heads: list[bytes]) -> tuple[int, int] | None:
 # Snapshots -------------------------------------------------------------------------------------------
 
 
-def snapshot(machine: Machine, actor: Actor, loop: dev.For) -> bytes:
-    """What the rules can tell about the state at the top of an iteration of `actor`'s loop."""
+def snapshot(machine: Machine) -> bytes:
+    """What the rules can tell about the state, relative to the iterations that the roles are in."""
     digest = hashlib.blake2b(digest_size=16)
     for block in machine.blocks:
         for part in _shadow_parts(machine, block, iterations(machine)):
@@ -59,7 +66,7 @@ def snapshot(machine: Machine, actor: Actor, loop: dev.For) -> bytes:
 
 
 def iterations(machine: Machine) -> dict[tuple[int, str], int]:
-    """How many iterations each role of each block has begun in its current loop."""
+    """How many iterations of its outermost loops each role of each block has begun."""
     return {(a.block.number, a.name): a.iteration for a in machine.actors}
 
 
@@ -95,7 +102,12 @@ def _ago(machine: Machine, sites: Any, now: dict[tuple[int, str], int]) -> Any:
 def _code(machine: Machine, number: int, now: dict[tuple[int, str], int]) -> int:
     site = machine.sites[number]
     ago = now[site.block, site.role] - site.iteration if site.iteration >= 0 else 0
-    return machine.statement_number(site.statement) * 4096 + min(ago, 4095)
+    return machine.statement_number(site.statement) * 4096 + min(ago, _long_ago(machine))
+
+
+def _long_ago(machine: Machine) -> int:
+    """Iterations after which how many no longer matters: every stage of every ring has come around."""
+    return max((b.stages for b in (*machine.kernel.buffers, *machine.kernel.barriers)), default=1) + 1
 
 
 def _phase_parts(machine: Machine, block: Block) -> Iterator[Any]:
@@ -109,5 +121,5 @@ def _standing(machine: Machine, actor: Actor) -> Any:
     """Where a role stands, and its groups under way."""
     groups = [g.open - g.done for g in actor.groups()]
     flying = sorted((f, actor.products.open - g) for f, g in actor.flying.items() if g > actor.products.done)
-    behind = machine.actors[-1].iteration - actor.iteration if actor.depth else None
+    behind = machine.actors[-1].iteration - actor.iteration if actor.iteration >= 0 else None
     return actor.block.number, actor.name, actor.waiting, actor.at_cluster, behind, groups, flying

@@ -110,8 +110,8 @@ class Actor:
 
 
 Steps = Iterator[None]
-Watch = Callable[["Machine", Actor, dev.For], None]
-"""Is told of every iteration of a loop, before its body."""
+Watch = Callable[["Machine", Actor, "dev.For | dev.Grid"], None]
+"""Is told of every tile of a walk and every iteration of an outermost loop, before its body."""
 
 
 class Machine:
@@ -173,8 +173,17 @@ class Machine:
         return Block(number, None, phases)  # type: ignore[arg-type]
 
     def _shadow(self) -> Shadow:
+        return Shadow(max(self.kernel.shared_bytes, 1), self._granule(), self.agents, self.domain.channels)
+
+    def _granule(self) -> int:
+        """Bytes that every access takes or leaves together: an element, or where no values are kept what the narrowest
+        access of a buffer takes."""
         sizes = [bits(b.dtype) // 8 for b in self.kernel.buffers] or [1]
-        return Shadow(max(self.kernel.shared_bytes, 1), gcd(*sizes, 8), self.agents, self.domain.channels)
+        if self.domain.channels:
+            return gcd(*sizes)
+        from kernelagent.dsl.verify.schedule.statements import narrowest
+
+        return gcd(*(narrowest(self.kernel, b) for b in self.kernel.buffers), 16)
 
     def _actor(self, block: Block, name: str, first: int, threads: int) -> Actor:
         number = self.agents.number
@@ -204,7 +213,8 @@ class Machine:
     def _schedule(self, actors: list[Actor], starts: list[Steps]) -> bool:
         """Every coroutine in turn until none can go on; False if that is before their ends."""
         done: set[int] = set()
-        while len(done) < len(starts):
+        self.stopped = False
+        while len(done) < len(starts) and not self.stopped:
             before = self.order, len(starts), len(done)
             for number in range(len(starts)):
                 if number not in done and next(starts[number], "end") == "end":
@@ -214,7 +224,11 @@ class Machine:
             if before == (self.order, len(starts), len(done)):
                 self._deadlock([a for k, a in enumerate(actors) if k not in done])
                 return False
-        return True
+        return not self.stopped
+
+    def stop(self) -> None:
+        """Go no further than this round: what follows is known."""
+        self.stopped = True
 
     def _meet(self, left: list[Actor], running: int) -> None:
         """A barrier of the cluster opens when all that still run have come to it."""
@@ -267,7 +281,7 @@ class Machine:
             if symbol is not None:
                 actor.variables[symbol.name] = 0
         if grid.inner is None:
-            counts = tile_counts(grid, actor.variables, self.kernel.cluster, self.read)
+            counts = tile_counts(grid, actor.variables, self.read)
             stride = blocks if grid.persistent else None
             yield from self._tiles(actor, grid, counts, actor.block.number, stride)
             return
@@ -280,6 +294,8 @@ class Machine:
     def _tiles(self, actor: Actor, grid: dev.Grid, counts: list[int], first: int, blocks: int | None) -> Steps:
         for variables in tiles(grid, counts, actor.variables, first, blocks, self.read):
             actor.variables.update(variables)
+            if self.watch is not None:
+                self.watch(self, actor, grid)
             yield from self.body(actor, grid.body)
             if grid.counter is not None:
                 actor.variables[grid.counter.name] += 1
@@ -364,14 +380,14 @@ class _Nest:
 
     def walk(self, grid: dev.Grid) -> Steps:
         if grid.inner is None:
-            counts = tile_counts(grid, self.actor.variables, self.machine.kernel.cluster, self.machine.read)
+            counts = tile_counts(grid, self.actor.variables, self.machine.read)
             total = int(np.prod(counts, dtype=np.int64))
             yield from self.machine._tiles(self.actor, grid, counts, self.following, self.blocks)
             if self.following < total:
                 self.following += -(-(total - self.following) // self.blocks) * self.blocks
             self.following -= total
             return
-        counts = tile_counts(grid, self.actor.variables, 1, self.machine.read)
+        counts = tile_counts(grid, self.actor.variables, self.machine.read)
         for variables in tiles(grid, counts, self.actor.variables, 0, 1, self.machine.read):
             self.actor.variables.update(variables)
             yield from self.machine.body(self.actor, grid.body)

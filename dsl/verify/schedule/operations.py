@@ -92,11 +92,10 @@ def _load(m: Machine, actor: Actor, let: dev.Let) -> Value:
 
 
 def _product(m: Machine, actor: Actor, let: dev.Let, operation: dev.Mma) -> Value:
-    from kernelagent.dsl.atoms import atom
     from kernelagent.dsl.verify.schedule.statements import read_tile, value_of
 
     asynchronous = operation.atom.startswith("wgmma")
-    precision = atom(operation.atom).precision
+    precision = "tf32" if operation.atom.endswith("tf32") else "exact"
     sources: list[str] = []
     sides: list[Any] = []
     for side in (operation.a, operation.b):

@@ -71,11 +71,12 @@ class Shadow:
 
     def read(self, access: Access) -> tuple[Any, list[Conflict]]:
         """What the domain kept of the elements, (channels, *shape of the access), and what is wrong with reading."""
-        at = access.bytes.reshape(-1) // self.granule
+        first = access.bytes.reshape(-1) // self.granule
         threads = np.broadcast_to(access.threads, access.bytes.shape).reshape(-1)
-        found = list(self._unreadable(access, at, threads))
-        self._note_read(access, at, threads)
-        return self.values[:, at].reshape(len(self.values), *access.bytes.shape), found
+        at, who = (first, threads) if len(self.values) else self._granules(first, threads, access.size)
+        found = list(self._unreadable(access, at, who))
+        self._note_read(access, at, who)
+        return self.values[:, first].reshape(len(self.values), *access.bytes.shape), found
 
     def write(self, access: Access, values: Any, order: int) -> list[Conflict]:
         """`values`: (channels, *shape of the access). `order`: the running number of the statement."""
@@ -109,8 +110,9 @@ class Shadow:
         yield from self._conflict("race", access, late & ~flying, at)
         if access.asynchronous:
             yield from self._conflict("not-fenced", access, ~missing & known & self._unfenced(access, at), at)
-        other = ~missing & known & ((self.element[at] != at) | (self.width[at] != access.size))
-        yield from self._conflict("other-element", access, other, at)
+        if len(self.values):
+            other = ~missing & known & ((self.element[at] != at) | (self.width[at] != access.size))
+            yield from self._conflict("other-element", access, other, at)
 
     def _unfenced(self, access: Access, at: Integers) -> Any:
         """Generic writes that no fence has made visible to the asynchronous proxy."""

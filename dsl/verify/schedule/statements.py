@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.dtypes import bits
+from kernelagent.dsl.lanes import Distribution
 from kernelagent.dsl.verify.schedule.machine import WARP, Actor, Block, Event, Groups, Machine
 from kernelagent.dsl.verify.schedule.operations import compute
 from kernelagent.dsl.verify.schedule.phases import Phase
@@ -24,6 +25,8 @@ from kernelagent.dsl.verify.schedule.shadow import ASYNCHRONOUS, MANY, Access
 from kernelagent.dsl.verify.schedule.walks import Unmodelled
 
 Steps = Iterator[None]
+ALONE = Distribution((1,), (), ())
+"""A scalar in shared memory: one element, by the first thread."""
 
 
 # Values ----------------------------------------------------------------------------------------------
@@ -67,7 +70,6 @@ def loop(m: Machine, actor: Actor, statement: dev.For) -> Steps:
     for c in statement.carried:
         _hand_over(m, actor, c.initial, c.inside, statement)
     actor.depth += 1
-    actor.iteration = -1 if actor.depth == 1 else actor.iteration
     yield from _nested(m, actor, statement, 0)
     actor.depth -= 1
     for c in statement.carried:
@@ -238,12 +240,12 @@ def _write_held(
 ) -> None:
     """Registers to shared memory; of threads that hold copies the first writes."""
     buffer, stage, base = stage_of(m, actor, target, statement)
-    if layout is None:
-        layout = dev.Distribution((1,), (), ())
-    every, at = owners(layout), held(layout)
-    where = register_bytes(buffer, target.axes, layout, layout.shape)[every] + base
+    layout = layout or ALONE
+    step = 1 if m.domain.channels else statement.vector
+    every, at = owners(layout), held(layout)[:, :, ::step]
+    where = register_bytes(buffer, target.axes, layout, layout.shape)[every, ::step] + base
     threads = (np.flatnonzero(every) + actor.first_thread)[:, None]
-    size = bits(buffer.dtype) // 8
+    size = bits(buffer.dtype) // 8 * step
     access = Access(agent, time, m.site(actor, statement), where, threads, size, actor.clock)
     values = packed.reshape(len(packed), *layout.shape)[(slice(None), *(c[every] for c in at))]
     found = actor.block.shadow.write(access, values, m.order)
@@ -272,15 +274,17 @@ def read_shared(
 ) -> Any:
     """Registers from shared memory, as a value of `shape`; each thread reads its own."""
     buffer, stage, base = stage_of(m, actor, source, statement)
-    if layout is None:
-        layout = dev.Distribution((1,), (), ())
-    at = held(layout)
-    where = register_bytes(buffer, source.axes, layout, layout.shape) + base
+    layout = layout or ALONE
+    step = 1 if m.domain.channels else statement.operation.vector
+    at = held(layout)[:, :, ::step]
+    where = register_bytes(buffer, source.axes, layout, layout.shape)[:, ::step] + base
     threads = (np.arange(layout.threads) + actor.first_thread)[:, None]
-    site, size = m.site(actor, statement), bits(buffer.dtype) // 8
+    site, size = m.site(actor, statement), bits(buffer.dtype) // 8 * step
     access = Access(actor.agent, m.order, site, where, threads, size, actor.clock, repeated=layout.copies > 1)
     packed, found = actor.block.shadow.read(access)
     m.conflicts(actor, found, buffer, stage, at)
+    if not m.domain.channels:
+        return m.domain.unpack(packed, dtype)
     value = np.full((len(packed), *layout.shape), np.nan)
     value[(slice(None), *at)] = packed
     return m.domain.unpack(value.reshape(len(packed), *shape), dtype)
@@ -290,13 +294,48 @@ def read_tile(m: Machine, actor: Actor, statement: Any, source: dev.Shared, asyn
     """A whole stage as an operand of a product, fetched by warps together or by the product itself."""
     buffer, stage, base = stage_of(m, actor, source, statement)
     shape = referred(buffer, source)
-    where = tile_bytes(buffer, source.axes, shape) + base
-    site, size = m.site(actor, statement), bits(buffer.dtype) // 8
+    at, where, size = _whole_tile(m, buffer, source.axes, shape)
+    where, site = where + base, m.site(actor, statement)
     agent, time = (actor.products.agent, actor.products.open) if asynchronous else (actor.agent, m.order)
     access = Access(agent, time, site, where, MANY, size, actor.clock, asynchronous)
     packed, found = actor.block.shadow.read(access)
-    m.conflicts(actor, found, buffer, stage, grid_of(shape))
+    m.conflicts(actor, found, buffer, stage, at)
     return m.domain.unpack(packed, buffer.dtype)
+
+
+def _whole_tile(m: Machine, buffer: dev.SharedBuffer, axes: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+    """Coordinates, bytes from the start of the stage and size of what a tile is read or copied by: its elements, or
+    where no values are kept the chunks of 16 bytes of its rows."""
+    at, where, size = grid_of(shape), tile_bytes(buffer, axes, shape), bits(buffer.dtype) // 8
+    step = chunk(buffer)
+    if m.domain.channels or step == 1:
+        return at, where, size
+    last = axes.index(len(buffer.shape) - 1) if len(axes) == len(shape) else len(shape) - 1
+    firsts = (slice(None),) * last + (slice(None, None, step),)
+    return at[(slice(None), *firsts)], where[firsts], size * step
+
+
+def chunk(buffer: dev.SharedBuffer) -> int:
+    """Elements that lie side by side wherever a row is cut: 16 bytes of them, or one."""
+    step = 128 // bits(buffer.dtype)
+    whole = (buffer.shape[-1] + buffer.pad) % step == 0 and buffer.shape[-1] % step == 0
+    kept = buffer.swizzle is None or step <= 1 << buffer.swizzle.base
+    return step if whole and kept else 1
+
+
+def narrowest(kernel: dev.DeviceKernel, buffer: dev.SharedBuffer) -> int:
+    """Bytes of the smallest access of a buffer."""
+    size = bits(buffer.dtype) // 8
+    found = chunk(buffer)
+    for statement in dev.statements(kernel):
+        match statement:
+            case dev.StoreShared(target=shared, vector=vector) | dev.Copy(target=shared, vector=vector):
+                found = min(found, vector) if shared.buffer == buffer.name else found
+            case dev.Let(operation=dev.LoadShared(source=shared, vector=vector)):
+                found = min(found, vector) if shared.buffer == buffer.name else found
+            case _:
+                pass
+    return size * found
 
 
 # Groups and barriers of all threads -------------------------------------------------------------------
@@ -340,7 +379,7 @@ def barrier_init(m: Machine, actor: Actor, statement: dev.BarrierInit) -> None:
 
 
 def nothing(m: Machine, actor: Actor, statement: Any) -> None:
-    """Fences whose absence the search over protocols reports."""
+    """Fences whose absence the search over protocols reports, and turns, which only add order."""
 
 
 def phase_of(m: Machine, actor: Actor, name: str, stage: Any, statement: Any, block: Block | None = None) -> Phase:
@@ -414,16 +453,15 @@ def copy_bulk(m: Machine, actor: Actor, statement: dev.CopyBulk) -> None:
     """A box into this block, or this block's part of it into every block of the cluster."""
     starts = tuple(m.number(actor, s) for s in statement.start)
     buffer, stage, base = stage_of(m, actor, statement.target, statement)
-    offsets, tile = grid_of(statement.shape), _box_bytes(buffer, statement)
+    offsets, tile, size = _box(m, buffer, statement)
     blocks = [actor.block]
     if statement.shared_by > 1:
-        part = _part(buffer, statement, tile, actor.block.number % m.kernel.cluster)
+        part = _part(buffer, statement, offsets, actor.block.number % m.kernel.cluster)
         offsets, tile = offsets[:, part], tile[part]
         blocks = m.blocks
     at, inside = array_positions(m, actor, statement.view, starts, offsets)
     value = m.domain.load(statement.view.array, at, inside, 0, statement.view.dtype)
     packed = m.domain.pack(value, statement.view.dtype, inside.shape)
-    size = bits(buffer.dtype) // 8
     for block in blocks:
         phase = phase_of(m, actor, statement.barrier, statement.stage, statement, block)
         site = m.site(actor, statement)
@@ -433,21 +471,20 @@ def copy_bulk(m: Machine, actor: Actor, statement: dev.CopyBulk) -> None:
         phase.land(tile.size * size)
 
 
-def _box_bytes(buffer: dev.SharedBuffer, statement: dev.CopyBulk | dev.StoreBulk) -> Any:
+def _box(m: Machine, buffer: dev.SharedBuffer, statement: dev.CopyBulk | dev.StoreBulk) -> Any:
     shared = statement.target if isinstance(statement, dev.CopyBulk) else statement.source
-    return tile_bytes(buffer, shared.axes, statement.shape)
+    return _whole_tile(m, buffer, shared.axes, statement.shape)
 
 
-def _part(buffer: dev.SharedBuffer, copy: dev.CopyBulk, tile: Any, rank: int) -> Any:
+def _part(buffer: dev.SharedBuffer, copy: dev.CopyBulk, at: Any, rank: int) -> Any:
     """The elements that one block brings: whole panels, or rows of every panel."""
     rows, columns = buffer.shape
-    column = np.argsort(np.argsort(copy.target.axes))[-1] if len(copy.shape) == 2 else len(copy.shape) - 1
-    at = grid_of(copy.shape)
+    column = copy.target.axes.index(1) if len(copy.shape) == 2 else len(copy.shape) - 1
     panels = columns // buffer.panel
     if panels % copy.shared_by == 0:
         each = panels // copy.shared_by * buffer.panel
         return at[column] // each == rank
-    row = np.zeros(tile.shape, np.int64)
+    row = np.zeros(at.shape[1:], np.int64)
     for axis, extent in enumerate(copy.shape):
         if axis != column:
             row = row * extent + at[axis]
@@ -463,15 +500,15 @@ def array_positions(m: Machine, actor: Actor, view: Any, starts: tuple[int, ...]
 
 def store_bulk(m: Machine, actor: Actor, statement: dev.StoreBulk) -> None:
     buffer, stage, base = stage_of(m, actor, statement.source, statement)
-    where = _box_bytes(buffer, statement) + base
-    site, size = m.site(actor, statement), bits(buffer.dtype) // 8
+    offsets, where, size = _box(m, buffer, statement)
+    where, site = where + base, m.site(actor, statement)
     access = Access(
         actor.stores.agent, actor.stores.open, site, where, actor.first_thread, size, actor.clock, asynchronous=True
     )
     packed, found = actor.block.shadow.read(access)
-    m.conflicts(actor, found, buffer, stage, grid_of(statement.shape))
+    m.conflicts(actor, found, buffer, stage, offsets)
     starts = tuple(m.number(actor, s) for s in statement.start)
-    at, inside = array_positions(m, actor, statement.view, starts, grid_of(statement.shape))
+    at, inside = array_positions(m, actor, statement.view, starts, offsets)
     _into_array(m, actor, statement, statement.view.array, at, inside, packed)
 
 
@@ -504,6 +541,6 @@ HANDLERS: Mapping[type, Callable[[Machine, Actor, Any], Steps | None]] = {
     dev.BlockBarrier: barrier, dev.RoleBarrier: barrier, dev.BarrierInit: barrier_init, dev.FenceInit: nothing,
     dev.Expect: expect, dev.Arrive: arrive, dev.WaitPhase: wait_phase, dev.CopyBulk: copy_bulk,
     dev.StoreBulk: store_bulk, dev.CommitBulk: commit_bulk, dev.WaitBulk: wait_bulk, dev.FenceAsync: fence_async,
-    dev.ClusterBarrier: cluster_barrier, dev.WgmmaFence: wgmma_fence, dev.WgmmaCommit: wgmma_commit,
+    dev.Turn: nothing, dev.ClusterBarrier: cluster_barrier, dev.WgmmaFence: wgmma_fence, dev.WgmmaCommit: wgmma_commit,
     dev.WgmmaWait: wgmma_wait,
 }  # fmt: skip

@@ -1,0 +1,59 @@
+"""What is proved: the schedules of a text, each with the kernel that says what arrays it takes and what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kernelagent.dsl import device as dev
+from kernelagent.dsl import ir
+from kernelagent.dsl.level2.module import ScheduledModule, outline
+from kernelagent.dsl.targets.calls import Choices
+from kernelagent.dsl.verify.draw import draw
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel for one shape class. `shapes` is a module whose entry has the kernel's dims, loops and assumptions;
+    `oracle` computes what the schedule should, None for a text of level two by itself."""
+
+    kernel: dev.DeviceKernel
+    shapes: ir.Module
+    oracle: ir.Module | None
+    scalars: Mapping[str, float | int | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Arrays and scalars of one call of a case. `sizes`: dims and integer scalars by name."""
+
+    sizes: Mapping[str, int]
+    arrays: Mapping[str, Any]
+    scalars: Mapping[str, float | int | bool]
+
+    def read(self, array: str, at: tuple[int, ...]) -> int:
+        """One element of an integer array."""
+        return int(self.arrays[array][at])
+
+
+def cases(module: ir.Module, choices: Choices, arch: str) -> Iterator[Case]:
+    """Every schedule of the entry for an architecture. Raises KernelError for what it refuses."""
+    from kernelagent.dsl.targets.cuda.units import device_units
+
+    if isinstance(module, ScheduledModule):
+        yield Case(module.schedule, outline(module), None, choices.consts)
+        return
+    for unit in device_units(module, choices, arch):
+        alone = ir.Module(module.text, module.edition, (unit.item.kernel,), ())
+        for code in unit.classes:
+            yield Case(code.schedule, alone, alone, choices.consts)
+
+
+def call(case: Case, dims: Mapping[str, int], seed: int = 0) -> Call:
+    """Arrays that the kernel accepts at these sizes."""
+    trial = draw(case.shapes.entry, dims, {}, case.scalars, {}, seed)
+    names = {s.name for s in case.kernel.scalars}
+    integers = {n: int(v) for n, v in trial.scalars.items() if n in names and isinstance(v, int)}
+    sizes = {d: dims[d] for d in case.kernel.dims if d in dims}
+    return Call({**sizes, **integers}, trial.arrays, trial.scalars)

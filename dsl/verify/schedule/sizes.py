@@ -1,0 +1,192 @@
+"""Sizes that show everything a schedule does: every small trip count of its loops, and tiles cut on every side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+
+from kernelagent.dsl import device as dev
+from kernelagent.dsl.index import Extremum, Index
+from kernelagent.dsl.lower.device.grids import innermost
+from kernelagent.dsl.schedule import Guard
+from kernelagent.dsl.verify.schedule.cases import Case
+from kernelagent.dsl.verify.shapes import completed, deepened, sizes, whole_rows
+
+Sizes = Mapping[str, int]
+_SEARCHED = 400
+ALIGNED = 16
+"""A multiple that every guard of an aligned class divides: 16 bytes of the narrowest dtype."""
+
+
+def outermost(kernel: dev.DeviceKernel) -> list[dev.For]:
+    """Sequential loops of a tile that no loop is around, of every role."""
+    found: list[dev.For] = []
+    for grid in [kernel.grid, *(r.grid for r in kernel.roles)]:
+        found += _top(innermost(grid).body)
+    return found
+
+
+def _top(body: Sequence[dev.Statement]) -> Iterator[dev.For]:
+    for statement in body:
+        match statement:
+            case dev.For():
+                yield statement
+            case dev.If(then=then, otherwise=otherwise):
+                yield from _top((*then, *otherwise))
+            case _:
+                pass
+
+
+def trips(kernel: dev.DeviceKernel, found: Sizes) -> int | None:
+    """Iterations of the longest outermost loop in the first tile; None where data decides, or nothing is defined."""
+    counts = [1]
+    try:
+        known = {**found, **_first_tile(kernel, found)}
+        for loop in outermost(kernel):
+            total = 1
+            for lo, hi, step in zip(loop.lo, loop.hi, loop.step, strict=True):
+                total *= max(0, -(-(hi.evaluate(known) - lo.evaluate(known)) // step.evaluate(known)))
+            counts.append(total)
+    except (KeyError, ZeroDivisionError):
+        return None
+    return max(counts[1:], default=0)
+
+
+def _first_tile(kernel: dev.DeviceKernel, found: Sizes) -> dict[str, int]:
+    known = dict(found)
+    grid: dev.Grid | None = kernel.grid
+    while grid is not None:
+        for variable, lo in zip(grid.variables, grid.lo, strict=True):
+            known[variable.name] = lo.evaluate(known)
+        grid = grid.inner
+    for role in kernel.roles:
+        for variable, lo in zip(role.grid.variables, role.grid.lo, strict=True):
+            known[variable.name] = lo.evaluate(known)
+    return known
+
+
+def by_trips(case: Case, most: int) -> dict[int, Sizes]:
+    """For each trip count up to `most` that some sizes have, such sizes; the other dims are one tile."""
+    base = _tile_sizes(case)
+    if base is None:
+        return {}
+    found: dict[int, Sizes] = {}
+    for chosen in _grown(base, steps(case.kernel), most):
+        accepted = completed(case.shapes, chosen)
+        if accepted is None or not fits(case.kernel, accepted):
+            continue
+        count = trips(case.kernel, accepted)
+        if count is not None and count <= most and count not in found:
+            found[count] = accepted
+    return dict(sorted(found.items()))
+
+
+def _grown(base: Sizes, widths: Mapping[str, int], most: int) -> Iterator[dict[str, int]]:
+    """All dims that loops end at together, then each alone."""
+    for count in range(most + 1):
+        yield {**base, **{d: count * step for d, step in widths.items()}}
+        yield {**base, **{d: max(count, 1) * step for d, step in widths.items()}}
+    for dim, step in widths.items():
+        for count in range(most + 2):
+            yield {**base, dim: count * step}
+            yield {**base, **dict.fromkeys(widths, 1), dim: count * step}
+
+
+def steps(kernel: dev.DeviceKernel) -> dict[str, int]:
+    """For each dim in the bounds of an outermost loop the loop's largest step."""
+    found: dict[str, int] = {}
+    for loop in outermost(kernel):
+        for hi, step in zip(loop.hi, loop.step, strict=True):
+            width = step.constant or 1
+            for symbol in hi.symbols():
+                if symbol.kind == "dim":
+                    found[symbol.name] = max(width, found.get(symbol.name, 1))
+    return found
+
+
+def limited(kernel: dev.DeviceKernel) -> bool:
+    """Whether every outermost loop ends after a constant number of positions at the latest."""
+    return all(_limited(hi - lo) for loop in outermost(kernel) for lo, hi in zip(loop.lo, loop.hi, strict=True))
+
+
+def _limited(extent: Index) -> bool:
+    match extent.terms:
+        case (((Extremum("min", a, b),), 1),):
+            return a.constant is not None or b.constant is not None
+    return extent.constant is not None
+
+
+def several_tiles(case: Case, found: Sizes, count: int) -> Sizes | None:
+    """The sizes with at least `count` tiles, along one dim that only the grid ends at; None if there is none."""
+    grid = innermost(case.kernel.grid)
+    looped = steps(case.kernel)
+    for hi, step in reversed(list(zip(grid.hi, grid.step, strict=True))):
+        for symbol in hi.symbols():
+            if symbol.kind == "dim" and symbol.name not in looped:
+                width = (step.constant or 1) * count * case.kernel.cluster
+                accepted = completed(case.shapes, {**found, symbol.name: width})
+                if accepted is not None and fits(case.kernel, accepted):
+                    return accepted
+    return None
+
+
+def _tile_sizes(case: Case) -> Sizes | None:
+    """Sizes of about one tile that the kernel and the class accept."""
+    for candidate in (*_aligned(case), *islice(sizes(case.shapes, {}), _SEARCHED)):
+        if fits(case.kernel, candidate):
+            return candidate
+    return None
+
+
+def _aligned(case: Case) -> Iterator[Sizes]:
+    for candidate in islice(sizes(case.shapes, {}), 8):
+        rounded = whole_rows(case.shapes, candidate, ALIGNED)
+        if rounded is not None:
+            yield rounded
+
+
+def fits(kernel: dev.DeviceKernel, found: Sizes) -> bool:
+    """Whether dense arrays of these sizes take the schedule's shape class."""
+    return all(_holds(kernel, guard, found) for guard in kernel.shape_class.guards)
+
+
+def _holds(kernel: dev.DeviceKernel, guard: Guard, found: Sizes) -> bool:
+    if guard.kind == "divides":
+        return found[guard.subject] % guard.value == 0
+    if guard.kind == "range":
+        return found[guard.subject] <= guard.value
+    if guard.kind == "unit_stride":
+        return True
+    array = next(a for a in kernel.arrays if a.name == guard.subject)
+    shape = [d.evaluate(found) for d in array.dims]
+    return len(shape) < 2 or shape[-1] * _width(array.dtype) % (8 * guard.value) == 0 or max(shape[:-1]) <= 1
+
+
+def _width(dtype: str) -> int:
+    from kernelagent.dsl.dtypes import bits
+
+    return bits(dtype)
+
+
+def whole_calls(case: Case, iterations: int) -> list[Sizes]:
+    """Sizes at which all blocks are run: one past each tile in every dim and some rounds of each ring, the same in
+    whole 16-byte pieces, and tiny ones. Only such as take the case's class."""
+    found: list[Sizes] = []
+    for first in islice(sizes(case.shapes, {}), _SEARCHED):
+        deep = deepened(case.shapes, first, {}, iterations) or first
+        tiny = completed(case.shapes, dict.fromkeys(first, 3))
+        for candidate in (
+            deep,
+            whole_rows(case.shapes, deep, ALIGNED),
+            tiny,
+            first,
+            whole_rows(case.shapes, first, ALIGNED),
+        ):
+            if candidate is not None and fits(case.kernel, candidate) and candidate not in found:
+                found.append(candidate)
+        if len(found) >= 3:
+            break
+    return found[:3]
+
+
+__all__ = ["Sizes", "by_trips", "fits", "outermost", "trips", "whole_calls"]
