@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kernelagent.dsl.ir import Module
     from kernelagent.dsl.verify.families import Choice
     from kernelagent.dsl.verify.numeric import Reference
+    from kernelagent.dsl.verify.semantics.graph import ReferenceGraph
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,13 @@ def check(
     scalars: Mapping[str, float | int | bool] | None = None,
     tunables: Mapping[str, int | bool] | None = None,
     absent: frozenset[str] = frozenset(),
+    graph: ReferenceGraph | None = None,
 ) -> CheckReport:
     """Check the entry of `text`; of a level-two text its rules. Never raises for a mistake of the text; it becomes a
     diagnostic of the report.
 
-    `reference` adds a comparison of values on its trials. `dtypes` chooses types for dtype variables (default f32),
+    `reference` adds a comparison of values on its trials, `graph` (of the same reference) a proof of equality over the
+    reals, unless `quick`. `dtypes` chooses types for dtype variables (default f32),
     `absent` names optional arrays that the call leaves out. `quick` leaves out the solver and bounds the runs to a
     fraction of a second.
     """
@@ -70,7 +73,7 @@ def check(
     choice = Choice(dict(dtypes or {}), dict(scalars or {}), dict(tunables or {}), target)
     try:
         module = parse(text, absent)
-        findings = examine(module, choice, reference, quick)
+        findings = examine(module, choice, reference, quick, graph)
         resources = _resources(module, choice)
     except KernelError as error:
         return CheckReport(False, "UNKNOWN", (), (), error.diagnostics, {}, time.perf_counter() - begin)
@@ -87,7 +90,9 @@ def check(
     )
 
 
-def examine(module: Module, choice: Choice, reference: Reference | None, quick: bool) -> Findings:
+def examine(
+    module: Module, choice: Choice, reference: Reference | None, quick: bool, graph: ReferenceGraph | None = None
+) -> Findings:
     """All obligations of a parsed text. Raises KernelError when it cannot be instantiated."""
     from kernelagent.dsl.verify.families import Effort, argue, run_trials, settle
 
@@ -100,7 +105,15 @@ def examine(module: Module, choice: Choice, reference: Reference | None, quick: 
     from kernelagent.dsl.verify.numeric import compare
 
     end = time.monotonic() + effort.seconds
-    return findings + compare(module, reference, choice, effort.work_limit, lambda: time.monotonic() > end)
+    findings += compare(module, reference, choice, effort.work_limit, lambda: time.monotonic() > end)
+    return findings if quick or graph is None else findings + _meaning(module, choice, graph, reference)
+
+
+def _meaning(module: Module, choice: Choice, graph: ReferenceGraph, reference: Reference) -> Findings:
+    """Equality over the reals, and what the reals do not show."""
+    from kernelagent.dsl.verify.semantics.prove import prove_semantics
+
+    return prove_semantics(module, choice, graph, reference)
 
 
 def _resources(module: Module, choice: Choice) -> dict[str, Any]:

@@ -20,9 +20,12 @@ from kernelagent.dsl.ir import Module
 from kernelagent.dsl.targets.calls import Choices, entry_dims
 from kernelagent.dsl.verify.emulated import ALIGNED
 from kernelagent.dsl.verify.numeric import Reference
+from kernelagent.dsl.verify.semantics.graph import ReferenceGraph
 from kernelagent.dsl.verify.shapes import sizes
 from kernelagent.dsl.verify.trials import Trial
+from kernelagent.problems.dtypes import unit_roundoff
 from kernelagent.problems.problem import Problem, Workload
+from kernelagent.reference_graph import Untraceable, reference_graph
 
 SMALL_ELEMENTS = 200_000
 """Calls with more array elements than this are left to the compiled kernel."""
@@ -36,7 +39,16 @@ def check_for(text: str, problem: Problem, target: str, quick: bool) -> CheckRep
     misfits = [d for d in diagnose(text, problem) if d.severity == "error"]
     if misfits:
         return CheckReport(False, "UNKNOWN", (), (), tuple(misfits))
-    return check(text, reference_of(problem, parse(text)), target=target, quick=quick)
+    graph = None if quick else graph_of(problem)
+    return check(text, reference_of(problem, parse(text)), target=target, quick=quick, graph=graph)
+
+
+def graph_of(problem: Problem) -> ReferenceGraph:
+    """The graph of the problem's reference; without nodes, and with the reason, where it cannot be traced."""
+    try:
+        return reference_graph(problem)
+    except Untraceable as reason:
+        return ReferenceGraph(missing=str(reason))
 
 
 def check_gpu_for(text: str, problem: Problem, target: GpuTarget, arch: str, quick: bool) -> CheckReport:
@@ -80,7 +92,9 @@ def reference_of(problem: Problem, module: Module) -> Reference:
     small = [w for w in problem.workloads if _elements(problem, w) <= SMALL_ELEMENTS]
     hidden = list(islice(hidden_workloads(problem, module), HIDDEN_SIZES))
     telling = [*sorted(hidden, key=lambda w: -_elements(problem, w))[:1], *hidden[:1]]  # most iterations; one past
-    return Reference(function, tuple(_trial(problem, w) for w in (*telling, *small)))
+    trials = tuple(_trial(problem, w) for w in (*telling, *small))
+    rounding = 2 * max(unit_roundoff(t.dtype) for t in problem.outputs)  # of the outputs, and once on the way to them
+    return Reference(function, trials, max(Reference.relative, rounding), max(Reference.absolute, rounding))
 
 
 def hidden_workloads(problem: Problem, module: Module) -> Iterator[Workload]:

@@ -51,7 +51,7 @@ def compare(
         if done and expired():
             break
         try:
-            failure = next(_failures(module, reference, trial, choice, work_limit), None)
+            failure = next(failures(module, reference, trial, choice, work_limit), None)
         except WorkLimit:
             continue
         except RunError as error:
@@ -73,12 +73,21 @@ def _refuted(failure: Counterexample) -> Obligation:
     return Obligation(failure.family, "REFUTED", line, failure.message, failure.array or "")
 
 
-def _failures(
-    module: Module, reference: Reference, trial: Trial, choice: Choice, work_limit: int | None
+def failures(
+    module: Module,
+    reference: Reference,
+    trial: Trial,
+    choice: Choice,
+    work_limit: int | None,
+    runs: tuple[bool, ...] = (True, False),
 ) -> Iterator[Counterexample]:
+    """Elements that differ from the reference on one trial. `runs`: widened to f64, or in the kernel's own dtypes.
+
+    Raises RunError where the kernel breaks a rule, WorkLimit where it takes more work than `work_limit`.
+    """
     with np.errstate(all="ignore"):
         expected = reference.function(trial.arrays, trial.scalars)
-    for widen in (True, False):
+    for widen in runs:
         options = Options(plant_nan=True, widen=widen, work_limit=work_limit, target=choice.target)
         tunables = {**choice.tunables, **trial.tunables}
         found = execute(module, trial.arrays, trial.scalars, tunables, options, choice.instances).outputs

@@ -6,7 +6,7 @@ reference's own dims, so one graph stands for all sizes. Operands of pointwise o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from kernelagent.dsl.index import Index
@@ -137,8 +137,12 @@ class Node:
 
 @dataclass(frozen=True)
 class ReferenceGraph:
-    """Nodes in topological order; inputs and outputs by tensor name. `ranges` says [0, n) of integer inputs' elements."""
+    """Nodes in topological order; inputs and outputs by tensor name.
 
-    nodes: tuple[Node, ...]
-    inputs: dict[str, int]
-    outputs: dict[str, int]
+    `missing` says why there is no graph (then there are no nodes): a reference that looks at values, say.
+    """
+
+    nodes: tuple[Node, ...] = ()
+    inputs: dict[str, int] = field(default_factory=dict)
+    outputs: dict[str, int] = field(default_factory=dict)
+    missing: str = ""

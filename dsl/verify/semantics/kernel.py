@@ -80,7 +80,7 @@ class KernelMeaning:
     def __init__(self, kernel: ir.Kernel, arrays: Mapping[str, ArrayMeaning], known: Known) -> None:
         self.kernel, self.arrays, self.known = kernel, arrays, known
         self.stored: list[Stored] = []
-        self.skipped: list[str] = []
+        self.history: list[tuple[int, Poly]] = []  # line and term of everything that was computed
         self.conditions: dict[int, tuple[Condition | ir.Value]] = {}
         self.summaries: list[Summary] = []
         self._values: dict[int, tuple[ir.Value, Definition]] = {}
@@ -207,8 +207,19 @@ class KernelMeaning:
         place = tuple(map(self.known.tidy, place))
         key = (value.number, place)
         if key not in self._memo:
-            self._memo[key] = self._computed(value, place)
+            self._memo[key] = self._placed(value, place)
         return self._memo[key]
+
+    def _placed(self, value: ir.Value, place: Place) -> Poly:
+        line = value.origin.span.line
+        try:
+            made = self._computed(value, place)
+        except Undenoted as reason:
+            reason.line = reason.line or line
+            raise
+        if not isinstance(self._values[value.number][1], tuple):
+            self.history.append((line, made))
+        return made
 
     def _computed(self, value: ir.Value, place: Place) -> Poly:
         definition = self._values[value.number][1]

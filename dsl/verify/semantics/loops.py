@@ -234,14 +234,16 @@ class LoopSolver:
         if solved is None:
             name = self.loop.carried[which].inside.name or "a carried value"
             why = self._why.get(which)
-            raise Undenoted(
-                f"how {name} changes in the loop on line {self.loop.origin.span.line}" + (f" ({why})" if why else "")
-            )
+            line = self.loop.carried[which].end.origin.span.line
+            unsolved = Undenoted(f"how {name} changes on line {line} is no reduction" + (f" ({why})" if why else ""))
+            unsolved.line = line
+            raise unsolved
         if end is not None and len(self.loop.variables) != 1:
             raise Undenoted(f"a value in the middle of the nested loop on line {self.loop.origin.span.line}")
         key = (which, end, known)
         if key not in self._closed:
             self._closed[key] = self._generic(solved, end, known)
+            self.meaning.history.append((self.loop.carried[which].end.origin.span.line, self._closed[key]))
         moved = dict(zip(solved.axes, place, strict=True))
         return Rewriting(moved, None, known).poly(self._closed[key])
 

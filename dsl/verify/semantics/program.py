@@ -35,12 +35,16 @@ from kernelagent.dsl.verify.semantics.terms import (
 
 @dataclass(frozen=True)
 class Case:
-    """One class of calls: the entry's arrays as instantiated, and what it stores. `kernels` were read."""
+    """One class of calls: the entry's arrays as instantiated, and what it stores.
+
+    `kernels` were read; `history` has every term that was computed, with its line.
+    """
 
     name: str
     arrays: tuple[ir.Array, ...]
     stored: tuple[Stored, ...]
     kernels: tuple[ir.Kernel, ...]
+    history: tuple[tuple[int, Poly], ...]
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ def cases(module: ir.Module, choice: Choice, contracts: Contracts) -> Iterator[C
         meaning = KernelMeaning(kernel, arrays, known_of(kernel, kernel.assumes, contracts(kernel.arrays)))
         fixed = {d for d in entry.dims if d not in kernel.dims}
         name = ", ".join(f"{d}={_fixed_value(entry, kernel, d)}" for d in entry.dims if d in fixed)
-        yield Case(name, kernel.arrays, tuple(meaning.run()), (kernel,))
+        stored = tuple(meaning.run())
+        yield Case(name, kernel.arrays, stored, (kernel,), tuple(meaning.history))
 
 
 def _fixed_value(entry: ir.Kernel, kernel: ir.Kernel, dim: str) -> str:
@@ -104,16 +109,17 @@ def _program(module: ir.Module, program: ir.Program, choice: Choice, contracts: 
     meanings: dict[str, ArrayMeaning] = {a.name: _reader(a) for a in arrays if a.role in ("In", "InOut")}
     outputs: list[Stored] = []
     kernels: list[ir.Kernel] = []
+    history: list[tuple[int, Poly]] = []
     for call in program.calls:
         kernel = _called(module, program, call, choice, tunables)
         kernels.append(kernel)
-        for stored in _call(kernel, call, tunables, meanings, base):
+        for stored in _call(kernel, call, tunables, meanings, base, history):
             name = dict(call.arrays)[stored.store.view.array]
             if any(t.name == name for t in program.temps):
                 meanings[name] = _temporary(name, stored, base)
             else:
                 outputs.append(_named(stored, name))
-    return Case("", arrays, tuple(outputs), tuple(kernels))
+    return Case("", arrays, tuple(outputs), tuple(kernels), tuple(history))
 
 
 def _named(stored: Stored, name: str) -> Stored:
@@ -145,6 +151,7 @@ def _call(
     tunables: Mapping[str, Index],
     meanings: Mapping[str, ArrayMeaning],
     base: Known,
+    history: list[tuple[int, Poly]],
 ) -> Iterator[Stored]:
     """What a call stores, in the program's names."""
     own: dict[str, ArrayMeaning] = {a.name: _reader(a) for a in kernel.arrays}
@@ -157,7 +164,9 @@ def _call(
                 f"the integers {array.name} of {kernel.name}, which the program calls {given.get(array.name)}"
             )
     scalars = dict(call.scalars)
-    for stored in meaning.run():
+    found = meaning.run()
+    history += meaning.history
+    for stored in found:
         known = stored.known.moved(base, dims)
 
         def leaves(leaf: Element | Parameter) -> Poly:

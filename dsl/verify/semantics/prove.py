@@ -9,59 +9,94 @@ the `stability` family.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from kernelagent.dsl import index as ix
 from kernelagent.dsl import ir
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.verify.families import Choice
 from kernelagent.dsl.verify.numeric import Reference
-from kernelagent.dsl.verify.records import Findings, Obligation
+from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation
 from kernelagent.dsl.verify.semantics import graph as g
+from kernelagent.dsl.verify.semantics.blame import line_of, strange_literal
 from kernelagent.dsl.verify.semantics.compare import equal
+from kernelagent.dsl.verify.semantics.constants import literal
 from kernelagent.dsl.verify.semantics.kernel import Stored
 from kernelagent.dsl.verify.semantics.known import Known
 from kernelagent.dsl.verify.semantics.program import Case, Contract, cases
 from kernelagent.dsl.verify.semantics.reference import ReferenceMeaning
+from kernelagent.dsl.verify.semantics.solver import proves_equal
+from kernelagent.dsl.verify.semantics.refute import Search, search
 from kernelagent.dsl.verify.semantics.terms import Poly, Undenoted
 
 EQUAL = "EQUAL_OVER_REALS"
+SECONDS = 4.0
+"""For runs on small inputs, where the terms do not settle it."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A store whose canonical form is not the reference's; `reason` when one of them has none."""
+    """A store whose canonical form is not shown to be the reference's; `line` is the one to look at."""
 
     array: str
     line: int
-    found: Poly | None
-    expected: Poly | None
-    known: Known | None
-    reason: str = ""
+    reason: str
 
 
 def prove_semantics(
-    module: ir.Module, choice: Choice, graph: g.ReferenceGraph, reference: Reference | None = None
+    module: ir.Module,
+    choice: Choice,
+    graph: g.ReferenceGraph,
+    reference: Reference | None = None,
+    seconds: float = SECONDS,
 ) -> Findings:
-    """One obligation for each output. `graph` is the reference's, with arrays named as the kernel's parameters.
+    """One obligation for each output, of family "semantics" and with the level that was reached.
 
-    `reference` runs the reference on small arrays; without it nothing can be refuted.
+    `graph` is the reference's, with arrays named as the kernel's parameters. `reference` runs the reference on small
+    arrays; without it nothing can be refuted.
     """
-    differences = differing(module, choice, graph)
-    wrong = {d.array: d for d in differences}
+    outputs = [a for a in module.entry.arrays if a.role != "In"]
+    differences = {d.array: d for d in differing(module, choice, graph)}
+    proved = tuple(_equal(a) for a in outputs if a.name not in differences)
+    if not differences:
+        return Findings(proved)
+    rest = [a for a in outputs if a.name in differences]
+    found = search(module, reference, choice, seconds) if reference is not None else Search(0)
+    if found.failure is not None:
+        return Findings(proved) + _refuted(rest, differences, found.failure)
+    return Findings((*proved, *(_tested(a, differences[a.name], found.runs) for a in rest)))
+
+
+def _equal(array: ir.Array) -> Obligation:
+    detail = f"{EQUAL}: every element is the reference's, for all sizes that the kernel accepts"
+    return Obligation("semantics", "PROVED", array.span.line, detail, array.name, EQUAL)
+
+
+def _tested(array: ir.Array, difference: Difference, runs: int) -> Obligation:
+    open_ = f"not shown over the reals: {difference.reason} (line {difference.line})"
+    if not runs:
+        return Obligation("semantics", "UNKNOWN", difference.line, open_, array.name)
+    level = f"NUMERICALLY_TESTED({runs})"
+    detail = f"{level}: agrees with the reference in {runs} runs without rounding; {open_}"
+    return Obligation("semantics", "TESTED", difference.line, detail, array.name, level)
+
+
+def _refuted(arrays: list[ir.Array], differences: Mapping[str, Difference], failure: Counterexample) -> Findings:
+    """The failure at the line to look at. An output that is neither proved nor seen to fail is unknown."""
+    wrong = next((a for a in arrays if a.name == failure.array), arrays[0])
     obligations: list[Obligation] = []
-    for array in module.entry.arrays:
-        if array.name not in graph.outputs:
-            continue
-        if array.name in wrong:
-            difference = wrong[array.name]
-            detail = f"not shown equal over the reals: {difference.reason or 'the canonical forms differ'}"
-            obligations.append(Obligation("semantics", "UNKNOWN", difference.line, detail, array.name))
+    for array in arrays:
+        line, reason = differences[array.name].line, differences[array.name].reason
+        if array is wrong:
+            failure = replace(failure, lines=failure.lines or (line,))
+            obligations.append(Obligation("semantics", "REFUTED", failure.lines[0], failure.message, array.name))
         else:
-            detail = "equal to the reference over the reals, for all sizes"
-            obligations.append(Obligation("semantics", "PROVED", array.span.line, detail, array.name, EQUAL))
-    return Findings(tuple(obligations))
+            obligations.append(Obligation("semantics", "UNKNOWN", line, reason, array.name))
+    return Findings(tuple(obligations), (failure,))
+
+
+# Canonical forms ---------------------------------------------------------------------------------
 
 
 def differing(module: ir.Module, choice: Choice, graph: g.ReferenceGraph) -> list[Difference]:
@@ -72,34 +107,45 @@ def differing(module: ir.Module, choice: Choice, graph: g.ReferenceGraph) -> lis
         return tuple(Contract(name, size.substitute(dims)) for name, size in demanded(graph))
 
     try:
+        if graph.missing:
+            raise Undenoted(graph.missing)
         return [d for case in cases(module, choice, contracts) for d in _differing(case, graph)]
     except Undenoted as reason:
-        names = [a for a in module.entry.arrays if a.name in graph.outputs]
-        return [Difference(a.name, a.span.line, None, None, None, str(reason)) for a in names]
+        outputs = [a for a in module.entry.arrays if a.role != "In"]
+        return [Difference(a.name, reason.line or a.span.line, str(reason)) for a in outputs]
 
 
-def _differing(case: Case, graph: g.ReferenceGraph) -> list[Difference]:
+def _differing(case: Case, graph: g.ReferenceGraph) -> Iterator[Difference]:
     dims, conditions = unified(graph, case.arrays)
-    found: list[Difference] = []
     for stored in case.stored:
         known = stored.known
         for condition in conditions:
             known = known.where(condition)
-        difference = _compared(stored, ReferenceMeaning(graph, dims, known), known)
+        difference = _compared(case, stored, ReferenceMeaning(graph, dims, known), known)
         if difference is not None:
-            found.append(difference)
-    return found
+            yield difference
 
 
-def _compared(stored: Stored, meaning: ReferenceMeaning, known: Known) -> Difference | None:
+def _compared(case: Case, stored: Stored, meaning: ReferenceMeaning, known: Known) -> Difference | None:
     array, line = stored.store.view.array, stored.store.origin.span.line
     try:
         expected = meaning.output(array, stored.place)
     except Undenoted as reason:
-        return Difference(array, line, stored.value, None, known, str(reason))
-    if equal(stored.value, expected, known):
+        return Difference(array, line, str(reason))
+    if equal(stored.value, expected, known) or proves_equal(stored.value, expected):
         return None
-    return Difference(array, line, stored.value, expected, known)
+    return Difference(array, _blamed(case, stored, expected, meaning.graph) or line, "the canonical forms differ")
+
+
+def _blamed(case: Case, stored: Stored, expected: Poly, graph: g.ReferenceGraph) -> int | None:
+    literals = {_literal_key(n.operation.value) for n in graph.nodes if isinstance(n.operation, g.Constant)}
+    lines = (strange_literal(kernel, literals) for kernel in case.kernels)
+    first = next((line for line in lines if line is not None), None)
+    return first if first is not None else line_of(stored.value, expected, case.history)
+
+
+def _literal_key(value: float | int | bool) -> str:
+    return "nan" if value != value else literal(value).key
 
 
 def unified(graph: g.ReferenceGraph, arrays: tuple[ir.Array, ...]) -> tuple[dict[str, Index], tuple[ix.Condition, ...]]:
@@ -140,4 +186,4 @@ def _moved_from(graph: g.ReferenceGraph, number: int) -> int:
     return number
 
 
-__all__ = ["Difference", "Mapping", "demanded", "differing", "prove_semantics", "unified"]
+__all__ = ["EQUAL", "Difference", "demanded", "differing", "prove_semantics", "unified"]

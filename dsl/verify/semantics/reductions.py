@@ -202,9 +202,8 @@ def _extreme_of(word: Word, binder: Binder, body: Poly, known: Known) -> Poly:
         shift = Poly({m: c for m, c in p.terms if binder.name not in m.free})
         rest = p - shift
         if not rest.terms:
-            if not known.nonnegative(known.extremum("min", binder.hi) - known.extremum("max", binder.lo) - 1):
-                raise Undenoted(f"a {word} over a range that may be empty")
-            return p
+            nonempty = known.extremum("min", binder.hi) - known.extremum("max", binder.lo) - 1
+            return p if known.nonnegative(nonempty) else _close(word, (binder,), p, known)
         scale = rest.content
         closed = _extreme_closed(word, binder, rest.scaled(1 / scale), known)
         return closed.scaled(scale) + shift

@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from kernelagent.dsl import ir
 from kernelagent.dsl.index import Condition, Index, evaluate_condition
 
-_POINTS = 16
+_POINTS = 24
 _ATTEMPTS = 600
 _SIZES = (1, 2, 3, 4, 6, 8, 17, 32, 45, 64, 96, 130, 257)
 
 
 class Samples:
-    """Values of all symbols, some twenty times. `ranges`: what elements of integer arrays lie in."""
+    """Values of all symbols, at some twenty points. `ranges`: what elements of integer arrays lie in."""
 
     def __init__(self, points: Sequence[Mapping[str, int]], ranges: Mapping[str, tuple[Index, Index]]) -> None:
         self.points, self._ranges = list(points), ranges
@@ -48,8 +48,9 @@ class Samples:
             if first is None or end is None or end <= first:
                 continue
             count = -(-(end - first) // step)
-            places = (count - 1, zlib.crc32(f"{name}{number}".encode()) % count, 0)
-            points.append({**point, name: first + step * places[number % 3]})
+            chosen = zlib.crc32(f"{name}{number}".encode())
+            places = (count - 1, chosen % count, 0)
+            points.append({**point, name: first + step * places[chosen % 3]})
         return Samples(points, self._ranges)
 
     def where(self, condition: Condition) -> Samples:

@@ -30,7 +30,9 @@ _SHORT = 160
 
 
 class Undenoted(Exception):
-    """The value has no canonical form here; the message says which construct stopped it."""
+    """The value has no canonical form here; the message says which construct stopped it, `line` where it stands."""
+
+    line: int | None = None
 
 
 def _digest(text: str) -> str:

@@ -1,0 +1,59 @@
+"""Inputs on which a kernel and its reference differ: the interpreter, widened to f64 and so without rounding, is run on
+small calls until an element disagrees. What is returned has been run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from kernelagent.dsl.interpret.fault import RunError, WorkLimit
+from kernelagent.dsl.ir import Module
+from kernelagent.dsl.verify.families import Choice
+from kernelagent.dsl.verify.numeric import Reference, failures
+from kernelagent.dsl.verify.records import Counterexample
+from kernelagent.dsl.verify.trials import Trial, of_error
+
+WORK_LIMIT = 20_000_000
+
+
+@dataclass(frozen=True)
+class Search:
+    """`runs` calls agreed; `failure` is the first that did not."""
+
+    runs: int
+    failure: Counterexample | None = None
+
+
+def search(module: Module, reference: Reference, choice: Choice, seconds: float) -> Search:
+    """Run trials, and trials with other values, until one fails or the time is up (one is always run)."""
+    end, runs = time.monotonic() + seconds, 0
+    for trial in _trials(reference):
+        if runs and time.monotonic() > end:
+            break
+        try:
+            failure = next(failures(module, reference, trial, choice, WORK_LIMIT, (True,)), None)
+        except WorkLimit:
+            continue
+        except RunError as error:
+            failure = of_error(trial, error)
+        if failure is not None:
+            return Search(runs, replace(failure, family="semantics"))
+        runs += 1
+    return Search(runs)
+
+
+def _trials(reference: Reference) -> Iterator[Trial]:
+    """As given; then larger values, and values that rise along the last axis, so that a running maximum keeps changing."""
+    yield from reference.trials
+    for trial in reference.trials:
+        yield _changed(trial, lambda a: a * 4)
+    for trial in reference.trials:
+        yield _changed(trial, lambda a: np.sort(a, axis=-1) if a.ndim else a)
+
+
+def _changed(trial: Trial, change: Any) -> Trial:
+    arrays = {n: change(a) if np.issubdtype(a.dtype, np.floating) else a for n, a in trial.arrays.items()}
+    return replace(trial, arrays=arrays)
