@@ -442,8 +442,9 @@ class Grid:
     """One `tiles` loop. `inner` (with scalar `before` it) makes a ragged nest: the extents of the inner grid depend
     on the outer variables or on data, and blocks walk all its tiles in turn (always persistent).
 
-    `raster` ("row", "column", or "grouped" by `group` rows of tiles) orders one plain grid's tiles; `persistent`
-    blocks stride over the tiles instead of taking one each.
+    `raster` ("row", "column", "grouped" by `group` rows of tiles, or "hilbert") orders one plain grid's tiles
+    (`raster.py`); `persistent` blocks stride over the tiles instead of taking one each. `together`: rows and columns
+    of tiles that follow each other, those of one cluster.
     """
 
     variables: tuple[Symbol, ...]
@@ -452,11 +453,12 @@ class Grid:
     step: tuple[Index, ...]
     body: tuple[Statement, ...]
     origin: Origin
-    raster: Literal["row", "column", "grouped"] = "row"
+    raster: Literal["row", "column", "grouped", "hilbert"] = "row"
     group: int = 8
     persistent: bool = False
     inner: Grid | None = None
     counter: Symbol | None = None  # counts the tiles of the block (or role)
+    together: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True)
@@ -482,7 +484,7 @@ class DeviceKernel:
     """A kernel scheduled for one target and one shape class.
 
     With `roles` the block first runs `prologue` (all threads), then each role its own grid; `grid` then has no body
-    and says only which tiles there are. `cluster` blocks, neighbours in the grid, run together.
+    and says only which tiles there are. `cluster` blocks, the grid's `together`, run together.
     """
 
     name: str

@@ -16,6 +16,7 @@ from kernelagent.dsl.atoms import atom
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Index, evaluate_condition
 from kernelagent.dsl.ir import View
+from kernelagent.dsl.raster import filled, place
 
 Work = Counter[str]
 """Amounts by resource: `wgmma DTYPE`, `mma DTYPE` (flop), `scalar` and `special` (operations), `shared` (bytes through
@@ -292,36 +293,14 @@ def tiles_of(kernel: dev.DeviceKernel, environment: Environment) -> Tiles:
         firsts.append(first)
         steps.append(stride)
         counts.append(max(0, -(-(hi.evaluate(environment) - first) // stride)))
-    if kernel.cluster > 1:
-        counts[-2] = -(-counts[-2] // kernel.cluster) * kernel.cluster
+    counts = filled(counts, grid.together)
 
     def at(number: int) -> dict[str, int]:
-        places = _places(grid, counts, number)
+        places = place(grid.raster, grid.group, grid.together, counts, number)
         return {v.name: f + s * p for v, f, s, p in zip(grid.variables, firsts, steps, places, strict=True)}
 
     middle = {v.name: f + s * ((n - 1) // 2) for v, f, s, n in zip(grid.variables, firsts, steps, counts, strict=True)}
     return Tiles(math.prod(counts), at, middle)
-
-
-def _places(grid: dev.Grid, counts: Sequence[int], number: int) -> list[int]:
-    """As `targets/cuda/emit_grid` numbers tiles: the raster orders the last two variables, the others are slower."""
-    if len(counts) < 2:
-        return [number for _ in counts]
-    rows, columns = counts[-2:]
-    within, left = number % (rows * columns), number // (rows * columns)
-    leading: list[int] = []
-    for count in reversed(counts[:-2]):
-        leading.insert(0, left % count)
-        left //= count
-    if grid.raster == "row":
-        return [*leading, within // columns, within % columns]
-    if grid.raster == "column":
-        return [*leading, within % rows, within // rows]
-    width = grid.group * columns
-    first = within // width * grid.group
-    high = min(rows - first, grid.group)
-    inner = within % width
-    return [*leading, first + inner % high, inner // high]
 
 
 def inner_tiles(kernel: dev.DeviceKernel, environment: Environment) -> tuple[int, dict[str, int]]:

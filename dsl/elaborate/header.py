@@ -12,10 +12,10 @@ from kernelagent.dsl.elaborate.expressions import evaluate
 from kernelagent.dsl.elaborate.habits import nearest
 from kernelagent.dsl.elaborate.operands import Operand, Word, as_condition, describe, source_text
 from kernelagent.dsl.index import Index
+from kernelagent.dsl.raster import RASTERS
 from kernelagent.dsl.syntax import fault, span_of
 
 POLICY_WORDS = ("stages", "warps", "cluster", "raster", "persistent", "roles", "via", "layout", "unroll", "promote")
-RASTERS = ("row", "column", "grouped")
 ROLES = ("cooperative", "overlapped", "pingpong")
 """What consumer warpgroups do: share each tile; also overlap the products of a step with the next one's other work;
 or take turns as well."""
@@ -208,9 +208,15 @@ def _policy_value(k: Context, keyword: ast.keyword) -> PolicyValue:
         raise fault("policy-value", message, node, "write persistent=True")
     if name == "promote" and not (type(value) is int and 0 <= value <= MAX_PROMOTE):
         raise fault("policy-value", message, node, f"write the k-steps of a sum, 1 to {MAX_PROMOTE}, or 0 for all")
-    if name == "cluster" and isinstance(value, bool | str):
-        raise fault("policy-value", message, node, "write cluster=2, or cluster=(2, 1)")
+    if name == "cluster" and not _is_cluster(value):
+        raise fault("policy-value", message, node, "write cluster=2, or cluster=(2, 1): rows and columns of tiles")
     return value
+
+
+def _is_cluster(value: PolicyValue) -> bool:
+    """A number of blocks, or the rows and columns of tiles that they compute."""
+    counts = value if isinstance(value, tuple) else (value, 1)
+    return len(counts) == 2 and all(type(n) is int and n >= 1 for n in counts)
 
 
 def _plain_value(k: Context, node: ast.expr) -> PolicyValue:

@@ -35,11 +35,15 @@ class Header:
     min_blocks: int = 1
     dims: tuple[str, ...] = ()
     shape_class: ShapeClass = _GENERAL
-    cluster: int = 1
+    together: tuple[int, int] = (1, 1)  # tiles of a cluster
     buffers: list[dev.SharedBuffer] = field(default_factory=list)
     barriers: list[dev.MBarrier] = field(default_factory=list)
     nodes: dict[str, ast.expr] = field(default_factory=dict)  # of `schedule`
     places: dict[str, tuple[ast.expr, dict[str, ast.expr]]] = field(default_factory=dict)  # of buffers, barriers, roles
+
+    @property
+    def cluster(self) -> int:
+        return self.together[0] * self.together[1]
 
 
 @dataclass(frozen=True)
@@ -127,11 +131,14 @@ def _line(k: State, header: Header, statement: ast.stmt, first: bool) -> None:
 
 def _schedule(k: State, header: Header, call: Matched) -> None:
     header.target, header.threads = call.name("target"), integer(k, call.nodes["threads"])
-    header.min_blocks, header.cluster, header.nodes = call.count("min_blocks", 1), call.count("cluster", 1), call.nodes
+    header.min_blocks, header.together, header.nodes = call.count("min_blocks", 1), _cluster(k, call), call.nodes
     if "dims" in call.nodes:
         header.dims = _dims(k, call.nodes["dims"], header.dims)
     widths = k.machine.widths | {header.threads}
-    k.machine = replace(k.machine, target=header.target, threads=header.threads, cluster=header.cluster, widths=widths)
+    k.machine = replace(
+        k.machine, target=header.target, threads=header.threads, cluster=header.cluster, together=header.together,
+        widths=widths,
+    )  # fmt: skip
     kernel_like = dev.DeviceKernel(
         "", header.target, ShapeClass(""), header.threads, (), (), (), (), NO_GRID, cluster=header.cluster
     )
@@ -140,6 +147,17 @@ def _schedule(k: State, header: Header, call: Matched) -> None:
 
 
 NO_GRID = dev.Grid((), (), (), (), (), ir.Origin(span_of(ast.Pass(lineno=1, col_offset=0))))
+
+
+def _cluster(k: State, call: Matched) -> tuple[int, int]:
+    """`cluster=n`: n rows of tiles; `cluster=(rows, columns)`."""
+    node = call.nodes.get("cluster")
+    if not isinstance(node, ast.Tuple):
+        return call.count("cluster", 1), 1
+    found = integers(k, node)
+    if len(found) != 2:
+        raise fault("cluster", f"`{source_text(node)}` is not rows and columns of tiles", node, "write cluster=(1, 2)")
+    return found[0], found[1]
 
 
 def _dims(k: State, node: ast.expr, plain: tuple[str, ...]) -> tuple[str, ...]:

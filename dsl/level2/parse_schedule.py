@@ -132,6 +132,8 @@ def _check_kernel(k: State, kernel: dev.DeviceKernel, header: Header) -> None:
     """Rules that need the whole kernel: shared memory, buffers that share bytes, what dispatch has checked."""
     machine = resources.check_schedule(kernel)
     buffers = {b.name: b for b in kernel.buffers}
+    with k.recovering(), placed(header.nodes.get("cluster", header.nodes["target"]), header.nodes):
+        resources.check_together(kernel)
     with k.recovering(), placed(_largest(kernel, header), header.nodes):
         resources.check_shared_limit(kernel, machine)
     for a, b in resources.overlapping(kernel):

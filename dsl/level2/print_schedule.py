@@ -76,7 +76,8 @@ class _Printer:
         self.lines += ["", "@kernel"] if k.choices else ["@kernel"]
         self.lines += _signature(k)
         words = [k.target, f"threads={k.threads}"] + [f"min_blocks={k.min_blocks}"] * (k.min_blocks != 1)
-        words += [f"cluster={k.cluster}"] * (k.cluster != 1)
+        down, right = k.grid.together
+        words += [f"cluster={k.cluster if right == 1 else f'({down}, {right})'}"] * (k.cluster != 1)
         if _plain_dims(k.arrays) != k.dims:
             words.append(f"dims={tuple_text(k.dims)}")
         self.add(1, f"schedule({', '.join(words)})")

@@ -48,6 +48,15 @@ def _check_cluster(kernel: dev.DeviceKernel, machine: Arch) -> None:
         raise Broken("cluster", message, f"write cluster={LARGEST_CLUSTER if kernel.cluster > 1 else 1}", "cluster")
 
 
+def check_together(kernel: dev.DeviceKernel) -> None:
+    """The blocks of a cluster compute neighbouring tiles. Raises Broken."""
+    grid = kernel.grid
+    down, right = grid.together
+    if down * right != kernel.cluster or (kernel.cluster > 1 and (grid.inner is not None or len(grid.variables) < 2)):
+        message = f"{kernel.cluster} blocks in a cluster, {down}x{right} tiles next to each other in the grid"
+        raise Broken("cluster", message, "clusters need one grid of two variables or more", "cluster")
+
+
 def check_buffer(buffer: dev.SharedBuffer) -> None:
     """One buffer by itself. Raises Broken."""
     if buffer.stages < 1 or buffer.pad < 0 or buffer.offset < 0 or any(e < 1 for e in buffer.shape) or not buffer.shape:

@@ -50,6 +50,7 @@ class Machine:
     scalars: Mapping[str, ir.Scalar]
     barriers: Mapping[str, dev.MBarrier] = field(default_factory=dict)
     cluster: int = 1
+    together: tuple[int, int] = (1, 1)
     role: str = ""
     partial: bool = False
     widths: frozenset[int] = frozenset()
@@ -71,6 +72,7 @@ def machine_of(kernel: dev.DeviceKernel) -> Machine:
         {s.name: s for s in kernel.scalars},
         {b.name: b for b in kernel.barriers},
         kernel.cluster,
+        kernel.grid.together,
     )
 
 

@@ -77,6 +77,7 @@ class _Checker:
             self.found.append(f"schedule: {broken.message} [{broken.code}]")
             return
         self.judged("schedule", lambda: resources.check_shared_limit(k, machine))
+        self.judged("schedule", lambda: resources.check_together(k))
         for a, b in resources.overlapping(k):
             self.judged("buffers", lambda a=a, b=b: resources.check_overlap(k, a, b))  # type: ignore[misc]
 

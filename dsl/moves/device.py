@@ -14,6 +14,7 @@ from kernelagent.dsl.moves.policy import drop_policy, set_policy, statements_for
 from kernelagent.dsl.moves.registry import Arguments, Propose, move
 from kernelagent.dsl.moves.source import MoveError, Source, below, called, functions, loops, named, read
 from kernelagent.dsl.moves.tunables import declared, policies
+from kernelagent.dsl.raster import RASTERS
 
 HOPPER = "sm_90a"
 ROWS_OF_A_WARPGROUP = 64
@@ -201,14 +202,14 @@ def pair_blocks(text: str, target: str = HOPPER, kernel: str | None = None) -> s
     return set_policy(text, "cluster", 2, target, kernel)
 
 
-@move(_propose(order=("row", "column", "grouped", 4, 16)))
+@move(_propose(order=("row", "column", "grouped", "hilbert", 4, 16)))
 def order_tiles(text: str, order: str | int, target: str = HOPPER, kernel: str | None = None) -> str:
-    """Walk the grid by rows, by columns, or in groups of rows, for reuse in the second-level cache.
+    """Walk the grid by rows, by columns, in groups of rows or along a Hilbert curve, for reuse in the cache.
 
     A number is that of the rows in a group.
     """
     group = type(order) is int and 1 <= order <= MOST_GROUP
-    if order not in ("row", "column", "grouped") and not group:
+    if order not in RASTERS and not group:
         raise MoveError(f"{order!r} is no order of tiles")
     if not any(_grid_axes(f) > 1 for f in _kernels(text, kernel)):
         raise MoveError("an order needs a grid of two axes or more")

@@ -16,7 +16,7 @@ from kernelagent.dsl.moves.source import MoveError, Source, below, called, edite
 WORDS: dict[str, tuple[int | bool | str, ...]] = {
     "stages": (1, 2, 3, 4),
     "unroll": (1, 2, 4, 8),
-    "raster": ("row", "column", "grouped"),
+    "raster": ("row", "column", "grouped", "hilbert"),
     "via": ("cached", "stream"),
     "layout": ("packed", "direct"),
 }

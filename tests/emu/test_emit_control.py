@@ -13,6 +13,7 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import Compare, Index, Symbol, cdiv, element, index, maximum, minimum, select
 from kernelagent.dsl.ir import View
 from kernelagent.dsl.lanes import striped
+from kernelagent.dsl.raster import RASTERS
 from kernelagent.dsl.targets.cuda.emit import emit, launch_blocks
 from support.device_kernels import Maker, blank, correct, dim, emulated, origin
 
@@ -160,7 +161,7 @@ def _expected_blocks(grid: dev.Grid, sizes: dict[str, int], persistent: bool, re
     return min(prod(counts), resident) if persistent else prod(counts)
 
 
-@pytest.mark.parametrize("raster", ["row", "column", "grouped"])
+@pytest.mark.parametrize("raster", RASTERS)
 @pytest.mark.parametrize("persistent", [False, True])
 @pytest.mark.parametrize("sizes", [(2, 21, 5), (1, 8, 8), (3, 1, 1), (0, 4, 4)])
 def test_every_tile_is_computed_once(raster: Any, persistent: bool, sizes: tuple[int, int, int]) -> None:

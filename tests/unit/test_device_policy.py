@@ -205,7 +205,7 @@ def test_atomic_sums_are_not_deterministic() -> None:
 
 
 @pytest.mark.parametrize(
-    "policy", ["on(warps=3)", "on(warps=64)", "on(warps=True)", "on(raster=hilbert)", "on(raster=0)"]
+    "policy", ["on(warps=3)", "on(warps=64)", "on(warps=True)", "on(raster=diagonal)", "on(raster=0)", "on(cluster=0)"]
 )
 def test_values_that_a_word_does_not_take(policy: str) -> None:
     with pytest.raises(KernelError) as caught:

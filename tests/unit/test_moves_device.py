@@ -124,7 +124,7 @@ def test_a_cluster_leaves_no_row_raster() -> None:
     [
         ("deepen_ring", {"stages": 17}),
         ("deepen_ring", {"stages": True}),
-        ("order_tiles", {"order": "hilbert"}),
+        ("order_tiles", {"order": "diagonal"}),
         ("order_tiles", {"order": 65}),
         ("tile_product", {}),
         ("tile_product", {"rows": 4}),

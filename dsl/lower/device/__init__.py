@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import cast
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
-from kernelagent.dsl.index import Symbol
-from kernelagent.dsl.lower.device import hopper
+from kernelagent.dsl.lower.device import choose_grid, hopper
 from kernelagent.dsl.lower.device.build import Plan
 from kernelagent.dsl.lower.device.choose_atoms import choose_atoms
 from kernelagent.dsl.lower.device.grids import innermost, with_innermost
@@ -48,6 +47,7 @@ def lower_device(kernel: ir.Kernel, machine: Machine, policy: Policy, aligned: b
         try:
             return _lower_hopper(simple, kernel, machine, policy)
         except hopper.Unsuited as why:
+            policy.used.discard("cluster")  # nobody honoured it
             reason = [Choice("roles", "none", str(why))]
     return _lower_plain(simple, kernel, machine, policy, aligned, reason)
 
@@ -60,24 +60,29 @@ def _lower_hopper(simple: ir.Kernel, kernel: ir.Kernel, machine: Machine, policy
         choices: list[Choice] = []
         road = hopper.choose_road(simple, policy, choices)
         threads = hopper.WARPGROUP * road.groups
-        homes = place_values(simple, road.products, threads, choices)
+        registers = hopper.CONSUMER_REGISTERS[road.groups * (1 + road.turns)] or 255
+        summed, anew = hopper.promote(simple, road.products, registers, policy, choices)
+        homes = place_values(summed, road.products, threads, choices)
         shape = shape_class(simple, True)
         chosen = policy.replaced("stages", count)
         plan = Plan(
-            simple, shape, threads, road.products, homes, road.operands, road.unheld, chosen,
+            summed, shape, threads, road.products, homes, road.operands, road.unheld, chosen,
             known_multiples(simple, shape), choices,
         )  # fmt: skip
-        persistent = bool(policy.get("persistent", False)) or ragged(simple)
-        cluster, rows = _cluster(simple, policy)
-        builder = hopper.HopperLowering(plan, road.groups, persistent, cluster, rows)
-        grid = _grid(builder, simple.body, (), ir.Origin(simple.span), policy, True, choices)
+        persistent = bool(policy.get("persistent", False)) or ragged(simple) or road.turns
+        cluster = choose_grid.cluster(simple, policy)
+        builder = hopper.HopperLowering(plan, road.groups, persistent, cluster.blocks, cluster.along)
+        builder.anew, builder.turns = anew, road.turns
+        walk = policy.replaced("persistent", True) if road.turns else policy
+        grid = _grid(builder, summed.body, (), ir.Origin(simple.span), walk, True, choices)
         if not any(isinstance(s, dev.For) for s in builder.producer):
             raise hopper.Unsuited("no loop brings operands")
         made = hopper.assemble(builder, grid, kernel, machine.name)
         needed = needed or made.shared_bytes
         if made.shared_bytes <= machine.shared_bytes:
             fewer = _fewer_stages(policy, wanted, count, needed, machine)
-            return replace(made, choices=tuple(dict.fromkeys((*choices, *fewer, *_no_cluster(policy, made)))))
+            made = replace(made, choices=tuple(dict.fromkeys((*choices, *fewer))))
+            return choose_grid.clustered(made, cluster, policy)
     raise hopper.Unsuited(f"{made.shared_bytes} bytes of shared memory even with one stage")
 
 
@@ -149,66 +154,13 @@ def _grid(
     loop = cast(ir.For, body[split])
     builder.plan.multiples.enter(loop.variables, loop.lo, loop.step)
     inner = _grid(builder, loop.body, (*before, *body[:split]), loop.origin, policy, products, choices)
-    raster, group = _raster(loop, policy, products, choices)
+    raster, group = choose_grid.raster(loop, policy, products, choices)
     nested = inner if inner.variables else None
-    persistent = _persistent(policy, nested is not None, loop, choices)
+    persistent = choose_grid.persistent(policy, nested is not None, loop, choices)
     return dev.Grid(
         loop.variables, loop.lo, loop.hi, loop.step, () if nested else inner.body, loop.origin, raster, group,
         persistent, nested,
     )  # fmt: skip
-
-
-GROUP = 8
-"""Tile rows that share one column sweep, so that both operands' tiles stay in the second-level cache."""
-
-
-def _persistent(policy: Policy, nested: bool, loop: ir.For, choices: list[Choice]) -> bool:
-    asked = policy.get("persistent")
-    if nested and asked is False:
-        why = "the inner grid depends on the outer one, so blocks walk over its tiles in turn"
-        choices.append(policy.drop("persistent", why, "remove `persistent`"))
-    elif asked is not None:
-        choices.append(Choice("persistent", str(asked), "policy", loop.origin))
-    return bool(asked)
-
-
-def _raster(
-    loop: ir.For, policy: Policy, products: bool, choices: list[Choice]
-) -> tuple[Literal["row", "column", "grouped"], int]:
-    if len(loop.variables) < 2:
-        return "row", GROUP
-    asked = policy.get("raster")
-    if isinstance(asked, int):
-        choices.append(Choice("raster", f"grouped by {asked} rows", "policy", loop.origin))
-        return "grouped", asked
-    if asked in ("row", "column", "grouped"):
-        choices.append(Choice("raster", asked, "policy", loop.origin))
-        return asked, GROUP
-    if products:
-        choices.append(
-            Choice("raster", f"grouped by {GROUP} rows", "operand tiles are read again from cache", loop.origin)
-        )
-        return "grouped", GROUP
-    return "row", GROUP
-
-
-def _cluster(kernel: ir.Kernel, policy: Policy) -> tuple[int, Symbol | None]:
-    """Blocks that share operands, and the grid variable in which they differ: neighbours of a grouped or column
-    raster stand below each other."""
-    asked = policy.get("cluster")
-    size = asked[0] if isinstance(asked, tuple) else asked
-    loop = next((s for s in walk_statements(kernel.body) if isinstance(s, ir.For) and s.kind == "tiles"), None)
-    if size != hopper.CLUSTER or loop is None or ragged(kernel) or len(loop.variables) < 2:
-        return 1, None
-    return (1, None) if policy.get("raster") == "row" else (hopper.CLUSTER, loop.variables[-2])
-
-
-def _no_cluster(policy: Policy, made: dev.DeviceKernel) -> tuple[Choice, ...]:
-    """The line about a cluster that would share nothing."""
-    if "cluster" not in policy.words or made.cluster > 1:
-        return ()
-    why = f"only {hopper.CLUSTER} blocks below each other that read the same operand share copies"
-    return (policy.drop("cluster", why, f"write cluster={hopper.CLUSTER} and raster=grouped, or remove it"),)
 
 
 def ragged(kernel: ir.Kernel) -> bool:

@@ -24,7 +24,7 @@ LATER = frozenset({"deterministic", "no_spills"})
 _IMPOSSIBLE = frozenset({"cluster", "roles", "via", "layout"})
 _WHY = {
     "warps": "the roles of this schedule decide how many warps there are",
-    "cluster": "{target} schedules put no blocks into clusters (they exist from sm_90 on)",
+    "cluster": "blocks share operands through bulk copies, which this schedule for {target} has not (from sm_90 on)",
     "roles": "{target} schedules give all warps the same work",
     "via": "global memory is reached by cp.async and 16-byte accesses where alignment allows",
     "layout": "layouts follow from the products and the widest accesses",
@@ -103,13 +103,14 @@ def dropped(policy: Policy, everywhere: frozenset[str] | set[str]) -> tuple[Choi
         if word in everywhere:
             lines.append(Choice(f"policy {word}={_text(policy.words[word])}", "dropped", why))
         else:
-            lines.append(policy.drop(word, why, _hint(word), vacuous=word not in _IMPOSSIBLE))
+            lines.append(policy.drop(word, why, _hint(word, policy.target), vacuous=word not in _IMPOSSIBLE))
     return tuple(lines)
 
 
-def _hint(word: str) -> str:
+def _hint(word: str, target: str) -> str:
     elsewhere = {"cluster": "on(sm_90a, cluster=...)", "roles": "on(sm_90a, roles=...)"}
-    return f"write {elsewhere[word]} instead" if word in elsewhere else f"remove `{word}`"
+    there = word in elsewhere and target != "sm_90a"
+    return f"write {elsewhere[word]} instead" if there else f"remove `{word}`"
 
 
 def refuse_unordered(kernel: ir.Kernel, policy: Policy) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from math import prod
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import Index, Symbol, cdiv
+from kernelagent.dsl.raster import filled
 from kernelagent.dsl.targets.cuda.body import Body
 from kernelagent.dsl.targets.cuda.emit_index import Range, symbol_name
 
@@ -16,18 +18,16 @@ EmitStatements = Callable[[Body, Sequence[dev.Statement]], None]
 
 def launch_blocks(kernel: dev.DeviceKernel, dims: Mapping[str, int], resident: int) -> int:
     """Blocks to launch: one a tile, or for blocks that walk over tiles at most `resident` (those that fit on the
-    device at once). 0 when there is nothing to compute; then there is nothing to launch.
+    device at once, in whole clusters). 0 when there is nothing to compute; then there is nothing to launch.
 
     `dims` has dims and integer scalars by name. Nests whose inner grids vary take all resident blocks.
     """
     grid = kernel.grid
     if grid.inner is not None:
         return resident
-    counts = [max(0, c.evaluate(dims)) for c in _counts(grid)]
-    if kernel.cluster > 1:
-        counts[-2] = -(-counts[-2] // kernel.cluster) * kernel.cluster
-    total = prod(counts)
-    return min(total, resident // kernel.cluster * kernel.cluster) if grid.persistent else total
+    total = prod(filled([max(0, c.evaluate(dims)) for c in _counts(grid)], grid.together))
+    whole = max(1, resident // kernel.cluster) * kernel.cluster
+    return min(total, whole) if grid.persistent else total
 
 
 def _counts(grid: dev.Grid) -> list[Index]:
@@ -68,9 +68,9 @@ def _emit_counts(body: Body, grid: dev.Grid) -> list[str]:
         text = body.texts.text(count)
         held = text if body.texts.ctype(count) == "int" else f"(int){text}"
         found.append(body.const("int", "n", held if body.texts.never_negative(count) else f"ka_max({held}, 0)"))
-    cluster = body.whole.cluster
-    if cluster > 1:  # the blocks of a cluster differ in the row: a last row without a mate gets an empty one
-        found[-2] = body.const("int", "n", f"({found[-2]} + {cluster - 1}) / {cluster} * {cluster}")
+    for axis, tiles in zip((-2, -1), grid.together, strict=True):
+        if tiles > 1:  # the blocks of a cluster differ along this axis: tiles without mates get empty ones
+            found[axis] = body.const("int", "n", f"({found[axis]} + {tiles - 1}) / {tiles} * {tiles}")
     return found
 
 
@@ -107,10 +107,34 @@ def _emit_places(body: Body, grid: dev.Grid, counts: list[str], number: str) -> 
             leading.insert(0, _named(body, "place", f"{left} % {count}"))
             left = _named(body, "outer", f"{left} / {count}")
         leading.insert(0, left)
-    return [*leading, *_raster(body, grid, within, rows, columns)]
+    return [*leading, *_clusters(body, grid, within, rows, columns)]
+
+
+def _clusters(body: Body, grid: dev.Grid, tile: str, rows: str, columns: str) -> tuple[str, str]:
+    """The raster of whole clusters, and the tile within its cluster. Orders that go down columns keep neighbours of
+    a cluster together by themselves."""
+    (down, right), group = grid.together, grid.group
+    by_columns = grid.raster == "column" or (grid.raster == "grouped" and group % down == 0)
+    if grid.together == (1, 1) or (by_columns and right == 1):
+        return _raster(body, grid, tile, rows, columns)
+    size = down * right
+    number, member = _named(body, "cluster", f"{tile} / {size}"), _named(body, "member", f"{tile} % {size}")
+    rows, columns = (_divided(body, n, by) for n, by in ((rows, down), (columns, right)))
+    row, column = _raster(body, replace(grid, group=max(1, group // down)), number, rows, columns)
+    if down > 1:
+        row = _named(body, "place", f"{row} * {down} + {member}{f' % {down}' if right > 1 else ''}")
+    if right > 1:
+        column = _named(body, "place", f"{column} * {right} + {member}{f' / {down}' if down > 1 else ''}")
+    return row, column
+
+
+def _divided(body: Body, count: str, by: int) -> str:
+    return count if by == 1 else _named(body, "n", f"{count} / {by}")
 
 
 def _raster(body: Body, grid: dev.Grid, tile: str, rows: str, columns: str) -> tuple[str, str]:
+    if grid.raster == "hilbert":
+        return _hilbert(body, tile, rows, columns)
     if grid.raster == "row":
         return _named(body, "place", f"{tile} / {columns}"), _named(body, "place", f"{tile} % {columns}")
     if grid.raster == "column":
@@ -121,6 +145,42 @@ def _raster(body: Body, grid: dev.Grid, tile: str, rows: str, columns: str) -> t
     high = _named(body, "high", f"ka_min({rows} - {first}, {grid.group})")
     inner = _named(body, "inner", f"{tile} % {width}")
     return _named(body, "place", f"{first} + {inner} % {high}"), _named(body, "place", f"{inner} / {high}")
+
+
+def _hilbert(body: Body, tile: str, rows: str, columns: str) -> tuple[str, str]:
+    """`raster.hilbert`: about as many turns as the larger count has bits, each some additions and two products."""
+    names = {stem: body.fresh(stem) for stem in ("t", "row", "column", "w", "h", "ar", "ac", "br", "bc", "high")}
+    out, words = body.out, {**names, "rows": rows, "columns": columns, "tile": tile}
+    out.put("const bool {high} = {rows} > {columns};".format(**words))
+    start = "int {t} = {tile}, {row} = 0, {column} = 0, {ar} = {high}, {ac} = !{high}, {br} = {ac}, {bc} = {ar};"
+    out.put(start.format(**words))
+    out.put("int {w} = {high} ? {rows} : {columns}, {h} = {high} ? {columns} : {rows};".format(**words))
+    with out.block("while ({w} > 1 && {h} > 1)".format(**words)):
+        for line in _TURN:
+            out.put(line.format(**words))
+    out.put("{row} += {t} * ({h} == 1 ? {ar} : {br});".format(**words))
+    out.put("{column} += {t} * ({h} == 1 ? {ac} : {bc});".format(**words))
+    return names["row"], names["column"]
+
+
+_TURN = (
+    "const bool wide = 2 * {w} > 3 * {h};",
+    "int half = (wide ? {w} : {h}) / 2;",
+    "half += half & ({h} > 2 || wide);",
+    "const int near = wide ? {h} : {w} / 2, first = half * near, rest = wide ? {w} * {h} : first + {w} * ({h} - half);",
+    "const bool before = {t} < first, last = {t} >= rest;",
+    "{t} -= before ? 0 : last ? rest : first;",
+    "const int a = before ? 0 : last ? {w} - 1 : wide ? half : 0, b = before || wide ? 0 : half - last;",
+    "{row} += {ar} * a + {br} * b;",
+    "{column} += {ac} * a + {bc} * b;",
+    "const bool turns = !wide && (before || last);",
+    "const int width = turns ? half : wide ? (before ? half : {w} - half) : {w};",
+    "{h} = turns ? (last ? {w} - near : near) : wide ? {h} : {h} - half;",
+    "{w} = width;",
+    "const int sign = last ? -1 : 1, ar = {ar}, ac = {ac};",
+    "if (turns) {{ {ar} = sign * {br}, {ac} = sign * {bc}, {br} = sign * ar, {bc} = sign * ac; }}",
+)
+"""One turn of the curve, without branches but the last: where the tile lies in the parts of the rectangle."""
 
 
 def _named(body: Body, stem: str, text: str) -> str:
