@@ -18,6 +18,8 @@ from kernelagent.dsl.level2.rules import Broken
 from kernelagent.dsl.level2.traverse import grids, reads
 
 Found = Iterator[tuple[ir.Origin, Broken]]
+Stage = tuple[str, Index | None]
+"""A buffer's stage; None: of an iteration before, which the same text does not name any more."""
 
 
 @dataclass
@@ -38,15 +40,22 @@ class _State:
     groups: list[_Group] = field(default_factory=list)  # oldest first
     written: set[str] = field(default_factory=set)  # buffers that threads wrote since `fence_async`
     shown: set[str] = field(default_factory=set)  # fenced, but other threads have not met
-    storing: dict[str, ir.Origin] = field(default_factory=dict)  # read by bulk stores of the open group
-    stores: list[dict[str, ir.Origin]] = field(default_factory=list)  # closed groups
-    drained: set[str] = field(default_factory=set)  # waited for by one thread only
+    storing: dict[Stage, ir.Origin] = field(default_factory=dict)  # read by bulk stores of the open group
+    stores: list[dict[Stage, ir.Origin]] = field(default_factory=list)  # closed groups
+    drained: set[Stage] = field(default_factory=set)  # waited for by one thread only
 
     def flying(self) -> list[_Group]:
         return [*self.groups, self.open]
 
     def pending(self, number: int) -> bool:
         return any(number in g.sums for g in self.flying())
+
+    def next_turn(self) -> None:
+        """A further iteration or tile begins: there the same text names other stages."""
+        for group in self.flying():
+            group.stages.clear()
+        self.storing, *self.stores = ({_earlier(x): o for x, o in g.items()} for g in (self.storing, *self.stores))
+        self.drained = {_earlier(x) for x in self.drained}
 
     def link(self, source: dev.Fragment, target: dev.Fragment) -> None:
         """`target` becomes what `source` is."""
@@ -70,9 +79,14 @@ class _State:
         self.shown |= other.shown
         self.drained |= other.drained
         self.storing |= other.storing
-        nothing: dict[str, ir.Origin] = {}
+        nothing: dict[Stage, ir.Origin] = {}
         both = zip_longest(reversed(self.stores), reversed(other.stores), fillvalue=nothing)
         self.stores = [{**a, **b} for a, b in both][::-1]
+
+
+def _earlier(stage: Stage) -> Stage:
+    name, at = stage
+    return stage if at is None or at.constant is not None else (name, None)
 
 
 def check_flow(kernel: dev.DeviceKernel, role: dev.Role) -> Found:
@@ -80,6 +94,7 @@ def check_flow(kernel: dev.DeviceKernel, role: dev.Role) -> Found:
     flow = _Flow(_releases(kernel))
     again = role.grid.persistent or role.grid.inner is not None  # the role takes further tiles
     for _ in range(1 + again):
+        flow.state.next_turn()
         for grid in grids(role.grid):
             flow.block(grid.body)
     flow.block(role.after)
@@ -123,10 +138,10 @@ class _Flow:
                 case dev.If():
                     self.branch(statement)
                 case dev.StoreShared(target=target) | dev.Copy(target=target):
-                    self.write(target.buffer, statement.origin)
+                    self.write(target, statement.origin)
                 case dev.StoreBulk(source=source):
                     self.visible(source.buffer, statement.origin, "the bulk store")
-                    self.state.storing[source.buffer] = statement.origin
+                    self.state.storing[source.buffer, source.stage] = statement.origin
                 case dev.Arrive():
                     self.release(statement)
                 case _:
@@ -153,7 +168,7 @@ class _Flow:
                 s.storing = {}
             case dev.WaitBulk(pending):
                 done = max(len(s.stores) - pending, 0)
-                s.drained |= {name for group in s.stores[:done] for name in group}
+                s.drained |= {stage for group in s.stores[:done] for stage in group}
                 s.stores = s.stores[done:]
             case _:
                 pass
@@ -204,10 +219,10 @@ class _Flow:
 
     # Shared memory -------------------------------------------------------------------------------
 
-    def write(self, name: str, origin: ir.Origin) -> None:
-        s = self.state
-        if any(name in group for group in (*s.stores, s.storing)) or name in s.drained:
-            waited = name in s.drained
+    def write(self, target: dev.Shared, origin: ir.Origin) -> None:
+        s, name, stage = self.state, target.buffer, (target.buffer, target.stage)
+        waited = stage in s.drained
+        if waited or any(stage in group for group in (*s.stores, s.storing)):
             what = "only the issuing thread has waited for it" if waited else "nothing waits for it"
             message = f"`{name}` is written while a bulk store may still read it: {what}"
             hint = "write `wait_bulk(0)` and then `role_barrier(1)` in front of this line"
@@ -226,7 +241,7 @@ class _Flow:
     def end(self) -> None:
         left: dict[str, ir.Origin] = {}
         for group in (*self.state.stores, self.state.storing):
-            left |= group
+            left |= {name: origin for (name, _), origin in group.items()}
         for name, origin in left.items():
             message = f"the role ends while a bulk store may still read `{name}`"
             hint = "write `commit_bulk()` behind it and `wait_bulk(0)` behind the last tile"
@@ -244,8 +259,7 @@ class _Flow:
             self.block(loop.body)
             for c in loop.carried:
                 self.state.link(c.end, c.result if turn else c.inside)
-            for group in self.state.flying():
-                group.stages.clear()  # the same text names other stages in the next iteration
+            self.state.next_turn()
         self.state.join(skipped)
 
     def branch(self, branch: dev.If) -> None:

@@ -253,7 +253,7 @@ def _initialised(kernel: dev.DeviceKernel) -> Rules:
 
 
 def _arrivals(kernel: dev.DeviceKernel) -> Rules:
-    """A phase is completed by some of the roles that arrive: one for each `expect` in a row, one a warp for `arrive`."""
+    """A phase is completed by some of the roles that arrive: one for each `expect` of it, one a warp for `arrive`."""
     for barrier in kernel.barriers:
         counts: list[int] = []
         texts: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.faults import MODES, Program, akin, programs, reports, right
+from support.faults import Program, cases, check_reported, check_silent, programs
 
 FAULTS = programs("asynchronous", "barriers", "memory", "values")
 CORRECT = programs("correct")
@@ -24,32 +24,17 @@ def score(request: pytest.FixtureRequest) -> Iterator[dict[str, bool]]:
         print(f"\n{reported}; {sum(correct)} of {len(correct)} correct programs silent")
 
 
-def cases(group: list[Program]) -> list[object]:
-    """Parameters of a test; a fault that the emulator is known to miss must go on failing until it is found."""
-    marks = {p.name: [pytest.mark.xfail(strict=True, reason=p.missed)] if p.missed else [] for p in group}
-    return [pytest.param(p, id=p.name.replace(" ", "-"), marks=marks[p.name]) for p in group]
-
-
 @pytest.mark.parametrize("fault", cases(FAULTS))
 def test_reported_at_its_line(fault: Program, score: dict[str, bool]) -> None:
-    """On every shape and in every order that shows it; and what is said first has to do with it."""
     score[fault.name] = False
-    for dims in fault.shapes:
-        for completion in fault.modes:
-            found = reports(fault, dims, completion)
-            where = f"{completion}, {dict(dims)}: {found}"
-            assert any(right(fault, report) for report in found), where
-            assert akin(fault, found[0]), where
+    check_reported(fault)
     score[fault.name] = True
 
 
 @pytest.mark.parametrize("program", cases(CORRECT))
 def test_silent(program: Program, score: dict[str, bool]) -> None:
-    """Correct programs have right values and no findings, in every order."""
     score[program.name] = False
-    for dims in program.shapes:
-        for completion in MODES:
-            assert not reports(program, dims, completion), f"{completion}, {dict(dims)}"
+    check_silent(program)
     score[program.name] = True
 
 

@@ -26,7 +26,7 @@ WAIT, ARRIVE = "ka_wgmma_wait<0>();", "if (lane == 0) { ka_mbar_arrive(EMPTY + 8
 
 # What is replaced, by what, and findings of which at least one comes in each mode.
 FAULTS: dict[str, tuple[str, str, set[Place]]] = {
-    "consumer's parity never flips": ("i / 3 & 1);", "0);", one(("missing-wait", 52), ("deadlock", 50))),
+    "consumer's parity never flips": ("i / 3 & 1);", "0);", {*one(("missing-wait", 52), ("deadlock", 50)), *LOADS}),
     "consumer's first parity": ("i / 3 & 1);", "(i / 3 & 1) ^ 1);", one(("missing-wait", 52), ("deadlock", 50))),
     "producer's parity never flips": ("(i / 3 & 1) ^ 1", "1", LOADS),
     "producer's first parity": ("(i / 3 & 1) ^ 1", "i / 3 & 1", one(("deadlock", 30))),

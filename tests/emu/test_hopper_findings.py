@@ -193,7 +193,7 @@ def test_accumulators_read_in_flight(use: str) -> None:
 @pytest.mark.parametrize("ctype", ["ka_bf16", "ka_f16", "ka_f8e4m3"])
 def test_accumulators_converted_in_flight(ctype: str) -> None:
     body = WHOLE + f"{ctype} e = ka_cast<{ctype}>(d[1]); ka_sts<1>(8192 + tid * 4, &e);\n" + DONE
-    assert in_each_mode(body, "register-in-flight", 5).other_line == 5  # the last call before the conversion
+    assert in_each_mode(body, "register-in-flight", 6).other_line == 5
 
 
 def test_registers_of_a_written_in_flight() -> None:

@@ -94,7 +94,9 @@ def test_a_missing_wait_is_found_with_its_line() -> None:
     report = kernelagent.check(text, target="emu", quick=True)
     assert (report.ok, report.verdict) == (False, "REFUTED")
     lines = text.splitlines()
-    assert all("filled[n % 3]" in lines[c.line - 1] for c in report.counterexamples)
+    named = [lines[c.line - 1] for c in report.counterexamples]
+    assert "mma(" in named[0]
+    assert all("mma(" in line or "filled[n % 3]" in line for line in named)
 
 
 def test_other_parameters_cannot_be_compared() -> None:

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
+import pytest
 from kernelagent.dsl.device import DeviceKernel
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.level2 import parse_schedule
@@ -193,6 +194,30 @@ def right(program: Program, report: Report) -> bool:
 def akin(program: Program, report: Report) -> bool:
     """Whether all lines that a report names have to do with the fault."""
     return _named(report) <= program.numbers(program.lines) | program.numbers(program.others)
+
+
+def cases(group: list[Program]) -> list[object]:
+    """Parameters of a test; a fault that the emulator is known to miss must go on failing until it is found."""
+    marks = {p.name: [pytest.mark.xfail(strict=True, reason=p.missed)] if p.missed else [] for p in group}
+    return [pytest.param(p, id=p.name.replace(" ", "-"), marks=marks[p.name]) for p in group]
+
+
+def check_reported(fault: Program) -> None:
+    """On every shape and in every order that shows it; and what is said first has to do with it."""
+    for dims in fault.shapes:
+        for completion in fault.modes:
+            found = reports(fault, dims, completion)
+            where = f"{completion}, {dict(dims)}: {found}"
+            assert any(right(fault, report) for report in found), where
+            assert akin(fault, found[0]), where
+
+
+def check_silent(program: Program) -> None:
+    """Correct programs have right values and no findings, in every order."""
+    for dims in program.shapes:
+        for completion in MODES:
+            found = reports(program, dims, completion)
+            assert not found, f"{completion}, {dict(dims)}: {found}"
 
 
 def _named(report: Report) -> frozenset[int]:

@@ -38,6 +38,8 @@ def _role(kernel: dev.DeviceKernel, role: dev.Role, statements: EmitStatements) 
         body.texts.ranges[symbol] = Range(index(0), ENDLESS, index(1))
     emit_grid(body, role.grid, statements)
     tiles = len(body.out.lines)
+    if role.after:
+        body.out.mark(role.after[0].origin)
     statements(body, role.after)
     alone = runs_alone(role)
     first = role.first_warp * 32
@@ -47,9 +49,13 @@ def _role(kernel: dev.DeviceKernel, role: dev.Role, statements: EmitStatements) 
     lines += [line.strip() for line in body.hoisted_lines()]
     lines += [f"if (tid >= 128) ka_named_arrive<{n}>({role.threads});" for n in _turns(role)]
     lines += [f"int {symbol_name(symbol)} = 0;" for symbol in counters]
-    inner = [f"{INDENT * 2}{line}" for line in lines]
-    moved = [line if line.startswith("#") else f"{INDENT}{line}" for line in body.out.lines]
+    inner = [_indented(line, 2) for line in lines]
+    moved = [_indented(line, 1) for line in body.out.lines]
     return [*inner, *moved[:tiles], *([f"{INDENT * 2}}}"] if alone else []), *moved[tiles:]]
+
+
+def _indented(line: str, depth: int) -> str:
+    return line if line.startswith("#") else f"{INDENT * depth}{line}"
 
 
 def _registers(kernel: dev.DeviceKernel, role: dev.Role) -> list[str]:
@@ -58,7 +64,7 @@ def _registers(kernel: dev.DeviceKernel, role: dev.Role) -> list[str]:
         return []
     share = 65536 // kernel.threads // 8 * 8
     word = "less" if role.registers < share else "more"
-    return [f"ka_registers_{word}<{role.registers}>();"]
+    return [f'#line {role.grid.origin.span.line} "kernel"', f"ka_registers_{word}<{role.registers}>();"]
 
 
 def _turns(role: dev.Role) -> list[int]:

@@ -90,16 +90,23 @@ def chosen(classes: Sequence[DeviceCode], arrays: Mapping[str, Placed], dims: Ma
     """The first class whose guards all hold for a call. The last has none, unless it was written by hand: then
     KernelError names what does not hold."""
     broken: list[Guard] = []
+    empty = {name for name, place in arrays.items() if 0 in place.shape}
     for code in classes:
         broken = [g for g in code.schedule.shape_class.guards if not holds(g, code.schedule.arrays, arrays, dims)]
-        if not broken:
+        if not broken and not (empty and empty & _boxed(code.schedule)):
             return code
     schedule = classes[-1].schedule
     texts = [guard_text(g.kind, g.subject, g.value) for g in broken]
+    texts += [f"elements in {name}" for name in sorted(empty & _boxed(schedule))]
     message = f"`{schedule.name}` ({schedule.shape_class.name}) relies on {', '.join(texts)}, which this call breaks"
     hint = "pass arrays for which the guards hold, or delete them and the wide accesses that need them"
     facts = {"guards": texts, "dims": dict(dims)}
     raise KernelError([Diagnostic("shape-class", message, schedule.grid.origin.span, hint=hint, facts=facts)])
+
+
+def _boxed(kernel: dev.DeviceKernel) -> set[str]:
+    """Arrays that have a tensor map, which an array without elements cannot have."""
+    return {s.view.array for s in dev.statements(kernel) if isinstance(s, (dev.CopyBulk, dev.StoreBulk))}
 
 
 def holds(guard: Guard, signature: Iterable[ir.Array], arrays: Mapping[str, Placed], dims: Mapping[str, int]) -> bool:

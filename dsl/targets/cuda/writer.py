@@ -26,6 +26,11 @@ class Writer:
         self._line = origin.span.line
         self._mark()
 
+    def mark(self, origin: Origin) -> None:
+        """What follows comes from here, whatever lines are put in front of it later."""
+        self._next = None
+        self.at(origin)
+
     def put(self, text: str) -> None:
         """One physical line."""
         if _REPORTING.search(text):

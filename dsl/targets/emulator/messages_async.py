@@ -63,6 +63,8 @@ _COUNTS = {
     "arrivals": "arrives at {at}, whose phase {number} has had all {bytes} arrivals and waits for bytes",
     "parity": "waits for parity {number} of {at}; parities are 0 and 1",
     "warps": "meets {number} threads at a barrier; whole warps are possible",
+    "turn": "arrives at a barrier without knowing that all of its last turn (at {line}) have come: "
+    "it may be counted there",
     "disagree": "meets {number} threads at a barrier where others (at {line}) expect {bytes}",
 }
 
@@ -102,9 +104,8 @@ _REGISTERS = {
 
 
 def _register_in_flight(fact: Fact) -> str:
-    return f"{fact.call} of {who(fact)}: " + _REGISTERS[fact.detail].format(
-        line=line_of(fact.other_line), who=who(fact)
-    )
+    place = line_of(fact.other_line) if fact.other_line else "another line"
+    return f"{fact.call} of {who(fact)}: " + _REGISTERS[fact.detail].format(line=place, who=who(fact))
 
 
 _SPLITS = {

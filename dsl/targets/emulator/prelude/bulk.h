@@ -192,6 +192,7 @@ static void load_into(const Box &from, int rank, ka_u32 barrier, int line) {
     box.barrier = b->number;
     box.phase = b->phase;
     b->issued += row_bytes(box.map) * rows_of(box.map);
+    b->copy_line = line;
     machine.agent(b->agent).thread = machine.current;
     note_box_written(box, b->agent, b->phase + 1, line);
     touches_peer(rank, b->agent, b->phase + 1, "load", line);

@@ -22,6 +22,7 @@ static void start_asynchronous();
 static void finish_cluster();
 static ka_u32 shared_base(int rank);
 static std::string waits_for(const Thread &t);  // of a waiting thread, "" where the call says it all
+static bool waits_for_rest(const Thread &t);    // a part of what it waits for has come
 static void explain_deadlock();                 // findings of their own that led to it
 
 static void thread_body() {
@@ -70,20 +71,22 @@ static void start_cluster(Cluster &c, int first) {
 
 struct WaitingPlace {
     int threads, first;
+    bool for_rest;
     std::string detail;
 };
 
-// Who waits where, as JSON: [call, line, threads, first thread, block, detail], by place. The lines are those with
-// the most threads.
+// Who waits where, as JSON: [call, line, threads, first thread, block, detail], by place. The lines are those of a
+// barrier that some have come to and some never will, then those with the most threads.
 static std::string waiting_places(const Cluster &c, int *line, int *other_line) {
     std::map<std::tuple<int, std::string, int, int>, WaitingPlace> places;
     for (size_t i = 0; i < c.threads.size(); i++) {
         const Thread &t = c.threads[i];
         auto key = std::make_tuple(t.rank, std::string(t.call), t.state == State::done ? 0 : t.line, t.waiting_on);
-        places.emplace(key, WaitingPlace{0, t.index, t.state == State::waiting ? waits_for(t) : ""}).first->second.threads++;
+        bool waits = t.state == State::waiting;
+        places.emplace(key, WaitingPlace{0, t.index, waits && waits_for_rest(t), waits ? waits_for(t) : ""}).first->second.threads++;
     }
     std::string text;
-    std::vector<std::pair<int, int>> lines;  // threads (negative), line
+    std::vector<std::tuple<bool, int, int>> lines;  // not for the rest, threads (negative), line
     for (auto &p : places) {
         const std::string &call = std::get<1>(p.first);
         char one[512];
@@ -91,12 +94,12 @@ static std::string waiting_places(const Cluster &c, int *line, int *other_line) 
                  std::get<2>(p.first), p.second.threads, p.second.first, c.first + std::get<0>(p.first),
                  p.second.detail.c_str());
         text += one;
-        if (call != "return") lines.push_back({-p.second.threads, std::get<2>(p.first)});
+        if (call != "return") lines.push_back({!p.second.for_rest, -p.second.threads, std::get<2>(p.first)});
     }
     std::stable_sort(lines.begin(), lines.end());
-    if (!lines.empty()) *line = lines[0].second;
+    if (!lines.empty()) *line = std::get<2>(lines[0]);
     for (auto &l : lines)
-        if (l.second != *line && !*other_line) *other_line = l.second;
+        if (std::get<2>(l) != *line && !*other_line) *other_line = std::get<2>(l);
     return text;
 }
 

@@ -86,7 +86,8 @@ KA_STMATRIX(ka_stmatrix_x4_trans, 4, true)
 static inline void ka_wgmma_fence(KA_LINE) { ka_rt_wgmma_fence(line); }
 static inline void ka_wgmma_commit(KA_LINE) { ka_rt_wgmma_commit(line); }
 template <int N> static inline void ka_wgmma_wait(KA_LINE) { ka_rt_wgmma_wait(N, line); }
-template <int N, class T> static inline void ka_wgmma_settle(T*) {}  // for the GPU's compiler: registers are memory here
+// Normal code has written these registers, or will read them.
+template <int N, class T> static inline void ka_wgmma_settle(T *d) { ka_rt_wgmma_settle(d, N * (int)sizeof(T)); }
 
 // The hardware's 64 bits: units of 16 bytes, base offset 0.
 template <int SWIZZLE> static inline ka_u64 ka_descriptor(ka_u32 at, ka_u32 lbo, ka_u32 sbo) {

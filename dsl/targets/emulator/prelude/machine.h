@@ -176,7 +176,8 @@ static bool is_in_flight(ka_u32 bits) { return (bits >> 16 | QUIET) == (IN_FLIGH
 
 static void report_in_flight(ka_u32 bits, int line) {
     Fact f = fact("register-in-flight", "read", line);
-    f.other_line = (int)(bits & 0xffff);
+    ka_u32 below = bits & 0xffff;  // two halves of marks: their line was lost in a conversion to 16 bits
+    f.other_line = (below | QUIET) == (IN_FLIGHT | QUIET) ? 0 : (int)below;
     machine.report.add(f);
 }
 
@@ -189,10 +190,10 @@ static void check_in_flight(const void *registers, int bytes, int line) {
     }
 }
 
-extern "C" void ka_rt_nan(float x) {
+extern "C" void ka_rt_nan(float x, int line) {
     ka_u32 bits;
     memcpy(&bits, &x, 4);
-    if (products_issued && is_in_flight(bits)) report_in_flight(bits, machine.thread().line);
+    if (products_issued && is_in_flight(bits)) report_in_flight(bits, line);
 }
 
 static void check_registers(const void *registers, int count, int size, int line) {
@@ -215,12 +216,15 @@ static int pick_lane(ka_u32 ready) {
     return __builtin_ctz(ready);
 }
 
-// The next thread that can run: of the same warp if there is one. -1: none.
+// The next thread that can run: of the same warp if there is one, then of the same four, which act together as a
+// warpgroup and so run as far ahead of the others as they can. -1: none.
 static int pick_thread() {
     Cluster &b = *machine.cluster;
     int warps = (int)b.warps.size(), own = machine.current / WARP;
     if (b.warps[own].ready) return own * WARP + pick_lane(b.warps[own].ready);
-    int first = machine.completion == Completion::random ? machine.random.below(warps) : own;
+    int first = own / 4 * 4;
+    if (machine.completion == Completion::early) first = std::min(first + 3, warps - 1);
+    if (machine.completion == Completion::random) first = machine.random.below(warps);
     for (int k = 0; k < warps; k++) {
         int w = machine.completion == Completion::early ? (first + warps - k) % warps : (first + k) % warps;
         if (b.warps[w].ready) return w * WARP + pick_lane(b.warps[w].ready);

@@ -65,7 +65,6 @@ static const float *decoded(int format) {
 }
 
 extern "C" ka_u32 ka_rt_encode(int format, double x) {
-    if (x != x) ka_rt_nan((float)x);
     return encode_small(SMALL[format], x);
 }
 extern "C" float ka_rt_decode(int format, ka_u32 bits) { return decoded(format)[bits]; }

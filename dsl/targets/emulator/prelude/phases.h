@@ -20,7 +20,7 @@ struct Phases {
     int init_thread, init_line;
     ka_u32 init_clock;
     bool fenced;      // its init is visible to bulk copies and the cluster
-    int expect_line, arrive_line;
+    int expect_line, copy_line;
 };
 
 static std::deque<Phases> phases;
@@ -102,7 +102,7 @@ extern "C" void ka_rt_fence_async(int line) {
 // Bytes that arrive do not agree with those that were expected: this phase ends too early, or never.
 static void check_bytes(const Phases &b) {
     if (b.issued == b.expected) return;
-    Fact f = phases_fact("transaction-bytes", b.issued > b.expected ? "more" : "fewer", b, b.expect_line);
+    Fact f = phases_fact("transaction-bytes", b.issued > b.expected ? "more" : "fewer", b, b.expect_line ? b.expect_line : b.copy_line);
     f.number = b.expected;
     f.bytes = (int)b.issued;
     machine.report.add(f);
@@ -140,7 +140,6 @@ static void arrive(Phases &b, int line) {
     }
     b.arrived.add_current();
     b.pending--;
-    b.arrive_line = line;
     settle(b);
 }
 

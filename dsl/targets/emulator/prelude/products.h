@@ -56,6 +56,7 @@ struct Products {
     int agent = -1;
     ka_u32 committed = 0, retired = 0;
     bool fenced = false;
+    std::map<const ka_u8 *, int> settled;  // touched by normal code since the last fence: first byte, bytes
     std::deque<Product> queue;
     size_t done = 0;  // products at the queue's front that are computed but not given back
     std::list<Sum> sums;
@@ -168,10 +169,17 @@ static void keep(Products &ps, const Registers &r, std::vector<ka_u8> content) {
     else ps.kept.push_back({r, std::move(content)});
 }
 
-// Registers that normal code has changed since need a fence before a product takes them.
+static bool is_settled(const Products &ps, const ka_u8 *at) {
+    auto next = ps.settled.upper_bound(at);
+    return next != ps.settled.begin() && at < std::prev(next)->first + std::prev(next)->second;
+}
+
+// Registers that normal code has touched since need a fence before a product takes them.
 static void check_fence(Products &ps, const Registers &r, int first, int line) {
     const Kept *k = kept_of(ps, r);
     int changed = k ? r.differs(k->content) : ps.fenced ? -1 : 0;
+    for (int t = 0; t < GROUP && changed < 0; t++)
+        if (is_settled(ps, r.at[t])) changed = t;
     if (changed >= 0) report_registers("missing-wgmma-fence", "", first + changed, line, 0);
     if (!k) keep(ps, r, r.content());
 }
@@ -314,6 +322,7 @@ static bool commit_products(GroupCall *const *, int group) {
 static bool fence_products(GroupCall *const *, int group) {
     Products &ps = products[group];
     ps.fenced = true;
+    ps.settled.clear();
     for (Kept &k : ps.kept)
         if (!sum_of(ps, k.registers)) k.content = k.registers.content();
     return true;
@@ -331,6 +340,11 @@ static void product_call(GroupCall *call, const char *name, int variant, int lin
 extern "C" void ka_rt_wgmma_fence(int line) {
     GroupCall call;
     product_call(&call, "ka_wgmma_fence", 0, line, fence_products);
+}
+
+// Both in front of products and behind their wait: no fence can cover what comes after it.
+extern "C" void ka_rt_wgmma_settle(const void *d, int bytes) {
+    products[group_of(machine.thread())].settled[static_cast<const ka_u8 *>(d)] = bytes;
 }
 
 extern "C" void ka_rt_wgmma_commit(int line) {

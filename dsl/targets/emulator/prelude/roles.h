@@ -9,6 +9,8 @@ static const int REGISTERS = 65536;  // of a multiprocessor
 
 struct NamedBarrier {
     Gathering gathered;
+    Frontier arrivals, before;  // clocks of those that came this time, and of those of the last time
+    Known checked;              // somebody who knew as much was found to come behind the last time
     std::vector<int> waiting;
     int arrived, threads, line;
 };
@@ -60,12 +62,29 @@ static bool named_count_holds(int id, const NamedBarrier &b, int threads, int li
     return false;
 }
 
+// Whoever arrives must know that all have come the last time: else it could as well have been counted there.
+static void check_turn(NamedBarrier &b, int line) {
+    Thread &t = machine.thread();
+    if (t.known == b.checked) return;
+    b.checked = t.known;
+    for (int i = 0; i < (int)b.before.size(); i++) {
+        if (!b.before[i] || machine.sees(i, b.before[i])) continue;
+        Fact f = fact("barrier-count", "turn", line);
+        name_other(f, i);
+        f.other_line = b.line;
+        machine.report.add(f);
+        return;
+    }
+}
+
 extern "C" void ka_rt_named_barrier(int id, int threads, bool wait, int line) {
     entered(wait ? "ka_named_barrier" : "ka_named_arrive", line);
     NamedBarrier &b = parts.barriers[machine.thread().rank * NAMED + id];
     if (!named_count_holds(id, b, threads, line)) return abandon();
+    check_turn(b, line);
     b.threads = threads;
     b.line = line;
+    raise_to(b.arrivals, machine.current, machine.thread().clock);
     b.gathered.add_current();
     if (wait) b.waiting.push_back(machine.current);
     if (++b.arrived < threads) {
@@ -74,6 +93,9 @@ extern "C" void ka_rt_named_barrier(int id, int threads, bool wait, int line) {
     }
     Known all = b.gathered.take();
     b.arrived = 0;
+    b.before.clear();
+    b.before.swap(b.arrivals);
+    b.checked = all;
     for (int i : b.waiting) {
         machine.cluster->threads[i].known = all;
         if (i != machine.current) wake(i);
@@ -193,6 +215,12 @@ static std::string waits_for(const Thread &t) {
         return text;
     }
     return "";
+}
+
+static bool waits_for_rest(const Thread &t) {
+    if (t.waiting_on < 0) return false;
+    const Phases &b = phases[t.waiting_on];
+    return b.pending < b.count || b.expected != b.issued;
 }
 
 // Bytes and registers that will never come.

@@ -86,12 +86,13 @@ void ka_rt_tma_wait(int pending, bool reads_only, int line);
 
 void ka_rt_wgmma_fence(int line);
 void ka_rt_wgmma_commit(int line);
+void ka_rt_wgmma_settle(const void *d, int bytes);
 void ka_rt_wgmma_wait(int pending, int line);
 void ka_rt_wgmma(int atom, int n, int turns, void *d, const ka_u32 *a, ka_u64 a_tile, ka_u64 b_tile, int line);
 
 void ka_rt_stmatrix(ka_u32 at, const ka_u32 *r, int count, bool transposed, int line);
 
-void ka_rt_nan(float x);  // a NaN lost its bits in a conversion
+void ka_rt_nan(float x, int line);  // a NaN lost its bits in a conversion
 ka_u32 ka_rt_encode(int format, double x);    // nearest even; 8-bit formats saturate
 float ka_rt_decode(int format, ka_u32 bits);  // exact
 }

@@ -64,7 +64,7 @@ template <> struct ka_caster<ka_bool> {
 template <> struct ka_caster<ka_bf16> {
     static inline ka_bf16 from(ka_f32 x) {
         ka_u32 u = ka_reinterpret<ka_u32>(x);
-        if (x != x) return ka_rt_nan(x), ka_bf16{(ka_u16)((u >> 16) | 0x40)};
+        if (x != x) return ka_bf16{(ka_u16)((u >> 16) | 0x40)};
         return ka_bf16{(ka_u16)((u + 0x7fff + ((u >> 16) & 1)) >> 16)};
     }
     template <class From> static inline ka_bf16 from(From x) { return ka_bf16{(ka_u16)ka_rt_encode(KA_SMALL_BF16, (double)x)}; }
@@ -79,7 +79,12 @@ template <> struct ka_caster<ka_f8e5m2> {
     template <class From> static inline ka_f8e5m2 from(From x) { return ka_f8e5m2{(ka_u8)ka_rt_encode(KA_SMALL_E5M2, (double)x)}; }
 };
 
-template <class To, class From> static inline To ka_cast(From x) { return ka_caster<To>::from(ka_number_of(x)); }
+// A NaN may be that of an accumulator in flight, and conversions would hide it.
+template <class To, class From> static inline To ka_cast(From x, int line = __builtin_LINE()) {
+    const auto number = ka_number_of(x);
+    if (number != number) ka_rt_nan((float)number, line);
+    return ka_caster<To>::from(number);
+}
 
 // f32 bits rounded to the nearest tf32 (10 bits of mantissa), ties away from zero as cvt.rna does.
 static inline ka_u32 ka_to_tf32(ka_f32 x) {
@@ -97,6 +102,8 @@ template <class T> static inline ka_u32 ka_pack4(T a, T b, T c, T d) {
     static_assert(sizeof(T) == 1, "ka_pack4 takes 8-bit values");
     return ka_raw(a) | ka_raw(b) << 8 | ka_raw(c) << 16 | ka_raw(d) << 24;
 }
-template <class To> static inline ka_u32 ka_pack_cast(ka_f32 lo, ka_f32 hi) { return ka_pack(ka_cast<To>(lo), ka_cast<To>(hi)); }
+template <class To> static inline ka_u32 ka_pack_cast(ka_f32 lo, ka_f32 hi, int line = __builtin_LINE()) {
+    return ka_pack(ka_cast<To>(lo, line), ka_cast<To>(hi, line));
+}
 
 #endif
