@@ -80,11 +80,13 @@ class Part:
 
 @dataclass(frozen=True)
 class TileWork:
-    """One tile of a kernel. `groups`: warpgroups that compute together beside a copying role, 0 without roles."""
+    """One tile of a kernel. `groups`: warpgroups that compute beside a copying role, 0 without roles; `turns`: roles
+    among which they are divided, each with tiles of its own where there are several."""
 
     part: Part
     accesses: tuple[Access, ...]
     groups: int
+    turns: int = 1
 
 
 def tile_work(kernel: dev.DeviceKernel, environment: Environment) -> TileWork:
@@ -93,10 +95,11 @@ def tile_work(kernel: dev.DeviceKernel, environment: Environment) -> TileWork:
         counter = _Counter(kernel)
         return TileWork(counter.part(_bodies(kernel.grid), environment), tuple(counter.accesses), 0)
     counters = [_Counter(kernel) for _ in kernel.roles]
-    parts = [c.part(_bodies(role.grid), environment) for c, role in zip(counters, kernel.roles, strict=True)]
+    first = {**environment, **{r.grid.counter.name: 0 for r in kernel.roles if r.grid.counter is not None}}
+    parts = [c.part(_bodies(role.grid), first) for c, role in zip(counters, kernel.roles, strict=True)]
     accesses = tuple(a for counter in counters for a in counter.accesses)
     consumers = sum(role.warps for role in kernel.roles[1:]) // 4
-    return TileWork(_together(parts), accesses, max(1, consumers))
+    return TileWork(_together(parts), accesses, max(1, consumers), max(1, len(kernel.roles) - 1))
 
 
 def _bodies(grid: dev.Grid) -> tuple[dev.Statement, ...]:
@@ -308,7 +311,7 @@ def inner_tiles(kernel: dev.DeviceKernel, environment: Environment) -> tuple[int
     count, at = 1, dict(environment)
     level = kernel.grid.inner
     while level is not None:
-        tiles = tiles_of(replace(kernel, grid=replace(level, inner=None), cluster=1), at)
+        tiles = tiles_of(replace(kernel, grid=replace(level, inner=None)), at)
         count *= tiles.count
         at |= tiles.middle if tiles.count else {v.name: 0 for v in level.variables}
         level = level.inner

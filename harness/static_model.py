@@ -193,14 +193,16 @@ class _Model:
 
     def alone(self, work: TileWork, persistent: bool) -> float:
         """One tile in one block that has the multiprocessor to itself. A copying role that walks over tiles fills the
-        ring for the next one meanwhile, and bulk stores of a walking block run under it."""
+        ring for the next one meanwhile, and bulk stores of a walking block run under it. Roles that take turns finish
+        a tile while another's products run."""
         part, groups = work.part, max(1, work.groups)
         ahead = persistent and work.groups > 0
         begin = 0.0 if persistent else self.start
         fetch = self.latency + self._path(part.work["read"]) if part.fetches and not ahead else 0.0
         written = part.work["written"] - (part.deferred if persistent else 0.0)
         around = fetch + self.serial(part.work) / groups + self._path(written)
-        return begin + around + sum(self.loop(p, groups, ahead) for p in part.parts)
+        inside = sum(self.loop(p, groups, ahead) for p in part.parts)
+        return begin + (around + inside if work.turns == 1 else max(inside, around + inside / work.turns))
 
     def loop(self, part: Part, groups: int, filled: bool) -> float:
         """Iterations of a loop: as fast as its ring, its dependent steps and its resources let it be."""

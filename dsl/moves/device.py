@@ -20,6 +20,7 @@ HOPPER = "sm_90a"
 ROWS_OF_A_WARPGROUP = 64
 MOST_STAGES = 16
 MOST_GROUP = 64
+CONSUMERS = ("cooperative", "overlapped", "pingpong")
 
 
 def _kernels(text: str, kernel: str | None) -> list[ast.FunctionDef]:
@@ -233,3 +234,29 @@ def unroll_device(text: str, factor: int, target: str = HOPPER, kernel: str | No
     if not any(loops(f, "pipeline", "range") for f in _kernels(text, kernel)):
         raise MoveError("the kernel has no inner loop")
     return set_policy(text, "unroll", factor, target, kernel)
+
+
+@move(_propose(how=("cooperative", "overlapped", "pingpong")))
+def arrange_consumers(text: str, how: str, target: str = HOPPER, kernel: str | None = None) -> str:
+    """Say how consumer warpgroups share the work: one tile together, overlapping steps, or turns with own tiles.
+
+    Turns suit short sums and heavy epilogues: one role finishes its tile while the other's products run.
+    """
+    _require_hopper(target, "roles")
+    _with_products(text, kernel)
+    if how not in CONSUMERS:
+        raise MoveError(f"{how!r} is no arrangement of consumers")
+    return set_policy(text, "roles", how, target, kernel)
+
+
+@move(_propose(steps=(1, 2, 4, 8)))
+def promote_sums(text: str, steps: int, target: str = HOPPER, kernel: str | None = None) -> str:
+    """Add up 8-bit products in two levels: after so many k-steps a partial sum goes to the f32 pipe.
+
+    Precision, not speed: the tensor cores keep fewer bits than f32 while they add.
+    """
+    _require_hopper(target, "sums of two levels")
+    _with_products(text, kernel)
+    if type(steps) is not int or not 1 <= steps <= MOST_GROUP:
+        raise MoveError(f"a partial sum takes 1..{MOST_GROUP} steps")
+    return set_policy(text, "promote", steps, target, kernel)

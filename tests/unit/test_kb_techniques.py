@@ -72,7 +72,7 @@ def test_an_executable_technique_applies_to_a_seed_or_to_its_successor(technique
 
 HOPPER_STEPS = {
     "warp-specialisation", "hopper-ring-stages", "hopper-wide-tile", "hopper-cluster-multicast", "persistent-grid",
-    "gpu-tile-order",
+    "gpu-tile-order", "hopper-pingpong", "two-level-accumulation",
 }  # fmt: skip
 """Steps of the published Hopper recipe that are policy words."""
 

@@ -286,7 +286,7 @@ def _arguments(name: str) -> dict[str, object]:
     """Plausible arguments for a move's required parameters."""
     plausible = {
         "name": "BR", "value": 8, "factor": 2, "values": [8], "word": "via", "stages": 2, "order": "column",
-        "first": "i", "second": "j", "loop": "j", "size": 1024, "warps": 8,
+        "first": "i", "second": "j", "loop": "j", "size": 1024, "warps": 8, "how": "pingpong", "steps": 4,
     }  # fmt: skip
     parameters = inspect.signature(moves.get(name).transform).parameters.values()
     return {p.name: plausible[p.name] for p in parameters if p.default is p.empty and p.name != "text"}

@@ -14,7 +14,7 @@ from kernelagent.dsl import moves, parse
 from kernelagent.dsl.targets.calls import Choices
 from kernelagent.dsl.targets.cuda.units import device_units
 from kernelagent.harness.device_work import tile_work, tiles_of
-from kernelagent.harness.static_model import ChipRates, Estimate, NotEstimated, estimate, machine, together
+from kernelagent.harness.static_model import ChipRates, Estimate, NotEstimated, _Model, estimate, machine, together
 
 from kernelagent import problems
 
@@ -93,7 +93,7 @@ def test_multicast_halves_what_is_read_of_the_shared_operand() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["row", "column", "grouped", "4"]))
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["row", "column", "grouped", "hilbert", "4"]))
 def test_every_tile_of_a_grid_is_visited_once(rows: int, columns: int, order: str) -> None:
     kernel = schedule(RUNGS["05_stages"])
     grid = kernel.grid
@@ -136,6 +136,19 @@ def test_causal_attention_is_about_half_of_the_full_one() -> None:
         (unit,) = device_units(parse(text), Choices({"T": "bf16"}, {}, {}, {"D": 128}), "sm_90a")
         times.append(estimate(unit.classes[0].schedule, sizes, 1, H100).time_ms)
     assert 0.45 < times[1] / times[0] < 0.75
+
+
+def test_consumers_that_take_turns_hide_the_end_of_a_tile() -> None:
+    """What stands around the loop is not multiplied by the turns: one role ends its tile while another multiplies."""
+    turns = moves.apply("arrange_consumers", RUNGS["07_persistent"], how="pingpong")
+    turns = moves.apply("tile_product", turns, rows=64, columns=256, depth=64)
+    kernel = schedule(turns)
+    sizes = {"M": 8192, "N": 8192, "K": 256, "i": 0, "j": 0}
+    work = tile_work(kernel, sizes)
+    assert (work.turns, work.groups) == (2, 2)
+    assert work.part.total["wgmma bf16"] == 2 * 64 * 256 * 256, "one tile, not one of each role"
+    model = _Model(machine("sm_90a"), H100)
+    assert model.alone(work, True) < model.alone(replace(work, turns=1), True)
 
 
 def test_programs_add_up() -> None:
