@@ -252,7 +252,7 @@ def _attentions() -> list[Case]:
     names = "B H G M N D"
     cases = []
     for causal in (True, False):
-        for size, dtype in ((64, "bf16"), (128, "bf16"), (128, "f16")):
+        for size, dtype in ((64, "bf16"), (128, "bf16"), (128, "f16"), (256, "bf16")):
             shapes = _shapes(
                 names, ("full", (1, 2, 1, 128, 192, size)), ("ragged", (2, 3, 1, 77, 93, size)),
                 ("tiny", (1, 2, 2, 1, 3, size)),
@@ -260,7 +260,8 @@ def _attentions() -> list[Case]:
             large = Large(_dims(names, 4, 32, 8, 4096, 4096, size), "sdpa")
             ins = {"q": "T B H M D", "k": "T B G N D", "v": "T B G N D"}
             cases.append(
-                Case(f"attention_{'causal' if causal else 'full'}_d{size}_{dtype}", "attention", ins,
+                Case(f"attention_{'causal' if causal else 'full'}_d{size}_{dtype}",
+                     "attention_wide" if size == 256 else "attention", ins,
                      {"o": "T B H M D"}, shapes, large, oracles.attention(dtype),
                      MATRIX, {"T": dtype},
                      {"scale": size**-0.5, "causal": causal})
@@ -352,6 +353,7 @@ CASES: tuple[Case, ...] = (
          {"T": "f32"}),
     Case("conv3x3_s2", "conv3x3_s2", {"x": "T B H W C", "w": "T F 3 3 C"}, {"y": "T B P Q F"},
          _shapes("B H W C F P Q", ("full", (1, 16, 32, 64, 128, 8, 16)), ("ragged", (2, 13, 11, 19, 37, 7, 6)),
+                 ("ragged", (2, 13, 22, 72, 40, 7, 11)),
                  ("tiny", (1, 1, 2, 1, 3, 1, 1))),
          Large(_dims("B H W C F P Q", 32, 112, 112, 128, 256, 56, 56), "cudnn"), oracles.conv3x3_s2, MATRIX, BF16),
 )  # fmt: skip

@@ -36,7 +36,8 @@ def compiled(case: Case, arch: str) -> CudaArtifact:
 
 INDEPENDENT: Mapping[str, tuple[str, ...]] = {
     "gemm_batched": ("B", "M"), "gemm_moe": ("N",), "gemm_grouped": ("N",), "gemm_fp8_blocks": ("M",),
-    "transpose": ("M",), "rope": ("B", "H"), "column_sums": ("N",), "column_sums_atomic": ("N",), "conv3x3_s2": ("B",), "attention": ("B", "H", "G"),
+    "transpose": ("M",), "rope": ("B", "H"), "column_sums": ("N",), "column_sums_atomic": ("N",), "conv3x3_s2": ("B",),
+    **dict.fromkeys(("attention", "attention_wide"), ("B", "H", "G")),
 }  # fmt: skip
 """Dims along which outputs do not depend on each other, where they are not M alone."""
 KEPT: Mapping[str, int] = {"B": 1, "H": 2, "N": 16}
@@ -52,7 +53,7 @@ def sample(case: Case, dims: Mapping[str, int], most: int = SAMPLE, seed: int = 
         inner = generator.choice(np.arange(1, dims[dim] - 1), max(0, count - 2), replace=False) if count > 2 else []
         ends = [0, dims[dim] - 1] if count > 1 else [dims[dim] - 1]
         found[dim] = np.unique(np.concatenate([ends, inner]).astype(np.int64))
-    if case.kernel == "attention":  # the heads of one group
+    if case.kernel.startswith("attention"):  # the heads of one group
         group = dims["H"] // dims["G"]
         found["G"] = np.array([dims["G"] - 1])
         found["H"] = np.arange(dims["H"] - group, dims["H"])

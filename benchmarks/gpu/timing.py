@@ -77,7 +77,7 @@ def _bytes(case: Case, name: str) -> int:
 def operations(case: Case) -> int:
     """Floating-point (or integer) operations of the matrix products, 0 for kernels without."""
     d = case.large.dims
-    if case.kernel == "attention":
+    if case.kernel.startswith("attention"):
         pairs = d["M"] * d["N"]
         return 4 * d["B"] * d["H"] * d["D"] * (pairs // 2 if case.scalars["causal"] else pairs)
     if case.kernel.startswith("conv"):

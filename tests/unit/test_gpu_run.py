@@ -22,7 +22,7 @@ each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_oracle_of_a_slice_is_the_slice_of_the_oracle(case: Case) -> None:
     """So the kept positions stand for themselves; only roundings of the longer sums may differ."""
     dims = dict(case.shapes[1].dims)
-    if case.kernel == "attention":
+    if case.kernel.startswith("attention"):
         dims |= {"H": 2 * dims["G"]}
     inputs = case.inputs(dims)
     kept = correctness.sample(case, dims, most=2)
@@ -80,7 +80,7 @@ def test_outputs_start_as_bits_that_are_no_number() -> None:
 SAME_PROBLEM = [
     c
     for c in CASES
-    if c.large.rival != "copy" and c.kernel not in ("gemm_int4", "gemm_fp8", "gemm_fp8_blocks", "attention")
+    if c.large.rival != "copy" and c.kernel not in ("gemm_int4", "gemm_fp8", "gemm_fp8_blocks", "attention", "attention_wide")
 ]  # fmt: skip
 
 

@@ -160,7 +160,11 @@ BROKEN: list[tuple[tuple[tuple[str, str], ...], str, str]] = [
     ((("role_barrier(1)", "role_barrier(0)"),), "role-barrier", "0"),
     ((("wgmma_wait(0)", "take_turn(2)\n                wgmma_wait(0)"),), "turn", "not ended"),
     ((("wgmma_wait(0)", "pass_turn(2)\n                wgmma_wait(0)"),), "turn", "not begun"),
-    ((("wgmma_wait(0)", "take_turn(2)\n                take_turn(2)\n                pass_turn(2)"),), "turn", "inside"),
+    (
+        (("wgmma_wait(0)", "take_turn(2)\n                take_turn(2)\n                pass_turn(2)"),),
+        "turn",
+        "inside",
+    ),
     ((("wgmma_wait(0)", "take_turn(15)\n                pass_turn(15)"),), "turn", "15 and 16"),
     ((("wgmma_wait(0)", "take_turn(1)\n                pass_turn(1)"),), "role-barrier", "both use barrier 1"),
 ]

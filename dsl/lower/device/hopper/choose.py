@@ -9,23 +9,17 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.atoms import Atom, atom, wgmma_for
 from kernelagent.dsl.atoms.shared_operand import Major
 from kernelagent.dsl.dtypes import bits
-from kernelagent.dsl.index import Index
 from kernelagent.dsl.lanes import Distribution, tiled
 from kernelagent.dsl.lower.device.choose_atoms import Product
+from kernelagent.dsl.lower.device.hopper.boxes import SPAN_BYTES, Unsuited, box_axes, require_box
 from kernelagent.dsl.lower.device.hopper.consumers import ROWS, WARPGROUP, alternate, no_roles
 from kernelagent.dsl.lower.device.place_values import extents
 from kernelagent.dsl.lower.device.policy import Policy
-from kernelagent.dsl.lower.device.stage import Operand, Staged, stage_loads
+from kernelagent.dsl.lower.device.stage import Operand, stage_loads
 from kernelagent.dsl.lower.rewrite import walk_statements
 from kernelagent.dsl.schedule import Choice
 
 MOST_GROUPS = 3
-SPAN_BYTES = 128
-"""The widest swizzle: the longest row of a box."""
-
-
-class Unsuited(Exception):
-    """Why a kernel keeps the products of single warps; the text goes into the report."""
 
 
 @dataclass(frozen=True)
@@ -140,61 +134,6 @@ def _require_boxes(mma: ir.Mma, operands: Mapping[int, Operand], kernel: ir.Kern
                 raise Unsuited("the right operand is computed, and its k may not lie along rows")
             continue
         require_box(operand.staged, operand, k_axis, kernel)
-
-
-def require_box(staged: Staged, operand: Operand, k_axis: int, kernel: ir.Kernel) -> None:
-    """A bulk copy takes whole boxes and knows only the array's own bounds."""
-    load = staged.load.operation
-    assert isinstance(load, ir.Load)
-    array = kernel.array(load.view.array)
-    shape = extents(staged.load.value)
-    where = box_axes(load.view, array, shape)
-    tile_axis = _tile_axis(staged, operand, k_axis, len(shape))
-    for axis in tile_axis:
-        dim = where[axis]
-        offset = _offset(load.view, dim, axis)
-        bounds = load.view.axes[axis]
-        if bounds.hi + offset != array.dims[dim]:
-            raise Unsuited(f"{array.name}: the summed axis ends at {bounds.hi}, inside the array")
-    inner = staged.shape[1] * bits(load.view.dtype) // 8
-    if inner % 16 or (inner > SPAN_BYTES and inner % SPAN_BYTES):
-        raise Unsuited(f"{array.name}: rows of {inner} bytes are no box")
-    if any(extent > 256 for extent in staged.shape[:1]):
-        raise Unsuited(f"{array.name}: {staged.shape[0]} rows are more than a box has")
-
-
-def _tile_axis(staged: Staged, operand: Operand, k_axis: int, rank: int) -> list[int]:
-    """Axes of the loaded tile that make up the operand's k."""
-    buffer_axis = operand.axes[k_axis]
-    if rank == 2:
-        return [staged.axes.index(buffer_axis)]
-    return [rank - 1] if buffer_axis == 1 else list(range(rank - 1))
-
-
-def _offset(view: ir.View, dim: int, axis: int) -> Index:
-    found = view.coordinates[dim].affine(ir.position(axis))
-    assert found is not None
-    return found[1]
-
-
-def box_axes(view: ir.View, array: ir.Array, shape: tuple[int, ...]) -> dict[int, int]:
-    """For each axis of the view the array axis along which it runs with stride 1. Raises Unsuited."""
-    if len(array.dims) > 5:
-        raise Unsuited(f"{array.name}: rank {len(array.dims)} is more than a tensor map has")
-    found: dict[int, int] = {}
-    for dim, coordinate in enumerate(view.coordinates):
-        moving = [a for a in range(len(shape)) if ir.position(a) in coordinate.symbols()]
-        if len(moving) > 1:
-            raise Unsuited(f"{array.name}: one array axis follows several tile axes")
-        for axis in moving:
-            affine = coordinate.affine(ir.position(axis))
-            if affine is None or affine[0].constant != 1 or axis in found:
-                raise Unsuited(f"{array.name}: a tile axis does not step by one element")
-            found[axis] = dim
-    missing = [a for a in range(len(shape)) if a not in found]
-    if missing:
-        raise Unsuited(f"{array.name}: a tile axis moves along no array axis")
-    return found
 
 
 __all__ = ["ROWS", "SPAN_BYTES", "WARPGROUP", "Road", "Unsuited", "box_axes", "choose_road"]

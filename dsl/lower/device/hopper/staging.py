@@ -13,7 +13,7 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Index, Symbol, index
 from kernelagent.dsl.lower.device.build import Plan
-from kernelagent.dsl.lower.device.hopper.choose import Unsuited
+from kernelagent.dsl.lower.device.hopper.boxes import Unsuited, along
 from kernelagent.dsl.lower.device.place_values import extents
 from kernelagent.dsl.lower.device.stage import Staged
 from kernelagent.dsl.lower.device.statements import Lowering
@@ -66,7 +66,9 @@ class Staging(Lowering):
             return 1
         bounds = [x for a in load.view.axes for x in (a.lo, a.hi)]
         where = (*load.start, *load.view.coordinates, *bounds)
-        return 1 if any(self.rows in x.symbols() for x in where) else self.cluster
+        steps = along(load.view, self.arrays[load.view.array], extents(staged.load.value))
+        strided = any(a.step > 1 for a in steps)  # parts of the box would not be the rows of the parts
+        return 1 if strided or any(self.rows in x.symbols() for x in where) else self.cluster
 
     def fill(
         self, staged: list[tuple[Staged, str]], barriers: tuple[str, str], count: Index, stages: int, origin: ir.Origin

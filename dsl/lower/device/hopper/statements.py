@@ -18,7 +18,7 @@ from kernelagent.dsl.lower.device.hopper.choose import Unsuited
 from kernelagent.dsl.lower.device.hopper.consumers import CONSUMER_REGISTERS
 from kernelagent.dsl.lower.device.hopper.overlap import Apart, Halves, Turned, halves
 from kernelagent.dsl.lower.device.hopper.staging import MOST_STAGES, TILE_COUNT
-from kernelagent.dsl.lower.device.hopper.steps import step
+from kernelagent.dsl.lower.device.hopper.steps import begun, runs, step
 from kernelagent.dsl.lower.device.hopper.stores import Stores
 from kernelagent.dsl.lower.device.stage import Staged
 from kernelagent.dsl.lower.device.widen import ACCESS_BYTES
@@ -75,7 +75,7 @@ class HopperLowering(Stores):
         if self.overlapped:
             self.emit(dev.WgmmaWait(0, loop.origin))
             last = dev.Arrive(barriers[1], (count - 1) % stages, loop.origin, blocks > 1)
-            self.emit(dev.If(Compare("<", loop.lo[-1], loop.hi[-1]), (last,), (), (), loop.origin))
+            self.emit(dev.If(runs(loop), (last,), (), (), loop.origin))
         self.overlapped = False
 
     def turned(self, loop: ir.For, stages: int) -> Halves | None:
@@ -122,7 +122,7 @@ class HopperLowering(Stores):
 
     def only_accumulates(self, loop: ir.For) -> bool:
         """Whether nothing in the loop looks at the sums, so that a step's products may run into the next step."""
-        if len(loop.variables) > 1:
+        if any(set(loop.variables) & bound.symbols() for bound in (*loop.lo, *loop.hi)):
             return False
         for statement in loop.body:
             match statement:
@@ -145,8 +145,7 @@ class HopperLowering(Stores):
         self.emit(dev.WgmmaCommit(origin))
         self.emit(dev.WgmmaWait(1, origin))
         earlier = dev.Arrive(empty, (count - 1) % stages, origin, everywhere)
-        begun = Compare(">", index(loop.variables[0]), loop.lo[0])
-        self.emit(dev.If(begun, (earlier,), (), (), origin))
+        self.emit(dev.If(begun(loop), (earlier,), (), (), origin))
 
     # Products ----------------------------------------------------------------------------------------
 

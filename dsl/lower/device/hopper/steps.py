@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from kernelagent.dsl import device as dev
+from kernelagent.dsl import ir
+from kernelagent.dsl.index import AllOf, AnyOf, Compare, Condition, index
 from kernelagent.dsl.lower.device.place_shared import shared_accesses
 
 
@@ -22,6 +24,18 @@ def step(
     rest = [s for s in body if s not in loads]
     last = max((k for k, s in enumerate(rest) if _reads(s, stages)), default=len(rest) - 1)
     return [*loads, *rest[: last + 1], given_back, *rest[last + 1 :]]
+
+
+def begun(loop: ir.For) -> Condition:
+    """Whether a turn of the loop is not the first."""
+    later = [Compare(">", index(v), lo) for v, lo in zip(loop.variables, loop.lo, strict=True)]
+    return later[0] if len(later) == 1 else AnyOf(tuple(later))
+
+
+def runs(loop: ir.For) -> Condition:
+    """Whether the loop has any turn; its bounds do not depend on its own variables."""
+    some = [Compare("<", lo, hi) for lo, hi in zip(loop.lo, loop.hi, strict=True)]
+    return some[0] if len(some) == 1 else AllOf(tuple(some))
 
 
 def _ready(body: Sequence[dev.Statement]) -> list[dev.Statement]:
@@ -49,4 +63,4 @@ def _reads(statement: dev.Statement, stages: Collection[str]) -> bool:
     return any(isinstance(s, dev.WgmmaWait) or any(n in stages for n, _ in shared_accesses(s)) for s in inner)
 
 
-__all__ = ["step"]
+__all__ = ["begun", "runs", "step"]

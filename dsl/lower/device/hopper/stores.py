@@ -11,6 +11,7 @@ from kernelagent.dsl.lower.device.hopper.staging import Staging
 from kernelagent.dsl.lower.device.place_values import elements, extents, view_axis
 from kernelagent.dsl.lower.device.statements import restricted
 from kernelagent.dsl.lower.device.widen import ACCESS_BYTES
+from kernelagent.dsl.lower.rewrite import operands, walk_statements
 
 
 class Stores(Staging):
@@ -27,7 +28,8 @@ class Stores(Staging):
         value = self.get(store.value, home)
         assert value.layout is not None
         shape = extents(store.value)
-        name = self.panelled(f"{store.view.array}_out", value.dtype, (shape[0], shape[1]), store.origin)
+        spent = self.spent(store, value.dtype, shape)
+        name = spent or self.panelled(f"{store.view.array}_out", value.dtype, (shape[0], shape[1]), store.origin)
         here = dev.Shared(name, index(0), (0, 1))
         if self.persistent:
             self.emit(dev.WaitBulk(0, store.origin))
@@ -36,8 +38,25 @@ class Stores(Staging):
         self.emit(dev.FenceAsync(store.origin))
         self.emit(dev.StoreBulk(here, view, store.start, shape, store.origin))
         self.emit(dev.CommitBulk(store.origin))
+        if spent:
+            self.emit(dev.WaitBulk(0, store.origin))  # the operand's buffer is given back behind it
         self.note(f"store to {store.view.array}", f"bulk, through {name}", "whole boxes of a dense array", store.origin)
         self.stored_by_bulk = True
+
+    def spent(self, store: ir.Store, dtype: str, shape: tuple[int, ...]) -> str | None:
+        """The buffer of an operand of the whole tile, as large as the result and read for the last time before: the
+        result takes its place. Persistent blocks refill it while a store runs."""
+        statements = list(walk_statements(self.plan.kernel.body))
+        behind = statements[statements.index(store) :]
+        for number, name in self.staged.items():
+            buffer = next(b for b in self.buffers if b.name == name)
+            views = {x for x, operand in self.plan.operands.items() if operand.staged.load.value.number == number}
+            read = any(isinstance(s, ir.Let) and views & {x.number for x in operands(s.operation)} for s in behind)
+            if not (self.persistent or read) and (buffer.dtype, buffer.shape) == (dtype, shape):
+                del self.staged[number]
+                self.ringed.discard(name)  # the role itself orders its uses
+                return name
+        return None
 
     def no_bulk(self, store: ir.Store, view: ir.View) -> str | None:
         """Why a store cannot go through a tensor map."""
@@ -56,6 +75,8 @@ class Stores(Staging):
             affine = view.coordinates[dim].affine(ir.position(axis))
             assert affine is not None
             bounds = view.axes[axis]
+            if affine[0].constant != 1:
+                return "a tile axis does not step by one element"
             if bounds.hi + affine[1] != array.dims[dim] or bounds.lo.constant != 0:
                 return "the view ends inside the array"
         return None
