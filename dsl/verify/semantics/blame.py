@@ -12,6 +12,7 @@ from typing import TypeAlias
 from kernelagent.dsl import ir
 from kernelagent.dsl.index import Element as IndexElement
 from kernelagent.dsl.verify.semantics.constants import literal
+from kernelagent.dsl.verify.semantics.kernel import Made
 from kernelagent.dsl.verify.semantics.terms import (
     Atom,
     Bracket,
@@ -86,17 +87,17 @@ def strange(found: Poly, expected: Poly) -> list[Atom]:
     return list(result.values())
 
 
-def made_at(history: Iterable[tuple[int, Poly]]) -> dict[Mark, int]:
+def made_at(history: Iterable[Made]) -> dict[Mark, int]:
     """The first line that made an atom of each mark."""
     lines: dict[Mark, int] = {}
-    for line, term in history:
-        for a in parts(term):
+    for made in history:
+        for a in parts(made.term):
             found = mark(a)
-            lines[found] = min(lines.get(found, line), line)
+            lines[found] = min(lines.get(found, made.line), made.line)
     return lines
 
 
-def line_of(found: Poly, expected: Poly, history: Iterable[tuple[int, Poly]]) -> int | None:
+def line_of(found: Poly, expected: Poly, history: Iterable[Made]) -> int | None:
     """The line to look at, None when nothing points to one. `history`: lines with the terms that they made."""
     made = made_at(history)
     for atom in strange(found, expected):

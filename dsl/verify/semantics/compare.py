@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from kernelagent.dsl.verify.semantics.known import Known
-from kernelagent.dsl.verify.semantics.reductions import opened, reduction
-from kernelagent.dsl.verify.semantics.terms import Binder, Group, Mono, Poly, Reduction, Undenoted
+from kernelagent.dsl.verify.semantics.reductions import opened, reduction, rewrite
+from kernelagent.dsl.verify.semantics.terms import Atom, Binder, Group, Mono, Poly, Reduction, Undenoted
 
 _ROUNDS = 6
 
@@ -73,16 +73,12 @@ def _adjacent(p: Poly, known: Known) -> Iterator[Poly]:
     terms = [(m, c, a) for m, c in p.terms for a in _single_sums(m)]
     for mono, coefficient, first in terms:
         for other, other_coefficient, second in terms:
-            if mono == other or coefficient != other_coefficient or not _same_but_range(mono, first, other, second):
+            if mono == other or coefficient != other_coefficient or _others(mono, first) != _others(other, second):
                 continue
-            (x,), body = opened(first, known)
-            y = second.binders[0]
-            if len(x.hi) != 1 or len(y.lo) != 1 or x.hi[0] != y.lo[0]:
-                continue
-            joined = reduction("sum", Binder(x.name, x.lo, y.hi), body, known)
-            rest = Mono(((a, e) for a, e in mono.factors if a != first), mono.exponent)
-            pair = Poly({mono: coefficient, other: coefficient})
-            yield p - pair + joined * Poly({rest: coefficient})
+            joined = _joined(first, second, known)
+            if joined is not None:
+                pair = Poly({mono: coefficient, other: coefficient})
+                yield p - pair + joined * Poly({_others(mono, first): coefficient})
 
 
 def _single_sums(mono: Mono) -> Iterator[Reduction]:
@@ -91,6 +87,70 @@ def _single_sums(mono: Mono) -> Iterator[Reduction]:
             yield a
 
 
-def _same_but_range(mono: Mono, first: Reduction, other: Mono, second: Reduction) -> bool:
-    rest = Mono(((a, e) for a, e in mono.factors if a != first), mono.exponent)
-    return first.body == second.body and rest == Mono(((a, e) for a, e in other.factors if a != second), other.exponent)
+def _others(mono: Mono, found: Reduction) -> Mono:
+    return Mono(((a, e) for a, e in mono.factors if a != found), mono.exponent)
+
+
+def _joined(first: Reduction, second: Reduction, known: Known) -> Poly | None:
+    """One sum, when the second goes on where the first ends, perhaps counted from elsewhere."""
+    ((x,), body), ((y,), more) = opened(first, known), opened(second, known)
+    if len(x.hi) != 1 or len(y.lo) != 1:
+        return None
+    shift = x.hi[0] - y.lo[0]
+    lengths = [x.hi[0] - lo for lo in x.lo] + [hi - y.lo[0] for hi in y.hi]
+    if not all(map(known.nonnegative, lengths)) or rewrite(more, {y.name: x.symbol - shift}, known) != body:
+        return None
+    return reduction("sum", Binder(x.name, x.lo, tuple(i + shift for i in y.hi)), body, known)
+
+
+# Division ----------------------------------------------------------------------------------------
+
+
+def cancelled(p: Poly) -> Poly:
+    """p with common factors of numerator and denominator taken out, for denominators linear in some atom."""
+    for divisor in {a for m, _ in p.terms for a, e in m.factors if isinstance(a, Group) and e < 0 and e.denominator == 1}:
+        power = -min(dict(m.factors).get(divisor, Fraction(0)) for m, _ in p.terms)
+        if power.denominator != 1:
+            continue
+        numerator = _times(p, divisor, int(power))
+        for remaining in range(int(power) + 1):
+            quotient = numerator
+            for _ in range(int(power) - remaining):
+                divided = _divided(quotient, divisor.base)
+                if divided is None:
+                    break
+                quotient = divided
+            else:
+                inverse = Poly({Mono(((divisor, Fraction(-remaining)),)): Fraction(1)})
+                p = quotient * inverse
+                break
+    return p
+
+
+def _divided(p: Poly, divisor: Poly) -> Poly | None:
+    """p / divisor where the divisor is c * x + d, c rational, x an atom that d does not have; None: not exact."""
+    variable = next((a for m, _ in divisor.terms for a, e in m.factors if len(m.factors) == 1 and e == 1), None)
+    if variable is None:
+        return None
+    leading = _coefficients(divisor, variable)
+    slope = leading.get(1, Poly({})).constant
+    if set(leading) != {0, 1} or not slope:
+        return None
+    rest, quotient = _coefficients(p, variable), Poly({})
+    for degree in range(max(rest, default=0), 0, -1):
+        factor = rest.pop(degree, Poly({})).scaled(1 / slope)
+        quotient = quotient + factor * Poly({Mono(((variable, Fraction(degree - 1)),)): Fraction(1)})
+        rest[degree - 1] = rest.get(degree - 1, Poly({})) - factor * leading[0]
+    return None if rest.get(0, Poly({})).terms or any(d < 0 for d in rest) else quotient
+
+
+def _coefficients(p: Poly, variable: Atom) -> dict[int, Poly]:
+    """Coefficients of the powers of an atom; a degree of -1 stands for any that is no whole number."""
+    found: dict[int, Poly] = {}
+    for mono, coefficient in p.terms:
+        factors = dict(mono.factors)
+        degree = factors.pop(variable, Fraction(0))
+        key = int(degree) if degree.denominator == 1 and degree >= 0 else -1
+        rest = Poly({Mono(factors.items(), mono.exponent): coefficient})
+        found[key] = found.get(key, Poly({})) + rest
+    return found

@@ -40,6 +40,15 @@ ArrayMeaning: TypeAlias = Callable[[Place], Poly]
 
 
 @dataclass(frozen=True)
+class Made:
+    """A term that was computed, the line that it was computed for, and the operation if there is one."""
+
+    line: int
+    term: Poly
+    operation: ir.Operation | None = None
+
+
+@dataclass(frozen=True)
 class Stored:
     """What one store writes: `value` at array coordinates `place`, for all names that `known` bounds.
 
@@ -59,6 +68,7 @@ class Summary:
     """A solved loop: closed form of each carried value, at a place, before the iteration that begins at `end`."""
 
     loop: ir.For
+    words: Mapping[str, str]  # name of a state -> the monoid of its loop
     closed: Callable[[int, Place, Index | None, Known], Poly]  # which, place, end (None: after the last iteration)
 
 
@@ -80,7 +90,7 @@ class KernelMeaning:
     def __init__(self, kernel: ir.Kernel, arrays: Mapping[str, ArrayMeaning], known: Known) -> None:
         self.kernel, self.arrays, self.known = kernel, arrays, known
         self.stored: list[Stored] = []
-        self.history: list[tuple[int, Poly]] = []  # line and term of everything that was computed
+        self.history: list[Made] = []
         self.conditions: dict[int, tuple[Condition | ir.Value]] = {}
         self.summaries: list[Summary] = []
         self._values: dict[int, tuple[ir.Value, Definition]] = {}
@@ -217,8 +227,9 @@ class KernelMeaning:
         except Undenoted as reason:
             reason.line = reason.line or line
             raise
-        if not isinstance(self._values[value.number][1], tuple):
-            self.history.append((line, made))
+        definition = self._values[value.number][1]
+        if not isinstance(definition, tuple | State):
+            self.history.append(Made(line, made, None if isinstance(definition, ir.Merged) else definition))
         return made
 
     def _computed(self, value: ir.Value, place: Place) -> Poly:

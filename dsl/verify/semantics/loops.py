@@ -40,28 +40,22 @@ from kernelagent.dsl.verify.semantics.terms import (
     Word,
     atom,
     names,
+    state_name,
 )
+
+from kernelagent.dsl.verify.semantics.potentials import Solved, potentials
 
 if TYPE_CHECKING:
     from kernelagent.dsl.verify.semantics.kernel import KernelMeaning, Place, Summary
-
-
-@dataclass(frozen=True)
-class Solved:
-    """x = (initial (+) fold of `step` over the iterations) / weight, at generic positions `axes`."""
-
-    word: Word
-    axes: tuple[str, ...]
-    initial: Poly
-    step: Poly
-    weight: Poly  # in states; ONE for a plain reduction
 
 
 def summarise(meaning: KernelMeaning, loop: ir.For, number: int, outer: Known) -> Summary:
     """Solve the recurrences of a loop whose body has been read. Values that cannot be solved raise when they are used."""
     from kernelagent.dsl.verify.semantics.kernel import Summary
 
-    return Summary(loop, LoopSolver(meaning, loop, number, outer).closed)
+    solver = LoopSolver(meaning, loop, number, outer)
+    words = {state_name(number, k, ended): s.word for k, s in solver.solved.items() for ended in (False, True)}
+    return Summary(loop, words, solver.closed)
 
 
 def with_prefixes(p: Poly, summary: Summary, number: int, known: Known) -> Poly:
@@ -111,7 +105,7 @@ class LoopSolver:
             self._why[which] = str(reason)
             return None
 
-    def _end(self, which: int) -> tuple[tuple[str, ...], Poly]:
+    def end(self, which: int) -> tuple[tuple[str, ...], Poly]:
         """Names of generic positions, and the value at the bottom of an iteration at these positions."""
         if which not in self._ends:
             carried = self.loop.carried[which]
@@ -127,7 +121,7 @@ class LoopSolver:
             self._ends[which] = axes, end
         return self._ends[which]
 
-    def _initial(self, which: int, axes: tuple[str, ...]) -> Poly:
+    def initial(self, which: int, axes: tuple[str, ...]) -> Poly:
         carried, inner = self.loop.carried[which], self.meaning.known
         self.meaning.known = self.outer
         try:
@@ -136,14 +130,17 @@ class LoopSolver:
             self.meaning.known = inner
 
     def _solve(self, which: int) -> Solved | None:
-        axes, end = self._end(which)
+        axes, end = self.end(which)
         own = State(self.number, which, tuple(ix.symbol(n, "loop") for n in axes))
         found = self._affine(own, end) or self._lattice(own, end)
-        if found is None:
-            return None
-        word, step, weight = found
-        step = self._without_states(step)
-        return None if step is None else Solved(word, axes, self._initial(which, axes), step, weight)
+        if found is not None and not self.states_in(found[1]):
+            word, step, weight = found
+            return Solved(word, axes, self.initial(which, axes), step, weight)
+        conserved = next(potentials(self, which, own, axes), None)
+        if conserved is not None:
+            return conserved
+        rest = self._without_states(found[1]) if found is not None else None
+        return None if found is None or rest is None else Solved(found[0], axes, self.initial(which, axes), rest, found[2])
 
     def _affine(self, own: State, end: Poly) -> tuple[Word, Poly, Poly] | None:
         """(sum, T * w(new), w) for x -> R * x + T."""
@@ -160,10 +157,10 @@ class LoopSolver:
             return None
         if rate == ONE:
             return "sum", rest, ONE
-        if not rest.terms and not self._states(rate):
+        if not rest.terms and not self.states_in(rate):
             return "prod", rate, ONE
         weight = self._weight(rate)
-        return None if weight is None else ("sum", rest * self._advanced(weight), weight)
+        return None if weight is None else ("sum", rest * self.advanced(weight), weight)
 
     def _weight(self, rate: Poly) -> Poly | None:
         """w with rate = w(old) / w(new), None when there is none."""
@@ -175,7 +172,7 @@ class LoopSolver:
         for counted in (False, True):
             factors = [(a, e) for a, e in mono.factors if self._is_old(a.free) or (counted and self._counts(a))]
             weight = Poly({Mono(factors, old): Fraction(1)})
-            if weight != ONE and weight * fn.power(self._advanced(weight), Fraction(-1)) == rate:
+            if weight != ONE and weight * fn.power(self.advanced(weight), Fraction(-1)) == rate:
                 return weight
         return None
 
@@ -186,7 +183,7 @@ class LoopSolver:
         mine = [n for n in free if n[1:].startswith(f"{self.number}.") and n[0] in "~^"]
         return bool(mine) and all(n[0] == "~" for n in mine)
 
-    def _advanced(self, p: Poly) -> Poly:
+    def advanced(self, p: Poly) -> Poly:
         """p one iteration later: states at the bottom for states at the top."""
 
         def states(state: State) -> Poly | None:
@@ -207,12 +204,12 @@ class LoopSolver:
         rest = fn.extremum(single.word, [a for a in single.args if a != atom(own)])
         return None if own.name in rest.free else (single.word, rest, ONE)
 
-    def _states(self, p: Poly) -> list[str]:
+    def states_in(self, p: Poly) -> list[str]:
         return [n for n in p.free if n[0] in "~^" and n[1:].startswith(f"{self.number}.")]
 
     def _without_states(self, step: Poly) -> Poly | None:
         """The step with other, solved, carried values replaced by what the iterations before have made."""
-        used = self._states(step)
+        used = self.states_in(step)
         if not used:
             return step
         if any(int(n.split(".")[1]) not in self.solved for n in used) or len(self.loop.variables) != 1:
@@ -240,10 +237,13 @@ class LoopSolver:
             raise unsolved
         if end is not None and len(self.loop.variables) != 1:
             raise Undenoted(f"a value in the middle of the nested loop on line {self.loop.origin.span.line}")
+        from kernelagent.dsl.verify.semantics.kernel import Made
+
         key = (which, end, known)
         if key not in self._closed:
             self._closed[key] = self._generic(solved, end, known)
-            self.meaning.history.append((self.loop.carried[which].end.origin.span.line, self._closed[key]))
+            line = self.loop.carried[which].end.origin.span.line
+            self.meaning.history.append(Made(line, self._closed[key]))
         moved = dict(zip(solved.axes, place, strict=True))
         return Rewriting(moved, None, known).poly(self._closed[key])
 
@@ -255,23 +255,27 @@ class LoopSolver:
             return solved.initial * (folded if folded is not None else ONE)
         total = folded if folded is not None else ZERO
         if solved.initial.terms:
-            total = total + solved.initial * self._weight_at(solved.weight, "start", known)
+            total = total + solved.initial * self._at(solved.weight, "start", solved.cut, known)
+        if solved.shift.terms:
+            total = total + self._at(solved.shift, "start", solved.cut, known)
+            total = total - self._at(solved.shift, end, solved.cut, known)
         if solved.weight == ONE:
             return total
-        return total * fn.power(self._weight_at(solved.weight, end, known), Fraction(-1))
+        return total * fn.power(self._at(solved.weight, end, solved.cut, known), Fraction(-1))
 
-    def _weight_at(self, weight: Poly, end: Index | str | None, known: Known) -> Poly:
+    def _at(self, weight: Poly, end: Index | str | None, cut: bool, known: Known) -> Poly:
+        """A weight or shift before the loop ("start"), before the iteration at `end`, or after the loop (None)."""
         def states(state: State) -> Poly | None:
             if state.loop != self.number:
                 return None
             if isinstance(end, str):
-                initial = self._initial(state.which, axes := tuple(fresh() for _ in state.place))
+                initial = self.initial(state.which, axes := tuple(fresh() for _ in state.place))
                 return Rewriting(dict(zip(axes, state.place, strict=True)), None, known).poly(initial)
             return self.closed(state.which, state.place, end, known)
 
         at: dict[str, Index] = {}
         if len(self.loop.variables) == 1:
-            last = self._cover(0) if end is None else self.loop.lo[0] if isinstance(end, str) else end
+            last = (self.loop.hi[0] if cut else self._cover(0)) if end is None else self.loop.lo[0] if isinstance(end, str) else end
             at[self.loop.variables[0].name] = last
         return Rewriting(at, states, known).poly(weight)
 
@@ -337,6 +341,10 @@ def _one_by_one(word: Word, running: Running, body: Poly, known: Known) -> Poly:
 def _sum_tiles(running: Running, mono: Mono, known: Known) -> Poly:
     outer, inner = parted(mono, running.name)
     sums = [(a, e) for a, e in inner.factors if isinstance(a, Reduction) and a.word == "sum"]
+    if not sums and len(inner.factors) == 1 and inner.exponent is None and inner.factors[0][1] == 1:
+        joined = _joined_lengths(running, inner.factors[0][0], known)
+        if joined is not None:
+            return outer * joined
     if len(sums) == 1 and sums[0][1] == 1:
         (found, _) = sums[0]
         assert isinstance(found, Reduction)
@@ -346,6 +354,14 @@ def _sum_tiles(running: Running, mono: Mono, known: Known) -> Poly:
         if joined is not None:
             return outer * joined
     return outer * _one_by_one("sum", running, Poly({inner: Fraction(1)}), known)
+
+
+def _joined_lengths(running: Running, length: Atom, known: Known) -> Poly | None:
+    """The sum of min(step, hi - j), the lengths of the tiles."""
+    if not isinstance(length, Whole) or not isinstance(length.atom, ix.Extremum) or length.atom.which != "min":
+        return None
+    tile = Binder(fresh(), (ix.index(0),), (length.atom.a, length.atom.b))
+    return _joined("sum", running, (tile,), ONE, known)
 
 
 def _extreme_tiles(word: Word, running: Running, body: Poly, known: Known) -> Poly | None:

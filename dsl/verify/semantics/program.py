@@ -17,7 +17,7 @@ from kernelagent.dsl.index import Index
 from kernelagent.dsl.instantiate import fixed_dims, resolve_tunables
 from kernelagent.dsl.verify.families import Choice, call_dtypes, concrete, concrete_kernels
 from kernelagent.dsl.verify.ranges import Ranges
-from kernelagent.dsl.verify.semantics.kernel import ArrayMeaning, KernelMeaning, Place, Stored
+from kernelagent.dsl.verify.semantics.kernel import ArrayMeaning, KernelMeaning, Made, Place, Stored
 from kernelagent.dsl.verify.semantics.known import Known
 from kernelagent.dsl.verify.semantics.reference import input_element
 from kernelagent.dsl.verify.semantics.rewriting import Rewriting
@@ -37,14 +37,16 @@ from kernelagent.dsl.verify.semantics.terms import (
 class Case:
     """One class of calls: the entry's arrays as instantiated, and what it stores.
 
-    `kernels` were read; `history` has every term that was computed, with its line.
+    `kernels` were read; `history` has every term that was computed, with its line; `words` says by which monoid each state
+    of a loop is reduced.
     """
 
     name: str
     arrays: tuple[ir.Array, ...]
     stored: tuple[Stored, ...]
     kernels: tuple[ir.Kernel, ...]
-    history: tuple[tuple[int, Poly], ...]
+    history: tuple[Made, ...]
+    words: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def cases(module: ir.Module, choice: Choice, contracts: Contracts) -> Iterator[C
         fixed = {d for d in entry.dims if d not in kernel.dims}
         name = ", ".join(f"{d}={_fixed_value(entry, kernel, d)}" for d in entry.dims if d in fixed)
         stored = tuple(meaning.run())
-        yield Case(name, kernel.arrays, stored, (kernel,), tuple(meaning.history))
+        words = {n: w for s in meaning.summaries for n, w in s.words.items()}
+        yield Case(name, kernel.arrays, stored, (kernel,), tuple(meaning.history), words)
 
 
 def _fixed_value(entry: ir.Kernel, kernel: ir.Kernel, dim: str) -> str:
@@ -109,17 +112,18 @@ def _program(module: ir.Module, program: ir.Program, choice: Choice, contracts: 
     meanings: dict[str, ArrayMeaning] = {a.name: _reader(a) for a in arrays if a.role in ("In", "InOut")}
     outputs: list[Stored] = []
     kernels: list[ir.Kernel] = []
-    history: list[tuple[int, Poly]] = []
+    history: list[Made] = []
+    words: dict[str, str] = {}
     for call in program.calls:
         kernel = _called(module, program, call, choice, tunables)
         kernels.append(kernel)
-        for stored in _call(kernel, call, tunables, meanings, base, history):
+        for stored in _call(kernel, call, tunables, meanings, base, history, words):
             name = dict(call.arrays)[stored.store.view.array]
             if any(t.name == name for t in program.temps):
                 meanings[name] = _temporary(name, stored, base)
             else:
                 outputs.append(_named(stored, name))
-    return Case("", arrays, tuple(outputs), tuple(kernels), tuple(history))
+    return Case("", arrays, tuple(outputs), tuple(kernels), tuple(history), words)
 
 
 def _named(stored: Stored, name: str) -> Stored:
@@ -151,7 +155,8 @@ def _call(
     tunables: Mapping[str, Index],
     meanings: Mapping[str, ArrayMeaning],
     base: Known,
-    history: list[tuple[int, Poly]],
+    history: list[Made],
+    words: dict[str, str],
 ) -> Iterator[Stored]:
     """What a call stores, in the program's names."""
     own: dict[str, ArrayMeaning] = {a.name: _reader(a) for a in kernel.arrays}
@@ -166,6 +171,7 @@ def _call(
     scalars = dict(call.scalars)
     found = meaning.run()
     history += meaning.history
+    words |= {n: w for s in meaning.summaries for n, w in s.words.items()}
     for stored in found:
         known = stored.known.moved(base, dims)
 

@@ -27,6 +27,7 @@ from kernelagent.dsl.verify.semantics.known import Known
 from kernelagent.dsl.verify.semantics.program import Case, Contract, cases
 from kernelagent.dsl.verify.semantics.reference import ReferenceMeaning
 from kernelagent.dsl.verify.semantics.solver import proves_equal
+from kernelagent.dsl.verify.semantics.stability import lint
 from kernelagent.dsl.verify.semantics.refute import Search, search
 from kernelagent.dsl.verify.semantics.terms import Poly, Undenoted
 
@@ -57,8 +58,9 @@ def prove_semantics(
     arrays; without it nothing can be refuted.
     """
     outputs = [a for a in module.entry.arrays if a.role != "In"]
-    differences = {d.array: d for d in differing(module, choice, graph)}
-    proved = tuple(_equal(a) for a in outputs if a.name not in differences)
+    reading = read(module, choice, graph)
+    differences = {d.array: d for d in reading.differences}
+    proved = (*(_equal(a) for a in outputs if a.name not in differences), *lint(reading.cases))
     if not differences:
         return Findings(proved)
     rest = [a for a in outputs if a.name in differences]
@@ -99,20 +101,30 @@ def _refuted(arrays: list[ir.Array], differences: Mapping[str, Difference], fail
 # Canonical forms ---------------------------------------------------------------------------------
 
 
-def differing(module: ir.Module, choice: Choice, graph: g.ReferenceGraph) -> list[Difference]:
-    """Stores that are not shown to store what the reference asks for."""
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a text, and the stores that are not shown to store what the reference asks for."""
+
+    cases: tuple[Case, ...]
+    differences: tuple[Difference, ...]
+
+
+def read(module: ir.Module, choice: Choice, graph: g.ReferenceGraph) -> Reading:
+    """The text's stores in canonical form, each compared with the reference's element."""
 
     def contracts(arrays: tuple[ir.Array, ...]) -> tuple[Contract, ...]:
         dims, _ = unified(graph, arrays)
         return tuple(Contract(name, size.substitute(dims)) for name, size in demanded(graph))
 
+    found: list[Case] = []
     try:
+        found.extend(cases(module, choice, contracts))
         if graph.missing:
             raise Undenoted(graph.missing)
-        return [d for case in cases(module, choice, contracts) for d in _differing(case, graph)]
+        return Reading(tuple(found), tuple(d for case in found for d in _differing(case, graph)))
     except Undenoted as reason:
         outputs = [a for a in module.entry.arrays if a.role != "In"]
-        return [Difference(a.name, reason.line or a.span.line, str(reason)) for a in outputs]
+        return Reading(tuple(found), tuple(Difference(a.name, reason.line or a.span.line, str(reason)) for a in outputs))
 
 
 def _differing(case: Case, graph: g.ReferenceGraph) -> Iterator[Difference]:
@@ -186,4 +198,4 @@ def _moved_from(graph: g.ReferenceGraph, number: int) -> int:
     return number
 
 
-__all__ = ["EQUAL", "Difference", "demanded", "differing", "prove_semantics", "unified"]
+__all__ = ["EQUAL", "Difference", "demanded", "prove_semantics", "read", "unified"]

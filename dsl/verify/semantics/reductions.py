@@ -87,8 +87,9 @@ def _sum_of(binder: Binder, mono: Mono, known: Known) -> Poly:
 def _ones(binder: Binder, known: Known) -> Poly:
     """How many there are: a size where it is one, else the sum of ones, which may be joined with others."""
     lo, hi = known.prune("max", binder.lo), known.prune("min", binder.hi)
-    if len(lo) == len(hi) == 1 and known.nonnegative(hi[0] - lo[0]):
-        return from_index(known.tidy(hi[0] - lo[0]))
+    length = known.tidy(known.extremum("min", [end - start for end in hi for start in lo]))
+    if known.nonnegative(length):
+        return from_index(length)
     return _close("sum", (binder,), ONE, known)
 
 
