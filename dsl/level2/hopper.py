@@ -155,6 +155,11 @@ def _store(m: Machine, s: dev.StoreBulk) -> None:
         affine = s.view.coordinates[dim].affine(ir.position(axis))
         assert affine is not None  # `box_dims` has seen to it
         bounds = s.view.axes[axis]
+        if affine[0].constant != 1:
+            message = (
+                f"axis {axis} of the view steps by {affine[0]} elements of `{array.name}`; bulk stores step by one"
+            )
+            raise Broken("bulk-view", message, "store the tile with `store`", "view")
         if bounds.hi + affine[1] != array.dims[dim] or bounds.lo.constant != 0:
             message = f"axis {axis} of the view ends inside `{array.name}`, but a bulk store knows only the array's end"
             raise Broken("bulk-view", message, "store the tile with `store`, or view the whole axis", "view")

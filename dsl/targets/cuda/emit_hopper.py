@@ -119,7 +119,8 @@ def _spec(kernel: dev.DeviceKernel, statement: dev.CopyBulk | dev.StoreBulk) -> 
 def box_spec(array: Array, view: View, shape: Sequence[int], buffer: dev.SharedBuffer) -> TensorMapSpec:
     """Boxes of one panel's columns and at most 256 rows; axes of the array innermost first. Raises KernelError."""
     axes = tuple(reversed(range(len(array.dims))))
-    return TensorMapSpec(array.name, array.dtype, axes, _box(array, view, shape, buffer), swizzle_bytes(buffer))
+    box, steps = _box(array, view, shape, buffer)
+    return TensorMapSpec(array.name, array.dtype, axes, box, swizzle_bytes(buffer), element_strides=steps)
 
 
 def _shared(statement: dev.CopyBulk | dev.StoreBulk) -> dev.Shared:
@@ -137,14 +138,24 @@ def swizzle_bytes(buffer: dev.SharedBuffer) -> int:
     return span
 
 
-def _box(array: Array, view: View, shape: Sequence[int], buffer: dev.SharedBuffer) -> tuple[int, ...]:
-    """Extents along the array's axes, innermost first: 1 where the tile does not move."""
+def _box(
+    array: Array, view: View, shape: Sequence[int], buffer: dev.SharedBuffer
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Extents along the array's axes, innermost first, 1 where the tile does not move; the steps of its elements."""
     found: list[int] = []
+    steps: list[int] = []
     for d in reversed(range(len(array.dims))):
         moving = [a for a in range(len(shape)) if position(a) in view.coordinates[d].symbols()]
-        extent = shape[moving[0]] if moving else 1
+        steps.append(_step(view.coordinates[d], moving[0]) if moving else 1)
+        extent = (shape[moving[0]] - 1) * steps[-1] + 1 if moving else 1
         found.append(buffer.panel if d == len(array.dims) - 1 else min(extent, LARGEST_BOX))
-    return tuple(found)
+    return tuple(found), tuple(steps)
+
+
+def _step(coordinate: Index, axis: int) -> int:
+    """Elements of the array from one position of a tile's axis to the next."""
+    affine = coordinate.affine(position(axis))
+    return (affine[0].constant if affine else None) or 1
 
 
 def _pieces(buffer: dev.SharedBuffer) -> list[tuple[int, int]]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import bits
-from kernelagent.dsl.index import Compare, Index, Symbol, index
+from kernelagent.dsl.index import Index, Symbol, index
 from kernelagent.dsl.lanes import permuted, same
 from kernelagent.dsl.lower.device.build import Ring, Scope, live_along
 from kernelagent.dsl.lower.device.hopper.choose import Unsuited
