@@ -185,3 +185,31 @@ def test_a_cluster_needs_two_variables() -> None:
     with pytest.raises(KernelError) as caught:
         read_module(text.replace("schedule(sm_90a,", "schedule(sm_90a, cluster=2,"))
     assert any("one grid of two variables" in str(d.hint) for d in caught.value.diagnostics)
+
+
+# Tensor maps ------------------------------------------------------------------------------------------
+
+
+def test_by_tensor_maps_if_asked() -> None:
+    code = lowered("require(via=tma)")
+    assert "ka_tma_load" in code.body
+    assert "via: tma (policy: operands come through tensor maps)" in code.body
+    assert "policy via=cached: dropped" in lowered("on(via=cached)").body
+
+
+@pytest.mark.parametrize("word", ["via=tma", "cluster=2", "roles=cooperative"])
+@pytest.mark.parametrize(
+    ("tiles", "why", "hint"),
+    [
+        ("BN=512, BK=16", "512 rows, a box has at most 256", "tiles of 256 rows are the largest"),
+        ("BM=128, BK=80", "rows of 160 bytes are no box", "tiles of 64 elements along its rows"),
+    ],
+)
+def test_tiles_beyond_a_box(word: str, tiles: str, why: str, hint: str) -> None:
+    """Dropped with a line and a schedule without tensor maps; under `require` the limit and the nearest tile."""
+    code = lowered(f"on({word}, {tiles})")
+    assert "ka_tma_load" not in code.body
+    assert f"policy {word}: dropped (b: " in code.body or f"policy {word}: dropped (a: " in code.body
+    found = refused(f"require({word}, {tiles})")
+    assert why in found.message
+    assert hint in str(found.hint)

@@ -47,7 +47,8 @@ def lower_device(kernel: ir.Kernel, machine: Machine, policy: Policy, aligned: b
         try:
             return _lower_hopper(simple, kernel, machine, policy)
         except hopper.Unsuited as why:
-            policy.used.discard("cluster")  # nobody honoured it
+            roles = () if policy.words.get("roles") in (False, 1) else ("roles",)
+            policy.give_up(("cluster", "via", *roles), str(why), why.hint)
             reason = [Choice("roles", "none", str(why))]
     return _lower_plain(simple, kernel, machine, policy, aligned, reason)
 
@@ -82,8 +83,16 @@ def _lower_hopper(simple: ir.Kernel, kernel: ir.Kernel, machine: Machine, policy
         if made.shared_bytes <= machine.shared_bytes:
             fewer = _fewer_stages(policy, wanted, count, needed, machine)
             made = replace(made, choices=tuple(dict.fromkeys((*choices, *fewer))))
-            return choose_grid.clustered(made, cluster, policy)
+            return choose_grid.clustered(_by_tensor_maps(made, policy), cluster, policy)
     raise hopper.Unsuited(f"{made.shared_bytes} bytes of shared memory even with one stage")
+
+
+def _by_tensor_maps(made: dev.DeviceKernel, policy: Policy) -> dev.DeviceKernel:
+    """With the line about `via=tma`: that is how operands come here. Other ways are dropped."""
+    if policy.words.get("via") != "tma":
+        return made
+    line = Choice("via", str(policy["via"]), "policy: operands come through tensor maps")
+    return replace(made, choices=(*made.choices, line))
 
 
 def _lower_plain(

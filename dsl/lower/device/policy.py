@@ -8,7 +8,7 @@ family of targets it is what other architectures of the family want.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from kernelagent.dsl import ir
@@ -26,7 +26,7 @@ _WHY = {
     "warps": "the roles of this schedule decide how many warps there are",
     "cluster": "blocks share operands through bulk copies, which this schedule for {target} has not (from sm_90 on)",
     "roles": "{target} schedules give all warps the same work",
-    "via": "global memory is reached by cp.async and 16-byte accesses where alignment allows",
+    "via": "this schedule for {target} reaches global memory by cp.async and accesses of up to 16 bytes",
     "layout": "layouts follow from the products and the widest accesses",
     "stages": "no loop of this kernel brings the operands of a product to shared memory",
     "unroll": "no loop of this kernel can be unrolled",
@@ -51,6 +51,7 @@ class Policy(Mapping[str, object]):
     spans: Mapping[str, Span] = field(default_factory=dict)
     target: str = ""
     used: set[str] = field(default_factory=set)
+    lacks: dict[str, tuple[str, str]] = field(default_factory=dict)  # why a pass could not honour a word, and a hint
 
     @classmethod
     def of(cls, policy: EffectivePolicy, target: str) -> Policy:
@@ -70,6 +71,12 @@ class Policy(Mapping[str, object]):
         """The word's value, or the compiler's own choice."""
         value = self.get(word)
         return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
+
+    def give_up(self, words: Iterable[str], why: str, hint: str) -> None:
+        """Nobody honours these words after all."""
+        for word in words:
+            self.used.discard(word)
+            self.lacks[word] = why, hint or _hint(word, self.target)
 
     def replaced(self, word: str, value: object) -> Policy:
         """With the compiler's own value for a word; what is looked up is noted here too."""
@@ -99,11 +106,12 @@ def dropped(policy: Policy, everywhere: frozenset[str] | set[str]) -> tuple[Choi
     nowhere: `everywhere` are the words used in any class."""
     lines: list[Choice] = []
     for word in (w for w in policy.words if w not in policy.used | LATER):
-        why = _WHY[word].format(target=policy.target)
+        usual = _WHY[word].format(target=policy.target), _hint(word, policy.target)
+        why, hint = policy.lacks.get(word, usual)
         if word in everywhere:
             lines.append(Choice(f"policy {word}={_text(policy.words[word])}", "dropped", why))
         else:
-            lines.append(policy.drop(word, why, _hint(word, policy.target), vacuous=word not in _IMPOSSIBLE))
+            lines.append(policy.drop(word, why, hint, vacuous=word not in _IMPOSSIBLE))
     return tuple(lines)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
@@ -20,6 +21,7 @@ from kernelagent.dsl.targets.calls import Choices, ConcreteCall, concrete_calls
 from kernelagent.dsl.targets.cuda.archs import arch as arch_named
 from kernelagent.dsl.targets.cuda.artifact import guard_text
 from kernelagent.dsl.targets.cuda.emit import emit
+from kernelagent.dsl.targets.cuda.emit_hopper import maps
 from kernelagent.dsl.targets.cuda.registers import LayoutMismatch
 
 
@@ -89,24 +91,32 @@ def _unit(item: ConcreteCall, arch: str) -> DeviceUnit:
 def chosen(classes: Sequence[DeviceCode], arrays: Mapping[str, Placed], dims: Mapping[str, int]) -> DeviceCode:
     """The first class whose guards all hold for a call. The last has none, unless it was written by hand: then
     KernelError names what does not hold."""
-    broken: list[Guard] = []
-    empty = {name for name, place in arrays.items() if 0 in place.shape}
+    texts: list[str] = []
     for code in classes:
-        broken = [g for g in code.schedule.shape_class.guards if not holds(g, code.schedule.arrays, arrays, dims)]
-        if not broken and not (empty and empty & _boxed(code.schedule)):
+        guards = code.schedule.shape_class.guards
+        broken = [g for g in guards if not holds(g, code.schedule.arrays, arrays, dims)]
+        texts = [guard_text(g.kind, g.subject, g.value) for g in broken] or list(unmapped(code.schedule, arrays))
+        if not texts:
             return code
     schedule = classes[-1].schedule
-    texts = [guard_text(g.kind, g.subject, g.value) for g in broken]
-    texts += [f"elements in {name}" for name in sorted(empty & _boxed(schedule))]
     message = f"`{schedule.name}` ({schedule.shape_class.name}) relies on {', '.join(texts)}, which this call breaks"
     hint = "pass arrays for which the guards hold, or delete them and the wide accesses that need them"
     facts = {"guards": texts, "dims": dict(dims)}
     raise KernelError([Diagnostic("shape-class", message, schedule.grid.origin.span, hint=hint, facts=facts)])
 
 
-def _boxed(kernel: dev.DeviceKernel) -> set[str]:
-    """Arrays that have a tensor map, which an array without elements cannot have."""
-    return {s.view.array for s in dev.statements(kernel) if isinstance(s, (dev.CopyBulk, dev.StoreBulk))}
+def unmapped(kernel: dev.DeviceKernel, arrays: Mapping[str, Placed]) -> Iterator[str]:
+    """What a class relies on where its tensor maps cannot be made of the arrays: that they have elements, and no axis
+    of stride 0 (an expanded array) or of a stride beyond the maps' limit."""
+    for name, specs in groupby(maps(kernel), key=lambda spec: spec.array):
+        place = arrays[name]
+        if 0 in place.shape:
+            yield f"elements in {name}"
+            continue
+        try:
+            next(specs).bind(place.address, place.shape, place.strides)
+        except KernelError as refusal:
+            yield refusal.diagnostics[0].message
 
 
 def holds(guard: Guard, signature: Iterable[ir.Array], arrays: Mapping[str, Placed], dims: Mapping[str, int]) -> bool:
