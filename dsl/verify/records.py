@@ -87,6 +87,30 @@ class DeviceCounterexample(Counterexample):
 
 
 @dataclass(frozen=True)
+class ScheduleCounterexample(Counterexample):
+    """What a device schedule does wrong, shown on the schedule itself.
+
+    `kind` names the fault (deadlock, phase-aliasing, overwrite ...); `line` is where `role` does it, `other_line` the
+    event that it collides with. `barrier[stage]` is in phase `phase` (from 0), the role in iteration `iteration` of its
+    innermost loop; None where there is no such thing. `trace` are at most eight events that lead there, the oldest
+    first; `why` is the arithmetic in one sentence.
+    """
+
+    kind: str = ""
+    kernel: str = ""
+    shape_class: str = ""
+    role: str = ""
+    barrier: str | None = None
+    stage: int | None = None
+    phase: int | None = None
+    iteration: int | None = None
+    line: int | None = None
+    other_line: int | None = None
+    trace: tuple[str, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class Findings:
     """The outcome of one family, or of several."""
 

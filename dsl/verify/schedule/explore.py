@@ -1,0 +1,435 @@
+"""The search: every trip count and number of tiles, one order of the warps.
+
+Why one order is enough. Warps run straight-line code between loop ends and branches, which ask only about sizes, so
+all orders of one run do the same events. Let E be the run that is followed, with its order "lies before": program
+order, what a wait learns from the phase that it waits for, what a meeting learns. The checks of `protocol_steps` say,
+for every arrival, copy and wait of E: (a) the phase before the one it belongs to lies before it; (b) the phase behind
+the one that a wait is for ends behind the wait; (c) a phase takes exactly its arrivals and bytes. Claim: in any other
+order, what has happened at each moment is a set D of events of E that holds with an event all that lies before it.
+Take the next event e of a warp. An arrival: by (a) the phase before is complete in D; the own one is not, by (c), as e
+is missing; so it counts where it counts in E. A wait for phase n: by (a) and (b) the barrier is in phase n or n + 1, so
+the parity tells the two apart, and it passes if and only if all of phase n is in D. A copy: as an arrival, and its
+bytes complete the phase at some time behind; when does not matter, as no check asks about the moment. So D with e is
+such a set again. And no order gets stuck: the first event of E that is missing in D has all that lies before it in D,
+so it can happen. What is checked about order (a stage filled behind its last read, read behind its fill) therefore
+holds in every order, and one fill-complete event for each stage and block is all that the model needs.
+
+Why it ends. The run branches only where a loop's end or a condition asks whether a sum of sizes is above a threshold
+(`trips`). Both answers are followed, each answer serves all warps, and states that no later step can tell apart
+(`protocol_keys`) are followed once. When nothing is left, the checks hold for every trip count and number of tiles.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import lcm
+
+from kernelagent.dsl import device as dev
+from kernelagent.dsl.index import Extremum, Index, ReadElement
+from kernelagent.dsl.verify.schedule.events import Violation, history, line, name, who
+from kernelagent.dsl.verify.schedule.protocol_keys import Folding, key
+from kernelagent.dsl.verify.schedule.protocol_state import Frame, Question, State, Warp
+from kernelagent.dsl.verify.schedule.protocol_steps import Steps, turn_of
+from kernelagent.dsl.verify.schedule.skeleton import (
+    Agent,
+    Announce,
+    Do,
+    Head,
+    Jump,
+    Loop,
+    Next,
+    Read,
+    Skeleton,
+    Test,
+    Unsupported,
+)  # fmt: skip
+from kernelagent.dsl.verify.schedule.trips import compared, constants, positive, shift
+from kernelagent.dsl.verify.schedule.values import Values
+from kernelagent.dsl.verify.schedule.walks import tile_counts, tiles
+
+MOST_STATES = 200_000
+MOST_PERIOD = 512
+MORE_TILES = -1
+"""The base of the question whether a walk goes on."""
+
+
+class Asked(Exception):
+    """A question that the run has no answer for yet."""
+
+    def __init__(self, question: Question, threshold: int) -> None:
+        super().__init__(question, threshold)
+        self.question, self.threshold = question, threshold
+
+
+class OutOfBudget(Exception):
+    """The search did not close within its states or its time."""
+
+
+@dataclass(frozen=True)
+class Explored:
+    """`states` in which a question was open (a run without any: 1). `refuted`: what was found first."""
+
+    states: int
+    refuted: Violation | None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """One launch: all dims and scalars. Blocks that take one tile each take number `tile`; others take all of them."""
+
+    values: Mapping[str, int]
+    tile: int = 0
+    read: ReadElement | None = None
+
+
+class Explorer:
+    """Runs of one skeleton: over all sizes, or for one launch."""
+
+    def __init__(self, skeleton: Skeleton, sizes: Sizes | None = None) -> None:
+        self.skeleton = skeleton
+        self.sizes = sizes
+        self.values = Values(sizes.values if sizes else {}, sizes.read if sizes else None)
+        self.steps = Steps(skeleton, self.values)
+        self.bases: dict[Index, int] = {}
+        self.differing = _differing(skeleton.kernel)
+        self.states = 0
+
+    # Runs --------------------------------------------------------------------------------------------
+
+    def search(self, most_states: int = MOST_STATES, deadline: float | None = None) -> Explored:
+        """Every answer to every question, the shortest runs first. Raises Unsupported, OutOfBudget."""
+        fold = folding(self.skeleton) if self.sizes is None else None
+        queue = deque([self.start()])
+        seen: set[object] = set()
+        while queue:
+            state = queue.popleft()
+            self.states += 1
+            if self.states > most_states or (deadline is not None and time.perf_counter() > deadline):
+                raise OutOfBudget(f"{self.states} states are not all")
+            try:
+                self.run(state)
+            except Violation as found:
+                return Explored(self.states, found)
+            except Asked as open_:
+                if fold is None:
+                    raise Unsupported("a loop's end is not known for these sizes") from None
+                state.forget([self.asks_from(a, w) for a, w in zip(self.skeleton.agents, state.warps, strict=True)])
+                self.steps.forget(state)
+                mark = key(state, fold)
+                if mark in seen:
+                    continue
+                seen.add(mark)
+                queue += _answered(state, open_)
+        return Explored(self.states, None)
+
+    def asks_from(self, agent: Agent, w: Warp) -> int:
+        """The first turn of the grids about whose sizes the warp may still ask."""
+        if not w.walking:
+            return 1 << 60
+        for instruction in agent.code[w.pc :]:
+            match instruction:
+                case Head(loop) if loop.tiles:
+                    return w.epoch + 1
+                case Test() | Head():
+                    return w.epoch
+                case Next():
+                    return w.epoch + self.ends_turn(agent, instruction)
+                case _:
+                    pass
+        return w.epoch + 1
+
+    def ends_turn(self, agent: Agent, instruction: Next) -> bool:
+        head = agent.code[instruction.head]
+        return isinstance(head, Head) and head.loop.tiles
+
+    def start(self) -> State:
+        state = self.steps.start()
+        for agent, w in zip(self.skeleton.agents, state.warps, strict=True):
+            loops = (i.loop for i in agent.code if isinstance(i, Head))
+            w.env.update({c.name: 0 for loop in loops for c in loop.counters})
+            w.walking = any(isinstance(i, Head) for i in agent.code)
+        return state
+
+    def run(self, state: State) -> None:
+        """Let the warps run until all have ended. Raises Violation, or Asked when no warp gets on without an answer:
+        at such points few states differ."""
+        open_: dict[int, Asked] = {}
+        while (agent := self.next(state, open_)) is not None:
+            try:
+                self.go(state, agent)
+            except Asked as asked:
+                open_[agent.number] = asked
+        if open_:
+            raise min(open_.values(), key=lambda a: a.question)
+        if not all(w.ended for w in state.warps):
+            raise self.deadlock(state)
+
+    def next(self, state: State, open_: Mapping[int, Asked]) -> Agent | None:
+        """The warp that can go on and has come least far."""
+        best: Agent | None = None
+        for agent, w in zip(self.skeleton.agents, state.warps, strict=True):
+            if w.ended or agent.number in open_ or self.blocked(state, w):
+                continue
+            if best is None or w.turns < state.warps[best.number].turns:
+                best = agent
+        return best
+
+    def blocked(self, state: State, w: Warp) -> bool:
+        if w.waiting is None:
+            return False
+        kind, place, count = w.waiting
+        return kind == "meeting" or state.rings[self.steps.numbers[place]].count == count  # type: ignore[index]
+
+    def go(self, state: State, agent: Agent) -> None:
+        """Up to the end of an iteration, or as far as the warp gets."""
+        w = state.warps[agent.number]
+        while w.pc < len(agent.code):
+            match agent.code[w.pc]:
+                case Do(event, leader):
+                    if (not leader or agent.leader) and not self.steps.act(state, agent, event):
+                        return
+                    w.pc += 1
+                    if w.waiting is not None:
+                        return
+                case Head(loop, out):
+                    self.head(state, agent, loop, out)
+                case Next(head):
+                    self.again(w, agent, head)
+                    return
+                case Test(condition, otherwise):
+                    ask = self.asker(state, agent, None)
+                    w.pc = w.pc + 1 if self.values.truth(condition, w.env, ask) else otherwise
+                case Jump(to):
+                    w.pc = to
+        self.steps.leave(state, agent)
+
+    # Loops -------------------------------------------------------------------------------------------
+
+    def head(self, state: State, agent: Agent, loop: Loop, out: int) -> None:
+        """Into the body, or out behind the loop."""
+        w = state.warps[agent.number]
+        if not w.frames or w.frames[-1].head != w.pc:
+            w.frames.append(Frame(w.pc, 0, None, 0, self.tiles(w, agent, loop)))
+        frame = w.frames[-1]
+        if self.goes_on(state, agent, loop, frame):
+            self.enter(w, loop, w.frames[-1])
+            w.pc += 1
+        else:
+            w.frames.pop()
+            w.walking = bool(w.frames) or any(isinstance(i, Head) for i in agent.code[out:])
+            if loop.variable is not None:
+                w.env.pop(loop.variable.name, None)
+            w.pc = out
+        w.turns += 1
+        w.epoch += loop.tiles
+
+    def tiles(self, w: Warp, agent: Agent, loop: Loop) -> tuple[dict[str, int], ...] | None:
+        """The tiles of a launch with known sizes."""
+        if loop.grid is None or self.sizes is None:
+            return None
+        env = {**self.sizes.values, **w.env}
+        cluster = self.skeleton.kernel.cluster
+        counts = tile_counts(loop.grid, env, self.sizes.read)
+        found = list(tiles(loop.grid, counts, env, agent.block, cluster, self.sizes.read))
+        if loop.single:
+            found = found[self.sizes.tile or 0 :][:1]
+        return tuple(found)
+
+    def goes_on(self, state: State, agent: Agent, loop: Loop, frame: Frame) -> bool:
+        if frame.tiles is not None:
+            return frame.turn < len(frame.tiles)
+        if loop.single:
+            return frame.turn == 0
+        w = state.warps[agent.number]
+        if loop.room is None or (loop.tiles and self.sizes is None):
+            question = (w.epoch, -1, MORE_TILES)
+            going = answer(state, question, 0)
+            w.frames[-1] = frame._replace(asked=question)
+            return going
+        room = self.values.reduced(loop.room, w.env)
+        return positive(room - frame.turn * loop.step, self.asker(state, agent, frame))
+
+    def asker(self, state: State, agent: Agent, frame: Frame | None) -> Callable[[Index, int], bool]:
+        """Answers questions about sizes; those of a loop's end are noted in its frame."""
+        w = state.warps[agent.number]
+
+        def ask(base: Index, threshold: int) -> bool:
+            number = self.bases.setdefault(base, len(self.bases))
+            own = any(s.name in self.differing for s in base.symbols())
+            question = (w.epoch, agent.block if own else -1, number)
+            found = answer(state, question, threshold)
+            if frame is not None:
+                w.frames[-1] = w.frames[-1]._replace(asked=question, threshold=threshold)
+            return found
+
+        return ask
+
+    def enter(self, w: Warp, loop: Loop, frame: Frame) -> None:
+        if frame.tiles is not None:
+            w.env.update(frame.tiles[frame.turn])
+        elif loop.variable is not None and (not loop.tiles or self.sizes is not None):
+            first = self.values.reduced(loop.lo, w.env).constant
+            if first is not None:
+                w.env[loop.variable.name] = first + frame.turn * loop.step
+
+    def again(self, w: Warp, agent: Agent, head: int) -> None:
+        instruction = agent.code[head]
+        assert isinstance(instruction, Head)
+        for counter in instruction.loop.counters:
+            w.env[counter.name] = w.env.get(counter.name, 0) + 1
+        w.frames[-1] = w.frames[-1]._replace(turn=w.frames[-1].turn + 1)
+        w.pc = head
+
+    # Deadlock ----------------------------------------------------------------------------------------
+
+    def deadlock(self, state: State) -> Violation:
+        """Who waits, for what, and what is missing; the first warp that waits for a phase is named."""
+        blocks = self.skeleton.blocks
+        stuck = [(a, w) for a, w in zip(self.skeleton.agents, state.warps, strict=True) if not w.ended]
+        waits = [x for x in stuck if x[1].waiting is not None and x[1].waiting[0] == "phase"]
+        agent, w = (waits or stuck)[0]
+        parts = tuple(dict.fromkeys(self.missing(state, a, x) for a, x in stuck if a.leader or (a, x) == (agent, w)))
+        event = self.waits_at(agent, w)
+        other = next((self.waits_at(a, x) for a, x in waits if a.role != agent.role), None)
+        place, phase = None, -2
+        if w.waiting is not None and w.waiting[0] == "phase":
+            place, phase = w.waiting[1], w.waiting[2]  # type: ignore[assignment]
+        together = [max(x.clock[k] for x in state.warps) for k in range(len(w.clock))]
+        near = {x.waiting[1] for _, x in waits if x.waiting is not None}
+        steps = history(state.steps, together, frozenset(near))  # type: ignore[arg-type]
+        message = f"`{who(agent, blocks)}` waits for ever"
+        return Violation(
+            "deadlock", message, "; ".join(parts), event, agent.number, place, phase, turn_of(w), other,
+            "every wait ends", "no warp can go on", steps,
+        )  # fmt: skip
+
+    def waits_at(self, agent: Agent, w: Warp) -> dev.Statement:
+        meeting = w.waiting is not None and w.waiting[0] == "meeting"
+        instruction = agent.code[w.pc - 1 if meeting else w.pc]
+        assert isinstance(instruction, Do)
+        assert not isinstance(instruction.event, (Announce, Read))
+        return instruction.event
+
+    def missing(self, state: State, agent: Agent, w: Warp) -> str:
+        """`consumer waits (line 9) for full[0], phase 0: 0 of 1 arrivals, 32768 of 32768 bytes are missing`."""
+        event, role = self.waits_at(agent, w), who(agent, self.skeleton.blocks)
+        assert w.waiting is not None
+        kind, place, phase = w.waiting
+        if kind == "meeting":
+            return f"`{role}` waits (line {line(event)}) for the others of its {place[1]}"
+        number = self.steps.numbers[place]  # type: ignore[index]
+        ring, wanted = state.rings[number], self.steps.arrivals[number]
+        text = f"`{role}` waits (line {line(event)}) for phase {phase} of {name(place)}: {ring.pending} of {wanted} arrivals"  # type: ignore[arg-type]
+        lack = ring.expected - ring.issued
+        return text + (f", {lack} of {ring.expected} bytes are missing" if lack > 0 else "")
+
+
+def answer(state: State, question: Question, threshold: int) -> bool:
+    """Whether the base is above the threshold, as far as the run has decided. Raises Asked."""
+    lo, hi = state.answers.get(question, (-(1 << 60), None))
+    if lo >= threshold:
+        return True
+    if hi is not None and hi <= threshold:
+        return False
+    raise Asked(question, threshold)
+
+
+def _answered(state: State, open_: Asked) -> Iterator[State]:
+    """Both answers: the end first, so that short runs come first."""
+    lo, hi = state.answers.get(open_.question, (-(1 << 60), None))
+    ends = state.copy()
+    ends.answers[open_.question] = (lo, open_.threshold)
+    yield ends
+    state.answers[open_.question] = (open_.threshold, hi)
+    yield state
+
+
+def _differing(kernel: dev.DeviceKernel) -> frozenset[str]:
+    """Grid variables in which the blocks of a cluster differ: those along which their tiles follow each other."""
+    if kernel.cluster == 1:
+        return frozenset()
+    found: set[str] = set()
+    for grid in (kernel.grid, *(r.grid for r in kernel.roles)):
+        along = [v.name for v, n in zip(grid.variables[-2:], grid.together, strict=False) if n > 1]
+        found |= set(along if grid.together != (1, 1) else (v.name for v in grid.variables))
+    return frozenset(found)
+
+
+# Folding ----------------------------------------------------------------------------------------------
+
+
+def folding(skeleton: Skeleton) -> Folding:
+    """The periods of a skeleton. Raises Unsupported where stages or parities have none."""
+    code = [i for a in skeleton.agents for i in a.code]
+    loops = [i.loop for i in code if isinstance(i, Head)]
+    counters = sorted({c.name for x in loops for c in x.counters})
+    inner = {x.variable.name: x.step for x in loops if x.variable is not None and not x.tiles}
+    numbers = [x for i in code if isinstance(i, Do) for x in _indices(i.event)]
+    asked = [d for i in code if isinstance(i, Test) for d in compared(i.condition)]
+    period = _period(numbers, asked, [{n: 1} for n in counters])
+    ways = [s * _period(numbers, asked, [{n: s}]) for n, s in inner.items()]
+    rooms = [x.room for x in loops if x.room is not None]
+    lows = [x.lo for x in loops]
+    most = max((c for x in (*asked, *rooms, *lows) for c in constants(x)), default=1)
+    steps = [abs(s) for s in inner.values()] or [1]
+    reach = 2 * most + 2 * max(steps)
+    growing = {n for n in counters if any(shift(d, {n: period}) != 0 for d in asked)}
+    used = {s.name for x in (*numbers, *asked) for s in x.symbols()}
+    least = {n: reach if n in growing else 0 for n in counters if n in used}
+    heads = tuple(_long_heads(a) for a in skeleton.agents)
+    turns = tuple(
+        frozenset(at for at, i in enumerate(a.code) if isinstance(i, Head) and i.loop.tiles) for a in skeleton.agents
+    )
+    return Folding(period, lcm(*ways), reach, least, heads, turns)
+
+
+def _period(numbers: list[Index], asked: list[Index], steps: list[dict[str, int]]) -> int:
+    """The smallest number of steps after which all stages and parities repeat, and comparisons move by a fixed
+    amount: their outcome is then fixed beyond the reach."""
+    for period in range(1, MOST_PERIOD + 1):
+        each = [{n: period * s for n, s in step.items()} for step in steps]
+        if all(shift(x, e) == 0 for x in numbers for e in each) and all(shift(d, e) is not None for d in asked for e in each):
+            return period
+    raise Unsupported(f"stages and parities do not repeat within {MOST_PERIOD} iterations")
+
+
+def _indices(event: object) -> Iterator[Index]:
+    match event:
+        case Announce(expect):
+            yield expect.stage
+        case dev.Arrive(stage=stage) | Read(stage=stage):
+            yield stage
+        case dev.WaitPhase(stage=stage, parity=parity):
+            yield stage
+            yield parity
+        case dev.CopyBulk(stage=stage, target=target):
+            yield stage
+            yield target.stage
+        case _:
+            pass
+
+
+def _long_heads(agent: Agent) -> tuple[int, ...]:
+    """Heads of loops whose length no number bounds."""
+    return tuple(
+        at
+        for at, i in enumerate(agent.code)
+        if isinstance(i, Head) and i.loop.room is not None and not i.loop.tiles and not _short(i.loop.room)
+    )
+
+
+def _short(room: Index) -> bool:
+    """Whether it is at most a number."""
+    match [(m, c) for m, c in room.terms if m]:
+        case []:
+            return True
+        case [((Extremum("min", a, b),), c)] if c > 0:
+            return a.constant is not None or b.constant is not None
+        case _:
+            return False
+
+
+__all__ = ["Explored", "Explorer", "OutOfBudget", "Sizes", "folding"]

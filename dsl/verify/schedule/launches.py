@@ -1,0 +1,68 @@
+"""Launches of few tiles and iterations, on which a refutation is replayed and what has no closed search is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kernelagent.dsl import device as dev
+from kernelagent.dsl.index import Index
+from kernelagent.dsl.verify.schedule.explore import Sizes
+from kernelagent.dsl.verify.schedule.skeleton import levels, roles_of
+
+MOST_TILES = 3
+
+
+def launches(kernel: dev.DeviceKernel) -> Iterator[Sizes]:
+    """1 to 3 tiles with 0 to 2 S + 1 iterations each, S being the deepest ring; the smallest first."""
+    stages = max((b.stages for b in kernel.barriers), default=1)
+    grid, inside = _grid_dims(kernel), _loop_dims(kernel)
+    names = {*kernel.dims, *(s.name for s in kernel.scalars)}
+    unit = {n: max(inside.get(n, 1), grid.get(n, 1)) for n in names}
+    first = next((n for n in grid), None)
+    for tiles in range(1, MOST_TILES + 1):
+        for turns in range(2 * stages + 2):
+            values = {n: unit[n] * (turns if n in inside and n not in grid else 1) for n in sorted(names)}
+            if first is not None:
+                values[first] = unit[first] * tiles * kernel.cluster
+            if _taken(kernel, values):
+                yield Sizes(values, (tiles - 1) * kernel.cluster, lambda _, at: 128 * at[-1] if at else 0)
+
+
+def _grid_dims(kernel: dev.DeviceKernel) -> dict[str, int]:
+    """Dims that the number of tiles depends on, with the tiles' extents; the rows of tiles first."""
+    found: dict[str, int] = {}
+    for role in roles_of(kernel):
+        for grid in levels(role.grid):
+            bounds = list(zip(grid.hi, grid.step, strict=True))
+            for hi, step in (*bounds[-2:-1], *bounds[-1:], *bounds[:-2]):
+                _note(found, hi, step)
+    return found
+
+
+def _loop_dims(kernel: dev.DeviceKernel) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for statement in dev.statements(kernel):
+        if isinstance(statement, dev.For):
+            for hi, step in zip(statement.hi, statement.step, strict=True):
+                _note(found, hi, step)
+    return found
+
+
+def _note(found: dict[str, int], bound: Index, step: Index) -> None:
+    for symbol in sorted(bound.symbols()):
+        if symbol.kind in ("dim", "param"):
+            found[symbol.name] = max(found.get(symbol.name, 1), step.constant or 1)
+
+
+def _taken(kernel: dev.DeviceKernel, values: dict[str, int]) -> bool:
+    """Whether dispatch gives such sizes to this shape class."""
+    for guard in kernel.shape_class.guards:
+        value = values.get(guard.subject)
+        if value is None:
+            continue
+        if (guard.kind == "range" and value > guard.value) or (guard.kind == "divides" and value % guard.value):
+            return False
+    return True
+
+
+__all__ = ["launches"]

@@ -1,0 +1,170 @@
+"""The quotient: two states with the same key go on alike, so that a search over any number of steps comes to an end.
+
+Only what a later step can see is in a key. Counters are kept modulo their period (a multiple of twice the stages),
+phases by parity and distance, a long loop's way by multiples of its period once every comparison with a number is
+decided, and a clock by its order among the events that some later check may ask for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from kernelagent.dsl.verify.schedule.protocol_state import Frame, Question, Reading, Ring, State, Warp
+
+FAR = 3
+"""A phase that lies so far back is never waited for again: the wait would be refuted."""
+
+
+@dataclass(frozen=True)
+class Folding:
+    """Counters (by name) are alike modulo `period`, above their number in `counters`; a loop's way modulo `way`
+    elements beyond `reach`. `heads[a]`: where agent a's loops of unknown length begin."""
+
+    period: int
+    way: int
+    reach: int
+    counters: Mapping[str, int]
+    heads: tuple[tuple[int, ...], ...]
+    turns: tuple[frozenset[int], ...]
+    """Where each agent's walks over tiles begin."""
+
+
+Known = Callable[[Iterable[int]], tuple[int, ...]]
+
+
+def key(state: State, folding: Folding) -> object:
+    epoch = state.turn
+    moved = {q: _moved(state, q, folding) for q in state.answers}
+    times = _live_times(state)
+    agents = len(state.warps)
+
+    def known(clock: Iterable[int]) -> tuple[int, ...]:
+        found = tuple(clock)
+        ranks = (bisect_right(times[a], found[a]) for a in range(agents))
+        behind = (min(r.count - found[agents + n], FAR) for n, r in enumerate(state.rings))
+        return (*ranks, *behind)
+
+    def rank(agent: int, time: int) -> int:
+        return bisect_right(times[agent], time)
+
+    return (
+        tuple(_warp(w, known(w.clock), moved, folding, epoch) for w in state.warps),
+        tuple(_ring(r, known, rank) for r in state.rings),
+        frozenset(
+            (p, f.ring, min(state.rings[f.ring].count - f.phase, FAR), max(f.epoch - epoch, -1))
+            for p, f in state.fills.items()
+        ),
+        frozenset(
+            (p, g, _age(state, r), frozenset((a, rank(a, t)) for a, t in r.ends))
+            for p, found in state.reads.items()
+            for g, r in found.items()
+        ),
+        frozenset(_answer(q, a, moved[q], folding, epoch) for q, a in state.answers.items()),
+        frozenset((where, rank(where[1], t)) for where, (t, _) in state.remote.items()),
+        state.gone,
+    )
+
+
+def _warp(w: Warp, known: tuple[int, ...], moved: Mapping[Question, int | None], folding: Folding, epoch: int) -> object:
+    if w.ended:
+        return known
+    if not w.walking:
+        return known, w.pc, w.waiting is not None and w.waiting[0] == "meeting"
+    counters = tuple(_counted(w.env.get(name, 0), least, folding) for name, least in folding.counters.items())
+    frames = tuple(_frame(f, moved) for f in w.frames)
+    return known, w.pc, w.epoch - epoch, counters, frames, w.waiting is not None and w.waiting[0] == "meeting"
+
+
+def _counted(value: int, least: int, folding: Folding) -> int:
+    return value if value < least else least + (value - least) % folding.period
+
+
+def _frame(frame: Frame, moved: Mapping[Question, int | None]) -> object:
+    if frame.tiles is not None or frame.asked is None:
+        return frame.head, frame.turn
+    if frame.asked[2] < 0:
+        return (frame.head,)
+    return frame.head, frame.threshold - (moved.get(frame.asked) or 0)
+
+
+def _ring(r: Ring, known: Known, rank: Callable[[int, int], int]) -> object:
+    init = (r.maker, rank(r.maker, r.made), r.fenced and rank(r.maker, r.fenced) + 1) if r.maker >= 0 else ()
+    into = None if r.into is None else known(r.into)
+    done = tuple((known(d.clock), frozenset((a, rank(a, t)) for a, t in d.came)) for d in r.done)
+    came = frozenset((a, rank(a, t)) for a, t in r.came)
+    waits = frozenset((a, r.count - x.phase, rank(a, x.time)) for a, x in r.waits.items())
+    return init, r.count & 1, min(r.count, FAR), r.pending, r.expected, r.issued, into, came, done, waits
+
+
+def _age(state: State, reading: Reading) -> int:
+    """How many groups of products the reading warp has closed since; -1 for reads that are over at once."""
+    return -1 if reading.serial < 0 else state.warps[reading.agent].committed - reading.serial
+
+
+# Loops ------------------------------------------------------------------------------------------------
+
+
+def _moved(state: State, question: Question, folding: Folding) -> int | None:
+    """By how much all ways that ask this question can be moved back; None when no way asks it any more."""
+    if question[2] < 0:
+        return 0
+    ways: list[int] = []
+    for agent, w in enumerate(state.warps):
+        if not w.walking or w.epoch > question[0]:
+            continue
+        if w.epoch < question[0]:
+            return 0
+        inside = {f.head for f in w.frames}
+        if w.pc not in folding.turns[agent] and any(h >= w.pc and h not in inside for h in folding.heads[agent]):
+            return 0
+        ways += [f.threshold for f in w.frames if f.asked == question]
+    if not ways:
+        return None
+    return max(0, (min(ways) - folding.reach) // folding.way) * folding.way
+
+
+def _answer(
+    question: Question, answer: tuple[int, int | None], moved: int | None, folding: Folding, epoch: int
+) -> object:
+    lo, hi = answer
+    most = folding.reach
+    if moved is None:
+        return question[0] - epoch, *question[1:], min(lo, most), hi if hi is not None and hi < most else None
+    return question[0] - epoch, *question[1:], lo - moved, None if hi is None else hi - moved
+
+
+def _live_times(state: State) -> list[list[int]]:
+    """For each agent the times of its events that some check may still ask for; of several between which nobody's
+    knowledge ends, the first."""
+    agents = len(state.warps)
+    found: list[set[int]] = [set() for _ in range(agents)]
+    for r in state.rings:
+        if r.maker >= 0:
+            found[r.maker] |= {r.made, r.fenced}
+        for agent, waited in r.waits.items():
+            found[agent].add(waited.time)
+        for agent, time in (*r.came, *(x for d in r.done for x in d.came)):
+            found[agent].add(time)
+    for readings in state.reads.values():
+        for reading in readings.values():
+            for agent, time in reading.ends:
+                found[agent].add(time)
+    for (_, agent), (time, _) in state.remote.items():
+        found[agent].add(time)
+    clocks = [w.clock for w in state.warps]
+    carried = [c for r in state.rings for c in (r.into, *(d.clock for d in r.done)) if c is not None]
+    return [_apart(sorted(x), {c[a] for c in (*clocks, *carried)}) for a, x in enumerate(found)]
+
+
+def _apart(times: list[int], known: set[int]) -> list[int]:
+    ends = sorted(known)
+    kept: list[int] = []
+    for t in times:
+        if not kept or bisect_left(ends, kept[-1]) != bisect_left(ends, t):
+            kept.append(t)
+    return kept
+
+
+__all__ = ["Folding", "key"]

@@ -1,0 +1,70 @@
+"""Index integers at a point of a run: numbers where they must be, what is left of them where sizes stay unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kernelagent.dsl.index import Condition, Index, ReadElement
+from kernelagent.dsl.verify.schedule.skeleton import Unsupported
+from kernelagent.dsl.verify.schedule.trips import Ask, holds
+
+
+class Values:
+    """Values of the expressions of one skeleton; the same expression is computed once for the same numbers."""
+
+    def __init__(self, sizes: Mapping[str, int], read: ReadElement | None = None) -> None:
+        self.sizes = dict(sizes)
+        self.read = read
+        self._names: dict[int, tuple[str, ...]] = {}
+        self._numbers: dict[tuple[object, ...], int] = {}
+        self._reduced: dict[tuple[object, ...], Index] = {}
+        self._kept: list[object] = []  # identities stay taken
+
+    def names(self, x: Index) -> tuple[str, ...]:
+        found = self._names.get(id(x))
+        if found is None:
+            found = tuple(sorted(s.name for s in x.symbols()))
+            self._names[id(x)] = found
+            self._kept.append(x)
+        return found
+
+    def number(self, x: Index, env: Mapping[str, int]) -> int:
+        """Raises Unsupported where the value depends on sizes that are not known."""
+        names = self.names(x)
+        at = (id(x), *(env.get(n) for n in names))
+        found = self._numbers.get(at)
+        if found is None:
+            try:
+                found = x.evaluate({**self.sizes, **env}, self.read)
+            except KeyError as missing:
+                raise Unsupported(f"{x} depends on {missing.args[0]}") from None
+            self._numbers[at] = found
+        return found
+
+    def reduced(self, x: Index, env: Mapping[str, int]) -> Index:
+        """The expression with all known numbers put in."""
+        names = self.names(x)
+        at = (id(x), *(env.get(n) for n in names))
+        found = self._reduced.get(at)
+        if found is None:
+            found = x.substitute({n: v for n in names if (v := env.get(n, self.sizes.get(n))) is not None})
+            if self.read is not None:
+                found = self._with_elements(found)
+            self._reduced[at] = found
+        return found
+
+    def _with_elements(self, x: Index) -> Index:
+        from kernelagent.dsl.index import index
+
+        return x if x.symbols() else index(x.evaluate({}, self.read))
+
+    def truth(self, condition: Condition, env: Mapping[str, int], ask: Ask) -> bool:
+        return holds(condition, lambda x: self._fresh(x, env), ask)
+
+    def _fresh(self, x: Index, env: Mapping[str, int]) -> Index:
+        """As `reduced`, for an expression that was made on the way."""
+        found = x.substitute({s.name: v for s in x.symbols() if (v := env.get(s.name, self.sizes.get(s.name))) is not None})
+        return self._with_elements(found) if self.read is not None else found
+
+
+__all__ = ["Values"]
