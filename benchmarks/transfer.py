@@ -32,7 +32,7 @@ from kernelagent.proposers.emitted import emitted_code
 from kernelagent.settings import Settings, load_settings
 
 REACHED = 0.95
-ROUNDS = 6
+ROUNDS = 16
 """Comparisons of the kernels in question, one after the other: a busy moment of the machine passes."""
 
 

@@ -27,6 +27,19 @@ def refit(text: str, old: Mapping[str, int], new: Mapping[str, int]) -> str:
     return text
 
 
+def trimmed(text: str, dims: Mapping[str, int]) -> str:
+    """Tile sizes beyond the axis that they cover, brought down to the power of two that covers it.
+
+    The rest of such a tile is void: texts that differ in it do the same work. Raises as `refit` does.
+    """
+    for function in functions(read(text), "kernel"):
+        sizes = {d.name: d.values[0] for d in declared(function) if type(d.values[0]) is int}
+        for dim, name in dict(_steps(function)).items():
+            if name in sizes and dim in dims and sizes[name] > _power(dims[dim]):
+                text = _scaled(text, function.name, name, _power(dims[dim]), 1.0)
+    return text
+
+
 def _covering(
     function: ast.FunctionDef, sizes: Mapping[str, int], old: Mapping[str, int], new: Mapping[str, int]
 ) -> Iterator[tuple[str, str]]:

@@ -77,6 +77,7 @@ class Context:
     regime: str
     suggestions: Sequence[Suggestion] = ()
     leads: Sequence[Lead] = ()
+    relatives: Sequence[Trial] = ()  # of other runs of this problem, on this target and chip
     failed: Failed | None = None
     trials_left: int | None = None
     arch: str = ""  # of the GPU whose schedule is looked for; empty: a CPU

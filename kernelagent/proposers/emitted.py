@@ -1,7 +1,7 @@
 """What a text becomes on a workload: texts that become the same code need not be timed twice.
 
-A policy that a target drops, a list of choices whose default stays, an arm that these sizes never enter: each makes
-another text and the same work.
+A policy that a target drops, a list of choices whose default stays, an arm that these sizes never enter, a tile wider
+than the row that it holds: each makes another text and the same work.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.index import Condition, Environment, evaluate_condition
 from kernelagent.dsl.lower.rewrite import map_values
+from kernelagent.dsl.moves import MoveError
+from kernelagent.dsl.moves.refit import trimmed
 from kernelagent.problems.problem import Problem, Workload
 
 _LINE_MARK = re.compile(r"/\* line \d+ \*/")
@@ -28,8 +30,8 @@ def emitted_code(problem: Problem, workload: Workload) -> Callable[[str], str | 
     @lru_cache(maxsize=4096)
     def code(text: str) -> str | None:
         try:
-            source = _source(text, problem, workload)
-        except (KernelError, Unsupported):
+            source = _source(trimmed(text, workload.dims), problem, workload)
+        except (MoveError, KernelError, Unsupported):
             return None
         return hashlib.sha256(_LINE_MARK.sub("", source).encode()).hexdigest()
 

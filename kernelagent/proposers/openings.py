@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from kernelagent.dsl import moves
-from kernelagent.dsl.moves import MoveError, refit
+from kernelagent.dsl.moves import MoveError
 from kernelagent.dsl.moves.tunables import set_tunable
 from kernelagent.knowledge_base.records import Lead, Step
 
 from .actions import SIZE_MOVES, sizes
 from .base import Context, Proposal
+from .past import fitted
 
 PAID = math.log(1.02)
 """Log gain from which a step counts as one that paid: less is within reach of noise."""
@@ -57,7 +58,7 @@ def _of(lead: Lead, context: Context) -> Iterator[Opening]:
     composed = [(compose(seed, steps), steps, "what paid") for steps in (holds, paid)]
     for text, steps, kind in (*composed, (lead.text, lead.steps, "best known")):
         if text is not None:
-            new = fitted(text, lead, context.workload.dims)
+            new = fitted(text, lead.features, context.workload.dims)
             yield Opening(new, (*steps, *_resized(text, new)), lead, kind)
 
 
@@ -92,16 +93,6 @@ def _after(text: str, step: Step) -> str:
         kernel, tunable = name.split(".") if "." in name else (None, name)
         text = set_tunable(text, tunable, value, kernel)
     return text
-
-
-def fitted(text: str, lead: Lead, dims: Mapping[str, int]) -> str:
-    """The text with tiles that covered an axis of the lead's workload covering that of this one."""
-    known = {k[5:]: v for k, v in lead.features.items() if k.startswith("log2:") and isinstance(v, float | int)}
-    old = {dim: round(2.0**size) for dim, size in known.items() if dim in dims}
-    try:
-        return refit(text, old, dims)
-    except MoveError:
-        return text
 
 
 def _resized(before: str, after: str) -> tuple[Step, ...]:

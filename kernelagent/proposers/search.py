@@ -12,22 +12,26 @@ import hashlib
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from kernelagent.knowledge_base import steps_of
 from kernelagent.knowledge_base.records import Trial
 
-from .actions import SIZE_MOVES, Action, Step, action, log_sizes, steps
+from .actions import Step, log_sizes, steps
 from .base import Context, Proposal, ProposerExhausted
 from .openings import Opening, openings
+from .past import Past, fitted, runs, with_move
+
+if TYPE_CHECKING:
+    from .surrogate import Point
 
 PARENTS = 3
 """Kernels that are changed further: the best, and the best of other shapes."""
-OPENINGS = 3
-"""Texts of the base that are tried before anything else."""
-FAILURE_LOG_TIME = 0.4
-"""What a failed trial counts as: this much slower than its parent."""
+OPENINGS = 2
+"""Texts of the base that are tried before anything else; then it counts as what trials elsewhere have shown."""
+TIE = 0.02
+"""Log cost up to which texts count as equal where costs alone rank them."""
 LEAST_IMPROVEMENT = 1e-6
 """Expected log gain below which a trial is not worth its time."""
 SCREENED = 200
@@ -35,22 +39,6 @@ SCREENED = 200
 Screen = Callable[[str], bool]
 Cost = Callable[[str], float | None]
 Code = Callable[[str], str | None]
-_EXCLUSIVE = (
-    frozenset({"prefetch"}),
-    frozenset({"unroll"}),
-    frozenset({"swap_raster"}),
-    frozenset({"stream_stores", "cached_stores"}),
-    frozenset({"direct_operands", "packed_operands"}),
-    frozenset({"whole_row"}),
-    frozenset({"deepen_ring"}),
-    frozenset({"order_tiles"}),
-    frozenset({"persistent_blocks"}),
-    frozenset({"split_roles", "join_roles"}),
-    frozenset({"tile_product"}),
-    frozenset({"set_warps"}),
-    frozenset({"unroll_device"}),
-)
-"""Moves of which the last one counts: they set the same word."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +100,8 @@ class SearchProposer:
         return self._code(text) or _sha(text)
 
     def _opening(self, context: Context, tried: frozenset[str]) -> Opening | None:
-        """The next of a few texts that the base recommends; none once two of them were no better than the seed."""
-        done = [t for t in context.history if "lead" in t.move_arguments]
-        if len(done) >= OPENINGS or sum(_disappoints(t, context.history[0]) for t in done) >= 2:
+        """The next of the first few texts that the base recommends."""
+        if sum("lead" in t.move_arguments for t in context.history) >= OPENINGS:
             return None
         return next((o for o in openings(context) if self._worth_a_trial(o.text, tried)), None)
 
@@ -125,7 +112,8 @@ class SearchProposer:
         pool = view.pool()
         if not pool:
             return []
-        means, deviations = view.surrogate.predict([view.point(c.step.text, c.moves) for c in pool])
+        points = [view.point(c.step.text, c.moves) for c in pool]
+        means, deviations = view.surrogate.predict(points) if view.context.timed else _by_cost(points)
         ranked = []
         for candidate, mean, deviation in zip(pool, means, deviations, strict=True):
             gain = expected_improvement(float(mean), float(deviation), view.best_value)
@@ -139,31 +127,30 @@ class View:
     def __init__(self, context: Context, cost: Cost) -> None:
         self.context = context
         self._cost = cost
-        self._by_id = {t.id: t for t in context.history}
-
-    @cached_property
-    def seed_time(self) -> float:
-        timed = [t.time_ms for t in self.context.history if t.time_ms]
-        return timed[0] if timed else 1.0
+        self._past = Past(context.history, self._promise)
+        self._elsewhere = runs(context.relatives, self._promise)
 
     @cached_property
     def best_value(self) -> float:
         best = self.context.best
-        return self._value(best) if best else 0.0
+        return self._past.value(best) if best else 0.0
 
     @cached_property
     def surrogate(self):  # type: ignore[no-untyped-def]  # numpy is imported with it, on use
         from .surrogate import Surrogate
 
-        history = [t for t in self.context.history if t.text]
-        points = [self.point(t.text, self.moves_of(t)) for t in history]
-        return Surrogate(points, [self._value(t) for t in history])
+        here = [(self.point(t.text, self.moves_of(t)), self._past.value(t)) for t in self._past.trials if t.text]
+        points, values = zip(*[*here, *self._far_points()], strict=True)
+        return Surrogate(points, values)
 
-    def _value(self, trial: Trial) -> float:
-        if trial.time_ms:
-            return math.log(trial.time_ms / self.seed_time)
-        parent = self._by_id.get(trial.parent or "")
-        return (self._value(parent) if parent else 0.0) + FAILURE_LOG_TIME
+    def _far_points(self):  # type: ignore[no-untyped-def]  # as above
+        """What relatives of this run measured, their texts fitted to this workload."""
+        dims = self.context.workload.dims
+        for past in self._elsewhere:
+            for trial in past.trials:
+                if trial.text:
+                    point = self.point(fitted(trial.text, trial.features, dims), past.moves_of(trial))
+                    yield replace(point, elsewhere=True), past.value(trial)
 
     def point(self, text: str, moves: Mapping[str, float]):  # type: ignore[no-untyped-def]  # as above
         from .surrogate import Point
@@ -176,22 +163,11 @@ class View:
         return math.log(own / seed) if seed and own else 0.0
 
     def moves_of(self, trial: Trial) -> dict[str, float]:
-        """What was done from the seed to this trial's text, with what it promised; sizes are seen in the text."""
-        moves: dict[str, float] = {}
-        for one in (step for t in self._lineage(trial) for step in steps_of(t)):
-            if one.move is not None:
-                moves = with_move(moves, action(one.move, one.arguments, one.technique, self._promise(one.technique)))
-        return moves
+        return self._past.moves_of(trial)
 
     def _promise(self, technique: str | None) -> float:
         found = (s.expected_log_gain for s in self.context.suggestions if s.technique.name == technique)
         return next(found, 0.0)
-
-    def _lineage(self, trial: Trial) -> list[Trial]:
-        found = [trial]
-        while (parent := self._by_id.get(found[-1].parent or "")) is not None and parent not in found:
-            found.append(parent)
-        return found[::-1]
 
     def parents(self) -> list[Trial]:
         """The fastest trials, at most one for each combination of moves; the seed while nothing has passed."""
@@ -224,18 +200,10 @@ class View:
         return 1.0 + 0.1 * random.Random(digest).random()
 
 
-def with_move(moves: Mapping[str, float], one: Action) -> dict[str, float]:
-    """The moves after one more; of moves that set the same word the last one counts."""
-    if one.move in SIZE_MOVES:
-        return dict(moves)
-    rivals = next((group for group in _EXCLUSIVE if one.move in group), frozenset())
-    kept = {key: gain for key, gain in moves.items() if key.split("{")[0] not in rivals}
-    return {**kept, one.key: one.expected}
-
-
-def _disappoints(opening: Trial, seed: Trial) -> bool:
-    """What was best elsewhere fails here, or is slower than where the search began."""
-    return opening.time_ms is None or (seed.time_ms is not None and opening.time_ms >= seed.time_ms)
+def _by_cost(points: Sequence[Point]) -> tuple[Sequence[float], Sequence[float]]:
+    """Where nothing is timed the model of costs is what ranks in the end: it is believed, promises only break ties."""
+    means = [p.log_cost - TIE * sum(p.moves.values()) for p in points]
+    return means, [TIE] * len(points)
 
 
 def _proposal(candidate: Candidate, mean: float) -> Proposal:

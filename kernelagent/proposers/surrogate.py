@@ -31,16 +31,20 @@ COST_TRUST = 0.5
 """Share of the static model's log cost that is believed before anything was measured ..."""
 COST_SPREAD = 0.35
 """... and how far the truth may be from that."""
+TRANSFER = 0.8
+"""How alike what a text gains here and what it gains on another workload are."""
 
 
 @dataclass(frozen=True)
 class Point:
     """A text as the model sees it. `moves` maps what was done since the seed to its promised log gain; `sizes` are
-    log2 of the tunables; `log_cost` is the static model's, relative to the seed."""
+    log2 of the tunables; `log_cost` is the static model's, relative to the seed. `elsewhere`: timed on another
+    workload, and fitted to this one."""
 
     moves: Mapping[str, float]
     sizes: Mapping[str, float]
     log_cost: float = 0.0
+    elsewhere: bool = False
 
 
 @dataclass
@@ -81,7 +85,9 @@ def _covariances(a: Sequence[Point], b: Sequence[Point]) -> NDArray[np.float64]:
     cost = np.outer([p.log_cost for p in a], [q.log_cost for q in b])
     names = _shared([_spreads(p, _name) for p in a], [_spreads(q, _name) for q in b])
     keys = _shared([_spreads(p, str) for p in a], [_spreads(q, str) for q in b])
-    return SAME_MOVE * names + (1.0 - SAME_MOVE) * keys + _near(a, b) + COST_SPREAD**2 * cost
+    alike = SAME_MOVE * names + (1.0 - SAME_MOVE) * keys + _near(a, b) + COST_SPREAD**2 * cost
+    other = np.not_equal.outer([p.elsewhere for p in a], [q.elsewhere for q in b])
+    return np.where(other, TRANSFER * alike, alike)
 
 
 def _variance(point: Point) -> float:

@@ -50,6 +50,12 @@ def _code(workload: str, text: str) -> str | None:
     return emitted_code(SOFTMAX, SOFTMAX.workload(workload))(text)
 
 
+def test_a_tile_wider_than_its_row_does_not_count() -> None:
+    tight, loose = (moves.apply("whole_row", SOFTMAX.seed_kernel, size=size) for size in (4096, 16384))
+    assert _code("4096x4096", tight) == _code("4096x4096", loose)
+    assert _code("wide", tight) != _code("wide", loose)
+
+
 @pytest.mark.parametrize("text", ["def (", "edition(1)\n", load("rmsnorm").seed_kernel])
 def test_a_text_that_does_not_fit_has_no_code(text: str) -> None:
     assert emitted_code(SOFTMAX, SOFTMAX.headline)(text) is None

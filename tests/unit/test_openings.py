@@ -15,6 +15,7 @@ from kernelagent.problems import load
 from kernelagent.agent.features import features
 from kernelagent.proposers.actions import sizes
 from kernelagent.proposers.base import Context
+from kernelagent.proposers.emitted import emitted_code
 from kernelagent.proposers.openings import compose, openings
 from kernelagent.proposers.search import OPENINGS, SearchProposer
 
@@ -58,7 +59,7 @@ def test_what_paid_comes_first_in_one_text_fitted_to_the_sizes() -> None:
     assert "stages=8" in second.text
     for opening in (first, second):
         assert "if C <= BC" in opening.text
-        assert sizes(opening.text) == {"softmax.BC": 8192, "softmax.BR": 2}  # four times as wide, a quarter as high
+        assert sizes(opening.text) == {"softmax.BC": 4096, "softmax.BR": 2}  # as wide as the row, a quarter as high
 
 
 def test_a_size_that_gained_little_waits_behind_what_holds_anywhere() -> None:
@@ -69,9 +70,12 @@ def test_a_size_that_gained_little_waits_behind_what_holds_anywhere() -> None:
 
 
 def test_the_steps_of_an_opening_give_its_text() -> None:
-    """So that it can lead in its turn, fitting included."""
+    """So that it can lead in its turn, fitting included; the lists of choices may differ."""
+    code = emitted_code(PROBLEM, HERE)
     for opening in openings(context(lead(WHOLE_ROW, NO_GAIN, BOTH_SIZES))):
-        assert compose(SEED, opening.steps) == opening.text
+        again = compose(SEED, opening.steps)
+        assert again is not None
+        assert (sizes(again), code(again)) == (sizes(opening.text), code(opening.text))
 
 
 def test_a_lead_that_was_written_freely_is_taken_as_it_is() -> None:
@@ -113,11 +117,5 @@ MANY = [lead(replace(BOTH_SIZES, arguments={"sizes": {"BR": 2**n}}), name=f"lead
 
 
 def test_a_few_openings_come_before_anything_else() -> None:
-    found = searched(OPENINGS + 3, [8.0, 4.0, 3.9, 4.1, 5.0, 5.0], *MANY)
+    found = searched(OPENINGS + 3, [8.0, 4.0, 3.9, None, 5.0, 5.0], *MANY)
     assert ["lead" in t.move_arguments for t in found] == [False, *[True] * OPENINGS, False, False]
-
-
-@pytest.mark.parametrize("time_ms", [9.0, None])
-def test_leads_that_disappoint_end_the_openings(time_ms: float | None) -> None:
-    found = searched(5, [8.0, time_ms, 9.0, 5.0, 5.0], *MANY)
-    assert ["lead" in t.move_arguments for t in found] == [False, True, True, False, False]
