@@ -1,7 +1,7 @@
 """A problem's reference as a graph for the verifier: run once on arrays whose sizes are symbols.
 
-What `solar` traces has concrete sizes and no literals, for it counts work; here every operand is kept, so that the graph
-means the reference for all sizes.
+What `solar` traces has concrete sizes and no literals, for it counts work; here every operand is kept, so that the
+graph means the reference for all sizes.
 """
 
 from __future__ import annotations

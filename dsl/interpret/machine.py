@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from kernelagent.dsl.dtypes import is_float
 from kernelagent.dsl.index import Condition
+from kernelagent.dsl.interpret.domain import Domain
 from kernelagent.dsl.interpret.evaluate import Environment, Evaluator
 from kernelagent.dsl.interpret.fault import RunError, WorkLimit
-from kernelagent.dsl.interpret.held import garbage
+from kernelagent.dsl.interpret.held import garbage, held_dtype
 from kernelagent.dsl.interpret.memory import Access, Cell, index_range
 from kernelagent.dsl.interpret.tile import Tile, box, common, interval, refill, wholly_live
 from kernelagent.dsl.ir import For, If, Kernel, Let, Merged, Origin, Scatter, Statement, Store, Value, View
@@ -28,7 +30,7 @@ class Options:
 
     `work_limit` is in elements touched (plus OVERHEAD for each operation). `order` is the order of `tiles`
     iterations. `log` keeps a StoreLog for every output. `check_types` compares every value with its declared
-    type and live positions. `target` chooses the policies that set tunables.
+    type and live positions. `target` chooses the policies that set tunables. `domain` has other values than floats.
     """
 
     plant_nan: bool = False
@@ -39,6 +41,17 @@ class Options:
     log: bool = False
     check_types: bool = False
     target: str = "cpu"
+    domain: Domain | None = None
+
+    def held(self, dtype: str) -> np.dtype[Any]:
+        """What holds values of `dtype` in this run."""
+        if self.domain is not None and is_float(dtype):
+            return self.domain.dtype
+        return held_dtype(dtype, self.widen)
+
+    def garbage(self, dtype: str) -> Any:
+        """What stands in elements that nobody wrote."""
+        return self.domain.garbage() if self.domain is not None and is_float(dtype) else garbage(dtype, self.widen)
 
 
 class Machine:
@@ -106,7 +119,7 @@ class Machine:
         return tuple(int(self.evaluator.index(extent)()) for extent in value.type.shape)
 
     def poisoned(self, tile: Tile, dtype: str) -> Tile:
-        return Tile(refill(tile, garbage(dtype, self.options.widen)), tile.live)
+        return Tile(refill(tile, self.options.garbage(dtype)), tile.live)
 
     def read_element(self, array: str, place: tuple[int, ...]) -> int:
         cell = self.cells[array]
@@ -143,7 +156,9 @@ class Machine:
         from kernelagent.dsl.interpret.operations import compile_operation
 
         value, dtype = statement.value, statement.value.type.dtype
-        operation = compile_operation(self, statement)
+        domain = self.options.domain
+        own = domain.operation(self, statement) if domain is not None else None
+        operation = own if own is not None else compile_operation(self, statement)
         check = self._type_check(value) if self.options.check_types else None
         plant, values, number, origin = self.options.plant_nan, self.values, value.number, value.origin
 
@@ -160,9 +175,7 @@ class Machine:
         return let
 
     def _type_check(self, value: Value) -> Callable[[Tile], None]:
-        from kernelagent.dsl.interpret.held import held_dtype
-
-        dtype, shape = held_dtype(value.type.dtype, self.options.widen), self.shape(value)
+        dtype, shape = self.options.held(value.type.dtype), self.shape(value)
         live = [(self.evaluator.index(a.lo), self.evaluator.index(a.hi)) for a in value.type.live]
 
         def check(tile: Tile) -> None:

@@ -10,7 +10,7 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import DTYPES, is_float
 from kernelagent.dsl.interpret import numbers
 from kernelagent.dsl.interpret.fault import RunError
-from kernelagent.dsl.interpret.held import Array, held_dtype
+from kernelagent.dsl.interpret.held import Array
 from kernelagent.dsl.interpret.tile import (
     Interval,
     Tile,
@@ -37,7 +37,7 @@ def compile_operation(machine: Machine, statement: ir.Let) -> Operation:
 
 
 def _numpy(machine: Machine, dtype: str) -> np.dtype[Any]:
-    return held_dtype(dtype, machine.options.widen)
+    return machine.options.held(dtype)
 
 
 # Sources -----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from kernelagent.dsl.dtypes import is_float, numpy_dtype
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.instantiate import fixed_dims, resolve_tunables
 from kernelagent.dsl.interpret.fault import RunError
-from kernelagent.dsl.interpret.held import Array, garbage, held_dtype
+from kernelagent.dsl.interpret.held import Array
 from kernelagent.dsl.interpret.instances import Instances
 from kernelagent.dsl.interpret.machine import Machine, Options
 from kernelagent.dsl.interpret.memory import Cell, StoreLog
@@ -92,13 +92,14 @@ def execute(
 def _cell(array: ir.Array, given: Array | None, binding: Binding, options: Options) -> Cell:
     """The memory of one parameter; `given` is None only for outputs (`bind` has seen to that)."""
     dtype = binding.dtypes.get(array.dtype, array.dtype)
-    held = held_dtype(dtype, options.widen)
+    held = options.held(dtype)
     shape = tuple(d.evaluate(binding.environment) for d in array.dims)
     log = StoreLog(shape) if options.log and array.role in ("Out", "InOut") else None
     if array.role in ("In", "InOut") and given is not None:
-        data = _held(given, dtype, held)
+        domain = options.domain if is_float(dtype) else None
+        data = _held(given, dtype, held) if domain is None else domain.enter(given)
         return Cell(array.name, array.role, dtype, data if array.role == "In" else data.copy(), log)
-    fill = 0 if array.role == "Acc" else garbage(dtype, options.widen)
+    fill = 0 if array.role == "Acc" else options.garbage(dtype)
     return Cell(array.name, array.role, dtype, np.full(shape, fill, held), log)
 
 
@@ -111,7 +112,7 @@ def _held(data: Array, dtype: str, held: np.dtype[Any]) -> Array:
 
 def _given(cell: Cell, options: Options) -> Array:
     """The array as the caller knows it: in its own dtype, or f64 when widened."""
-    if options.widen and is_float(cell.dtype):
+    if (options.widen or options.domain is not None) and is_float(cell.dtype):
         return cell.data
     return cell.data.astype(numpy_dtype(cell.dtype)) if cell.dtype == "u4" else cell.data
 
@@ -179,7 +180,7 @@ def _run_program(
 def _temp(temp: ir.Temp, environment: Mapping[str, int], binding: Binding, options: Options) -> Cell:
     dtype = binding.dtypes.get(temp.dtype, temp.dtype)
     shape = tuple(d.evaluate(environment) for d in temp.dims)
-    data = np.full(shape, garbage(dtype, options.widen), held_dtype(dtype, options.widen))
+    data = np.full(shape, options.garbage(dtype), options.held(dtype))
     return Cell(temp.name, "Out", dtype, data, StoreLog(shape) if options.log else None)
 
 

@@ -1,7 +1,7 @@
 """Which line to look at when a kernel's term is not the reference's: where the first strange part of it was made.
 
-A part is strange when the reference's term has no such part. Parts are told apart by their keys; where they were made is
-found by what they are made of, since names of positions change on the way to the store.
+A part is strange when the reference's term has no such part. Parts are told apart by their keys; where they were made
+is found by what they are made of, since names of positions change on the way to the store.
 """
 
 from __future__ import annotations

@@ -108,7 +108,9 @@ def _joined(first: Reduction, second: Reduction, known: Known) -> Poly | None:
 
 def cancelled(p: Poly) -> Poly:
     """p with common factors of numerator and denominator taken out, for denominators linear in some atom."""
-    for divisor in {a for m, _ in p.terms for a, e in m.factors if isinstance(a, Group) and e < 0 and e.denominator == 1}:
+    for divisor in {
+        a for m, _ in p.terms for a, e in m.factors if isinstance(a, Group) and e < 0 and e.denominator == 1
+    }:
         power = -min(dict(m.factors).get(divisor, Fraction(0)) for m, _ in p.terms)
         if power.denominator != 1:
             continue

@@ -52,7 +52,8 @@ class Made:
 class Stored:
     """What one store writes: `value` at array coordinates `place`, for all names that `known` bounds.
 
-    `axes` are the names of the view positions (axes of extent 1 are at their start); `loops` the loops around the store, outermost first.
+    `axes` are the names of the view positions (axes of extent 1 are at their start); `loops` are those around the
+    store, outermost first.
     """
 
     store: ir.Store | ir.Scatter

@@ -3,9 +3,9 @@
 A carried x becomes R * x + T in one iteration. By induction:
 
 - R = 1: x = x0 + sum of T over the iterations;
-- R = w(old state) / w(new state): x * w is such a sum, so x = (x0 * w(initial) + sum of T * w(new)) / w(final). An online
-  softmax has w = exp(m), a running mean w = n. The step is checked here, for every iteration at once: T * w(new) must not
-  depend on any state;
+- R = w(old state) / w(new state): x * w is such a sum, so x = (x0 * w(initial) + sum of T * w(new)) / w(final). An
+  online softmax has w = exp(m), a running mean w = n. The step is checked here, for every iteration at once: T *
+  w(new) must not depend on any state;
 - x becomes max(x, T): x = max(x0, max of T).
 
 Tiles of one axis, [j, j + step) cut at the end, are joined to one range.
@@ -23,6 +23,7 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.verify.semantics import functions as fn
 from kernelagent.dsl.verify.semantics.known import Known
+from kernelagent.dsl.verify.semantics.potentials import Solved, potentials
 from kernelagent.dsl.verify.semantics.reductions import fresh, opened, parted, reduction
 from kernelagent.dsl.verify.semantics.rewriting import Rewriting
 from kernelagent.dsl.verify.semantics.terms import (
@@ -43,14 +44,12 @@ from kernelagent.dsl.verify.semantics.terms import (
     state_name,
 )
 
-from kernelagent.dsl.verify.semantics.potentials import Solved, potentials
-
 if TYPE_CHECKING:
     from kernelagent.dsl.verify.semantics.kernel import KernelMeaning, Place, Summary
 
 
 def summarise(meaning: KernelMeaning, loop: ir.For, number: int, outer: Known) -> Summary:
-    """Solve the recurrences of a loop whose body has been read. Values that cannot be solved raise when they are used."""
+    """Solve the recurrences of a loop whose body has been read. Values without a solution raise when they are used."""
     from kernelagent.dsl.verify.semantics.kernel import Summary
 
     solver = LoopSolver(meaning, loop, number, outer)
@@ -140,7 +139,9 @@ class LoopSolver:
         if conserved is not None:
             return conserved
         rest = self._without_states(found[1]) if found is not None else None
-        return None if found is None or rest is None else Solved(found[0], axes, self.initial(which, axes), rest, found[2])
+        return (
+            None if found is None or rest is None else Solved(found[0], axes, self.initial(which, axes), rest, found[2])
+        )
 
     def _affine(self, own: State, end: Poly) -> tuple[Word, Poly, Poly] | None:
         """(sum, T * w(new), w) for x -> R * x + T."""
@@ -265,6 +266,7 @@ class LoopSolver:
 
     def _at(self, weight: Poly, end: Index | str | None, cut: bool, known: Known) -> Poly:
         """A weight or shift before the loop ("start"), before the iteration at `end`, or after the loop (None)."""
+
         def states(state: State) -> Poly | None:
             if state.loop != self.number:
                 return None
@@ -275,7 +277,13 @@ class LoopSolver:
 
         at: dict[str, Index] = {}
         if len(self.loop.variables) == 1:
-            last = (self.loop.hi[0] if cut else self._cover(0)) if end is None else self.loop.lo[0] if isinstance(end, str) else end
+            last = (
+                (self.loop.hi[0] if cut else self._cover(0))
+                if end is None
+                else self.loop.lo[0]
+                if isinstance(end, str)
+                else end
+            )
             at[self.loop.variables[0].name] = last
         return Rewriting(at, states, known).poly(weight)
 

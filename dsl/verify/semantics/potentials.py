@@ -1,9 +1,10 @@
 """Online statistics: what a loop conserves, where its recurrences are not linear in one value.
 
-A running mean times the count so far is a sum; the second moment about it plus mean^2 * count is one (Welford, Chan). So for
-an x that is no reduction itself, x * w + G is tried, for the counts w and the shifts G = a^2 * w that the solved values
-offer. The inductive step is an identity of rational functions: the change of x * w + G in one iteration must not depend on
-any state, hence equals its value where all states are 0; the difference of both is shown to vanish.
+A running mean times the count so far is a sum; the second moment about it plus mean^2 * count is one (Welford, Chan).
+So for an x that is no reduction itself, x * w + G is tried, for the counts w and the shifts G = a^2 * w that the
+solved values offer. The inductive step is an identity of rational functions: the change of x * w + G in one iteration
+must not depend on any state, hence equals its value where all states are 0; the difference of both is shown to
+vanish.
 """
 
 from __future__ import annotations

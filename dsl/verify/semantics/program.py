@@ -1,7 +1,7 @@
 """What a text stores into its outputs, in the names of its entry: one kernel, or the calls of a program in order.
 
-A called kernel is read in its own names; then dims become those of the program, arrays the program's, and a temporary is
-what the call that wrote it made of it.
+A called kernel is read in its own names; then dims become those of the program, arrays the program's, and a temporary
+is what the call that wrote it made of it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from kernelagent.dsl.verify.semantics.terms import (
 class Case:
     """One class of calls: the entry's arrays as instantiated, and what it stores.
 
-    `kernels` were read; `history` has every term that was computed, with its line; `words` says by which monoid each state
-    of a loop is reduced.
+    `kernels` were read; `history` has every term that was computed, with its line; `words` says by which monoid each
+    state of a loop is reduced.
     """
 
     name: str

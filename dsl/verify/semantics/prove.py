@@ -1,10 +1,10 @@
 """A kernel against the graph of its reference: the highest level that can be shown, or a counterexample.
 
-Levels, from the strongest: EQUAL_OVER_REALS (the canonical forms of one generic element agree, or z3 shows them equal),
-FIELD_TESTED(n) (the whole tiled kernel agrees with the graph in n runs over finite fields), NUMERICALLY_TESTED(n) (it
-agrees in n runs with the reference itself). REFUTED comes with an input on which the interpreter and the reference
-differ. Equality is over the reals: casts are dropped, rounding and NaN are the business of the numeric comparison and of
-the `stability` family.
+Levels, from the strongest: EQUAL_OVER_REALS (the canonical forms of one generic element agree, or z3 shows them
+equal), FIELD_TESTED(n) (the whole tiled kernel agrees with the graph in n runs over finite fields),
+NUMERICALLY_TESTED(n) (it agrees in n runs with the reference itself). REFUTED comes with an input on which the
+interpreter and the reference differ. Equality is over the reals: casts are dropped, rounding and NaN are the business
+of the numeric comparison and of the `stability` family.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from kernelagent.dsl.verify.semantics import graph as g
 from kernelagent.dsl.verify.semantics.blame import line_of, strange_literal
 from kernelagent.dsl.verify.semantics.compare import equal
 from kernelagent.dsl.verify.semantics.constants import literal
+from kernelagent.dsl.verify.semantics.field_test import agreeing
 from kernelagent.dsl.verify.semantics.kernel import Stored
 from kernelagent.dsl.verify.semantics.known import Known
 from kernelagent.dsl.verify.semantics.program import Case, Contract, cases
 from kernelagent.dsl.verify.semantics.reference import ReferenceMeaning
+from kernelagent.dsl.verify.semantics.refute import Search, search
 from kernelagent.dsl.verify.semantics.solver import proves_equal
 from kernelagent.dsl.verify.semantics.stability import lint
-from kernelagent.dsl.verify.semantics.refute import Search, search
 from kernelagent.dsl.verify.semantics.terms import Poly, Undenoted
 
 EQUAL = "EQUAL_OVER_REALS"
@@ -67,7 +68,10 @@ def prove_semantics(
     found = search(module, reference, choice, seconds) if reference is not None else Search(0)
     if found.failure is not None:
         return Findings(proved) + _refuted(rest, differences, found.failure)
-    return Findings((*proved, *(_tested(a, differences[a.name], found.runs) for a in rest)))
+    fields, why = (0, "")
+    if reference is not None and not graph.missing:
+        fields, why = agreeing(module, choice, graph, reference)
+    return Findings((*proved, *(_tested(a, differences[a.name], found.runs, fields, why) for a in rest)))
 
 
 def _equal(array: ir.Array) -> Obligation:
@@ -75,12 +79,15 @@ def _equal(array: ir.Array) -> Obligation:
     return Obligation("semantics", "PROVED", array.span.line, detail, array.name, EQUAL)
 
 
-def _tested(array: ir.Array, difference: Difference, runs: int) -> Obligation:
+def _tested(array: ir.Array, difference: Difference, runs: int, fields: int, why: str) -> Obligation:
     open_ = f"not shown over the reals: {difference.reason} (line {difference.line})"
     if not runs:
         return Obligation("semantics", "UNKNOWN", difference.line, open_, array.name)
-    level = f"NUMERICALLY_TESTED({runs})"
-    detail = f"{level}: agrees with the reference in {runs} runs without rounding; {open_}"
+    level = f"FIELD_TESTED({fields})" if fields else f"NUMERICALLY_TESTED({runs})"
+    shown = f"agrees with the reference in {runs} runs without rounding"
+    if fields:
+        shown = f"agrees in {fields} runs over finite fields and {shown.removeprefix('agrees ')}"
+    detail = f"{level}: {shown}; {open_}" + (f"; {why}" if why else "")
     return Obligation("semantics", "TESTED", difference.line, detail, array.name, level)
 
 
@@ -124,7 +131,9 @@ def read(module: ir.Module, choice: Choice, graph: g.ReferenceGraph) -> Reading:
         return Reading(tuple(found), tuple(d for case in found for d in _differing(case, graph)))
     except Undenoted as reason:
         outputs = [a for a in module.entry.arrays if a.role != "In"]
-        return Reading(tuple(found), tuple(Difference(a.name, reason.line or a.span.line, str(reason)) for a in outputs))
+        return Reading(
+            tuple(found), tuple(Difference(a.name, reason.line or a.span.line, str(reason)) for a in outputs)
+        )
 
 
 def _differing(case: Case, graph: g.ReferenceGraph) -> Iterator[Difference]:

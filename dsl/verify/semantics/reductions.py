@@ -1,8 +1,9 @@
 """Reductions in canonical form.
 
-A sum goes over one monomial: sums are split into monomials, factors without a bound name leave, a condition on a bound
-name becomes a bound of its range, a condition of equality puts the value in. So the sum of squared differences from the
-mean and E[x^2] - mean^2 are the same term. Bound names are chosen by the term's own height: alike terms have equal keys.
+A sum goes over one monomial: sums are split into monomials, factors without a bound name leave, a condition on a
+bound name becomes a bound of its range, a condition of equality puts the value in. So the sum of squared differences
+from the mean and E[x^2] - mean^2 are the same term. Bound names are chosen by the term's own height: alike terms have
+equal keys.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from kernelagent.dsl.verify.semantics.terms import (
     INFINITY,
     ONE,
     ZERO,
-    Atom,
     Binder,
     Bracket,
     Infinity,
@@ -29,7 +29,6 @@ from kernelagent.dsl.verify.semantics.terms import (
     Undenoted,
     Word,
     atom,
-    exponential,
     from_index,
     names,
 )

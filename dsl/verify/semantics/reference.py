@@ -8,8 +8,8 @@ from fractions import Fraction
 from kernelagent.dsl import index as ix
 from kernelagent.dsl.dtypes import is_float
 from kernelagent.dsl.index import Index
-from kernelagent.dsl.verify.semantics import graph as g
 from kernelagent.dsl.verify.semantics import functions as fn
+from kernelagent.dsl.verify.semantics import graph as g
 from kernelagent.dsl.verify.semantics.constants import literal
 from kernelagent.dsl.verify.semantics.known import Known
 from kernelagent.dsl.verify.semantics.reductions import fresh, reduction

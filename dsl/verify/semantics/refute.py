@@ -46,7 +46,7 @@ def search(module: Module, reference: Reference, choice: Choice, seconds: float)
 
 
 def _trials(reference: Reference) -> Iterator[Trial]:
-    """As given; then larger values, and values that rise along the last axis, so that a running maximum keeps changing."""
+    """As given; then larger values, and values that rise along the last axis: a running maximum keeps changing."""
     yield from reference.trials
     for trial in reference.trials:
         yield _changed(trial, lambda a: a * 4)

@@ -1,9 +1,10 @@
-"""Replacement of index symbols and of loop states in terms, bottom up; every node goes through its constructor again."""
+"""Replacement of index symbols and of loop states in terms, bottom up: each goes through its constructor again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from kernelagent.dsl import index as ix
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.verify.semantics import functions as fn
 from kernelagent.dsl.verify.semantics.known import Known
@@ -29,7 +30,6 @@ from kernelagent.dsl.verify.semantics.terms import (
     from_index,
     names,
 )
-from kernelagent.dsl import index as ix
 
 States = Callable[[State], Poly | None]
 """What a state is replaced by; None keeps it."""

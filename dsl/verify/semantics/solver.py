@@ -1,5 +1,7 @@
-"""z3 over the reals where canonical forms differ: maxima, selections and powers are given their meaning, other functions
-are uninterpreted with axioms instantiated for the terms at hand. Imported only when asked; seed and limit are fixed."""
+"""z3 over the reals where canonical forms differ: maxima, selections and powers are given their meaning, other
+functions are uninterpreted with axioms instantiated for the terms at hand. Imported only when asked; seed and limit
+are fixed.
+"""
 
 from __future__ import annotations
 
@@ -182,7 +184,9 @@ class _Encoder:
         """Alike reductions of bodies that are equal are one variable."""
         if self.depth:
             for other, variable in self._reductions:
-                if (other.word, other.binders) == (a.word, a.binders) and proves_equal(a.body, other.body, self.depth - 1):
+                if (other.word, other.binders) == (a.word, a.binders) and proves_equal(
+                    a.body, other.body, self.depth - 1
+                ):
                     return variable
         variable = self.z3.Real(f"reduction!{a.key}")
         self._reductions.append((a, variable))

@@ -18,7 +18,8 @@ from kernelagent.dsl.verify.semantics.program import Case
 from kernelagent.dsl.verify.semantics.terms import Atom, Element, Extremum, Poly, Reduction, State
 
 _ELEMENTWISE = (
-    ir.Unary, ir.Binary, ir.Where, ir.Cast, ir.Broadcast, ir.ExpandDims, ir.Reshape, ir.Permute, ir.Fill, ir.Take, ir.Stack,
+    ir.Unary, ir.Binary, ir.Where, ir.Cast, ir.Broadcast, ir.ExpandDims, ir.Reshape, ir.Permute, ir.Fill, ir.Take,
+    ir.Stack,
 )  # fmt: skip
 
 
@@ -111,7 +112,11 @@ def _difference_of_moments(term: Poly) -> bool:
     for mono, coefficient in term.terms:
         for factor, exponent in mono.factors:
             if isinstance(factor, Reduction | State):
-                arrays = {a.array for a in parts(factor.body) if isinstance(a, Element)} if isinstance(factor, Reduction) else set()
+                arrays = (
+                    {a.array for a in parts(factor.body) if isinstance(a, Element)}
+                    if isinstance(factor, Reduction)
+                    else set()
+                )
                 if exponent == 1 and coefficient > 0 and isinstance(factor, Reduction) and _is_square(factor.body):
                     squares |= arrays
                 if exponent == 2 and coefficient < 0:

@@ -1,11 +1,13 @@
 """Terms over the reals in polynomial normal form: the value of one element as a function of the inputs.
 
-A `Poly` is a sum of monomials with rational coefficients; a `Mono` is a product of atoms with rational exponents times
-the exponential of a polynomial. So exp(a) * exp(b) is exp(a + b), x / x is 1, a - a is 0, and two polynomials are equal
-iff their keys are. Atoms are everything that the normal form does not look into: elements, reductions, maxima, brackets.
+A `Poly` is a sum of monomials with rational coefficients; a `Mono` is a product of atoms with rational exponents
+times the exponential of a polynomial. So exp(a) * exp(b) is exp(a + b), x / x is 1, a - a is 0, and two polynomials
+are equal iff their keys are. Atoms are everything that the normal form does not look into: elements, reductions,
+maxima, brackets.
 
-`free` has the names of all index symbols that are not bound, and of the states of loops ("~" now, "^" at the end of the
-iteration). `height` is the number of nested binders; a reduction of height h binds symbols that no part of it uses.
+`free` has the names of all index symbols that are not bound, and of the states of loops ("~" now, "^" at the end of
+the iteration). `height` is the number of nested binders; a reduction of height h binds symbols that no part of it
+uses.
 """
 
 from __future__ import annotations
@@ -471,11 +473,9 @@ def _multiply(a: Mono, b: Mono) -> Mono | Poly:
     exponents = dict(a.factors)
     for atom, exponent in b.factors:
         exponents[atom] = exponents.get(atom, Fraction(0)) + exponent
-    if a.exponent is None or b.exponent is None:
-        exponential = a.exponent or b.exponent
-    else:
-        exponential = a.exponent + b.exponent
-    return monomial(exponents, exponential)
+    if a.exponent is not None and b.exponent is not None:
+        return monomial(exponents, a.exponent + b.exponent)
+    return monomial(exponents, a.exponent or b.exponent)
 
 
 def monomial(exponents: Mapping[Atom, Fraction], exponential: Poly | None = None) -> Mono | Poly:
