@@ -24,21 +24,33 @@ from kernelagent.dsl.verify.schedule.machine import Actor, Block, Machine
 
 @dataclass
 class Snapshots:
-    """Those of one run, by loop or walk: digests in the order of iterations, or of tiles. Loops within loops are part
-    of an iteration. `kind`: of which heads they are taken."""
+    """Those of one run. `tiles`: by walk, one a tile. `loops`: by outermost loop, for each tile those of its
+    iterations; loops within loops are part of an iteration. `taken`: of which heads they are."""
 
-    kind: type[dev.For] | type[dev.Grid]
-    enough: int = 0  # stop when so many heads have come back
-    heads: dict[int, list[bytes]] = field(default_factory=dict)
-    loops: dict[int, dev.For | dev.Grid] = field(default_factory=dict)
+    taken: type[dev.For] | type[dev.Grid]
+    until: bool = False  # stop when a tile's has come back
+    tiles: dict[int, list[bytes]] = field(default_factory=dict)
+    loops: dict[int, list[list[bytes]]] = field(default_factory=dict)
+    tile: dict[tuple[int, str], int] = field(default_factory=dict)  # how many each role has begun
 
-    def watch(self, machine: Machine, actor: Actor, loop: dev.For | dev.Grid) -> None:
-        if isinstance(loop, self.kind):
-            self.loops[id(loop)] = loop
-            heads = self.heads.setdefault(id(loop), [])
-            heads.append(snapshot(machine))
-            if self.enough and sum(closes(h) is not None for h in self.heads.values()) >= self.enough:
-                machine.stop()
+    def watch(self, machine: Machine, actor: Actor, head: dev.For | dev.Grid) -> None:
+        role = (actor.block.number, actor.name)
+        if isinstance(head, dev.Grid):
+            self.tile[role] = self.tile.get(role, 0) + 1
+            if self.taken is dev.Grid:
+                heads = self.tiles.setdefault(id(head), [])
+                heads.append(snapshot(machine))
+                if self.until and closes(heads):
+                    machine.stop()
+        elif self.taken is dev.For:
+            segments = self.loops.setdefault(id(head), [])
+            segments += [[] for _ in range(self.tile[role] - len(segments))]
+            segments[-1].append(snapshot(machine))
+
+    @property
+    def returned(self) -> bool:
+        """Whether a tile's has come back."""
+        return any(closes(heads) for heads in self.tiles.values())
 
 
 def closes(heads: list[bytes]) -> tuple[int, int] | None:

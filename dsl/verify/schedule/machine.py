@@ -19,9 +19,10 @@ from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.verify.records import Family
 from kernelagent.dsl.verify.schedule.clocks import ALWAYS, Agents, Clock
 from kernelagent.dsl.verify.schedule.domains.domain import Domain
+from kernelagent.dsl.verify.schedule.footprints import Footprints
 from kernelagent.dsl.verify.schedule.globals import GlobalMemory
 from kernelagent.dsl.verify.schedule.phases import Phase
-from kernelagent.dsl.verify.schedule.shadow import FAMILIES, MANY, Conflict, Shadow
+from kernelagent.dsl.verify.schedule.shadow import FAMILIES, Conflict, Shadow
 from kernelagent.dsl.verify.schedule.walks import Unmodelled, tile_counts, tiles
 
 WARP = 32
@@ -52,7 +53,6 @@ class Event:
     other_thread: int | None = None
     buffer: str = ""
     stage: int | None = None
-    byte: int | None = None
     array: str = ""
     element: tuple[int, ...] = ()
     count: int = 1
@@ -126,6 +126,7 @@ class Machine:
         read: ReadElement | None = None,
         most_events: int = 64,
         watch: Watch | None = None,
+        footprints: Footprints | None = None,
     ) -> None:
         self.kernel, self.sizes, self.domain, self.memory, self.read = kernel, dict(sizes), domain, memory, read
         self.agents = Agents()
@@ -134,6 +135,7 @@ class Machine:
         self.events: dict[tuple[Any, ...], Event] = {}
         self.most_events = most_events
         self.watch = watch
+        self.footprints = footprints or Footprints(kernel, merged=domain.channels == 0)
         self.order = 0
         self._numbers: dict[int, int] = {}
         self.buffers = {b.name: b for b in kernel.buffers}
@@ -173,17 +175,10 @@ class Machine:
         return Block(number, None, phases)  # type: ignore[arg-type]
 
     def _shadow(self) -> Shadow:
-        return Shadow(max(self.kernel.shared_bytes, 1), self._granule(), self.agents, self.domain.channels)
-
-    def _granule(self) -> int:
-        """Bytes that every access takes or leaves together: an element, or where no values are kept what the narrowest
-        access of a buffer takes."""
-        sizes = [bits(b.dtype) // 8 for b in self.kernel.buffers] or [1]
+        granule = 1
         if self.domain.channels:
-            return gcd(*sizes)
-        from kernelagent.dsl.verify.schedule.statements import narrowest
-
-        return gcd(*(narrowest(self.kernel, b) for b in self.kernel.buffers), 16)
+            granule = gcd(*(bits(b.dtype) // 8 for b in self.kernel.buffers)) or 1
+        return Shadow(self.footprints.places, granule, self.agents, self.domain.channels)
 
     def _actor(self, block: Block, name: str, first: int, threads: int) -> Actor:
         number = self.agents.number
@@ -345,21 +340,18 @@ class Machine:
         elif len(self.events) < self.most_events:
             self.events[key] = event
 
-    def conflicts(self, actor: Actor, found: Sequence[Conflict], buffer: dev.SharedBuffer, stage: int, at: Any) -> None:
-        """`at`: bytes of the access from the start of the stage, as the access was given them."""
+    def conflicts(self, actor: Actor, found: Sequence[Conflict], buffer: dev.SharedBuffer, stage: int) -> None:
         for conflict in found:
-            first = int(conflict.elements[0])
-            access = conflict.access
-            flat = np.broadcast_to(access.threads, access.bytes.shape).reshape(-1)
-            thread, other = int(flat[first % flat.size]), int(conflict.other_threads[0])
+            access, touched = conflict.access, conflict.access.touched
+            first = int(conflict.elements[0]) % touched.bytes.size
+            thread, other = int(access.threads[first]), int(conflict.other_threads[0])
             number = int(conflict.other_sites[0])
             self.note(
                 Event(
                     FAMILIES[conflict.kind], conflict.kind, self.sites[access.site], "",
                     None if number < 0 else self.sites[number],
-                    thread if thread >= 0 else None, other if other >= 0 and other != MANY else None,
-                    buffer.name, stage, int(access.bytes.reshape(-1)[first % flat.size]),
-                    element=_coordinates(at, first % flat.size), count=len(conflict.elements),
+                    thread if thread >= 0 else None, other if other >= 0 else None,
+                    buffer.name, stage, element=_coordinates(touched.at, first), count=len(conflict.elements),
                 )
             )  # fmt: skip
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kernelagent.dsl import device as dev
+from kernelagent.dsl.dtypes import is_float
 from kernelagent.dsl.verify.schedule.machine import Actor, Event, Machine
 from kernelagent.dsl.verify.schedule.places import grid_of, view_positions
 from kernelagent.dsl.verify.schedule.walks import Unmodelled
@@ -39,7 +40,7 @@ def compute(m: Machine, actor: Actor, let: dev.Let) -> Value:
         case dev.Load() | dev.Gather():
             return _load(m, actor, let)
         case dev.LoadShared(source):
-            return read_shared(m, actor, let, source, shape, fragment.layout, dtype)
+            return read_shared(m, actor, let, source)
         case dev.Pointwise(word, arguments):
             return domain.pointwise(word, [get(a) for a in arguments], [a.dtype for a in arguments], dtype)
         case dev.Stretch(x):
@@ -78,6 +79,8 @@ def _load(m: Machine, actor: Actor, let: dev.Let) -> Value:
     operation = let.operation
     assert isinstance(operation, dev.Load | dev.Gather)
     view, offsets = operation.view, grid_of(let.fragment.shape)
+    if not m.domain.channels and is_float(view.dtype):
+        return None
     starts = tuple(m.number(actor, s) for s in operation.start)
     if isinstance(operation, dev.Gather):
         indices = m.domain.positions(value_of(m, actor, operation.indices, let))
@@ -92,15 +95,15 @@ def _load(m: Machine, actor: Actor, let: dev.Let) -> Value:
 
 
 def _product(m: Machine, actor: Actor, let: dev.Let, operation: dev.Mma) -> Value:
-    from kernelagent.dsl.verify.schedule.statements import read_tile, value_of
+    from kernelagent.dsl.verify.schedule.statements import is_asynchronous, read_tile, value_of
 
-    asynchronous = operation.atom.startswith("wgmma")
+    asynchronous = is_asynchronous(let)
     precision = "tf32" if operation.atom.endswith("tf32") else "exact"
     sources: list[str] = []
     sides: list[Any] = []
-    for side in (operation.a, operation.b):
+    for name, side in (("a", operation.a), ("b", operation.b)):
         if isinstance(side, dev.Shared):
-            sides.append(read_tile(m, actor, let, side, asynchronous))
+            sides.append(read_tile(m, actor, let, name, side))
             sources.append(m.buffers[side.buffer].dtype)
         else:
             sides.append(value_of(m, actor, side, let))

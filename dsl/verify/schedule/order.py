@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import lcm
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import AllOf, AnyOf, Compare, Condition, Negation, condition_indices
@@ -16,11 +17,10 @@ from kernelagent.dsl.verify.schedule.closing import Snapshots, closes
 from kernelagent.dsl.verify.schedule.domains.unknown import Unknown
 from kernelagent.dsl.verify.schedule.globals import GlobalMemory
 from kernelagent.dsl.verify.schedule.machine import Event, Machine
-from kernelagent.dsl.verify.schedule.sizes import Sizes, by_trips, limited, outermost, several_tiles
+from kernelagent.dsl.verify.schedule.sizes import Sizes, by_trips, limited, outermost, reachable, several_tiles, steps
 
 LONGEST = 100
 """Iterations of the longest run that is tried."""
-FEW_TILES = 3
 
 
 @dataclass(frozen=True)
@@ -42,22 +42,25 @@ def examine(case: Case) -> Ordered:
         return Ordered(reason="no sizes were found that the shape class takes")
     every = limited(case.kernel)
     longest = max(n for n in found if every or n <= max(4 * ring + 3, min(found)))
-    first, events = _run(case, found[longest], dev.For)
-    closed = [closes(heads) for heads in first.heads.values()]
-    needed = longest if events or None in closed else max((sum(c) for c in closed if c), default=0) + ring + 1
+    cycle = _cycle(case, found[longest])
+    needed = longest if cycle is None else cycle.first + cycle.period + ring + 1
+    for count in (n for n in range(1, needed + 1) if n not in found and not every):
+        sizes = reachable(case, count)
+        found |= {} if sizes is None else {count: sizes}
     for count in sorted(n for n in found if n <= needed):
-        _, events = _run(case, found[count], dev.Grid)
+        _, events = _run(case, found[count])
         if events:
             return Ordered(events, found[count])
-    tiles = Ordered()
-    if case.kernel.grid.persistent:
-        tiles = _tile_after_tile(case, {n: s for n, s in found.items() if n <= needed}, ring)
-    if tiles.events:
-        return tiles
+    left = "" if every else _uncertain(case.kernel, found, cycle, needed)
+    left = left or _unlike(case.kernel)
+    if case.kernel.grid.persistent and cycle is not None and not left:
+        tiles = _tile_after_tile(case, found, cycle, ring)
+        if tiles.events:
+            return tiles
+        left = tiles.reason
     runs = f"{min(found)} to {min(longest, needed)} iterations"
     runs += ", all that there are" if every else ", after which the state of the block comes back"
-    left = "" if every else _uncertain(found, closed, needed)
-    return Ordered((), None, runs, left or _unlike(case.kernel) or tiles.reason)
+    return Ordered((), None, runs, left)
 
 
 def _ring(kernel: dev.DeviceKernel) -> int:
@@ -65,46 +68,86 @@ def _ring(kernel: dev.DeviceKernel) -> int:
     return max((b.stages for b in (*kernel.buffers, *kernel.barriers)), default=1)
 
 
-def _run(
-    case: Case, sizes: Sizes, kind: type[dev.For] | type[dev.Grid], enough: int = 0
-) -> tuple[Snapshots, tuple[Event, ...]]:
+@dataclass(frozen=True)
+class _Cycle:
+    """From iteration `first` of a tile on the state comes back every `period` iterations."""
+
+    first: int
+    period: int
+
+
+def _cycle(case: Case, sizes: Sizes) -> _Cycle | None:
+    """That of the first tile; None where some loop's state does not come back, or something is wrong."""
+    snapshots = Snapshots(dev.For)
+    _, events = _run(case, sizes, snapshots)
+    closed = [closes(segments[0]) for segments in snapshots.loops.values()]
+    if events or not all(closed):
+        return None
+    pairs = [c for c in closed if c]
+    return _Cycle(max((f for f, _ in pairs), default=0), lcm(*(p for _, p in pairs)))
+
+
+def _run(case: Case, sizes: Sizes, snapshots: Snapshots | None = None) -> tuple[Machine, tuple[Event, ...]]:
     """The first block (or cluster) of a launch, without values."""
     made = call(case, sizes)
     memory = GlobalMemory(case.kernel.arrays, made.sizes, 0)
-    snapshots = Snapshots(kind, enough)
     domain = Unknown(made.arrays, made.scalars)
-    watch = snapshots.watch if kind is dev.For or enough else None
+    watch = snapshots.watch if snapshots else None
     machine = Machine(case.kernel, made.sizes, domain, memory, made.read, watch=watch)
     machine.run(0, case.kernel.cluster)
     order = ("races", "definedness", "completion", "protocol", "bounds")
-    return snapshots, tuple(e for e in machine.events.values() if e.family in order and e.kind != "outside")
+    return machine, tuple(e for e in machine.events.values() if e.family in order)
 
 
-def _tile_after_tile(case: Case, found: dict[int, Sizes], ring: int) -> Ordered:
-    """One block takes several tiles: until the state at a tile's start comes back, or a few."""
-    for count, sizes in found.items():
-        all_tiles = count <= 2 * ring + 1
-        wider = several_tiles(case, sizes, 6 * ring + 4 if all_tiles else FEW_TILES)
-        if wider is None:
+# Blocks that take tile after tile ------------------------------------------------------------------------
+
+
+def _tile_after_tile(case: Case, found: dict[int, Sizes], cycle: _Cycle, ring: int) -> Ordered:
+    """Short tiles one trip count after the other, until the state at a tile's start comes back. Longer ones reach the
+    cycle of the loop, and what follows a tile depends only on where in the cycle it ends: with one more iteration than
+    whole periods, tile after tile ends at every place of it."""
+    long = cycle.first + ring + 1
+    for count in (n for n in found if n < long):
+        snapshots = Snapshots(dev.Grid, until=True)
+        sizes = several_tiles(case, found[count], 2 * (cycle.first + cycle.period) + 2)
+        if sizes is None:
             return Ordered(reason="no sizes were found with several tiles for a block")
-        snapshots, events = _run(case, wider, dev.Grid, enough=1 if all_tiles else 0)
+        _, events = _run(case, sizes, snapshots)
         if events:
-            return Ordered(events, wider)
-        if all_tiles and any(closes(h) is None for h in snapshots.heads.values()) and count:
+            return Ordered(events, sizes)
+        if count and not snapshots.returned:
             return Ordered(reason=f"with {count} iterations a tile the state of the block did not come back")
-    return Ordered(
-        reason=f"a block takes any number of tiles of up to {2 * ring + 1} iterations, {FEW_TILES} tiles of more"
-    )
+    return _long_tiles(case, found, cycle, long)
+
+
+def _long_tiles(case: Case, found: dict[int, Sizes], cycle: _Cycle, long: int) -> Ordered:
+    wanted = -(-(long + cycle.period) // cycle.period) * cycle.period + 1
+    one = found.get(wanted) or reachable(case, wanted)
+    sizes = several_tiles(case, one, cycle.period + 3) if one else None
+    if sizes is None:
+        return Ordered(reason=f"no sizes were found with several tiles of {wanted} iterations")
+    snapshots = Snapshots(dev.For)
+    _, events = _run(case, sizes, snapshots)
+    if events:
+        return Ordered(events, sizes)
+    for segments in snapshots.loops.values():
+        known = set(segments[1])
+        for segment in segments[2:]:
+            if not known.issuperset(segment[long:]):
+                return Ordered(reason=f"tiles of {wanted} iterations do not come to the same states")
+            known |= set(segment)
+    return Ordered()
 
 
 # What keeps the runs from standing for all ---------------------------------------------------------------
 
 
-def _uncertain(found: dict[int, Sizes], closed: list[tuple[int, int] | None], needed: int) -> str:
-    if None in closed:
+def _uncertain(kernel: dev.DeviceKernel, found: dict[int, Sizes], cycle: _Cycle | None, needed: int) -> str:
+    """Trip counts of one dim were looked for size by size; those of several together were not."""
+    if cycle is None:
         return f"the state of the block did not come back within {max(found)} iterations"
     missing = [n for n in range(1, needed + 1) if n not in found]
-    return f"no sizes were found with {missing[0]} iterations" if missing else ""
+    return f"no sizes were found with {missing[0]} iterations" if missing and len(steps(kernel)) > 1 else ""
 
 
 def _unlike(kernel: dev.DeviceKernel) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from kernelagent.dsl.verify.records import Family
 from kernelagent.dsl.verify.schedule.clocks import ALWAYS, NEVER, Agents, Clock
+from kernelagent.dsl.verify.schedule.footprints import MANY, Footprint
 from kernelagent.dsl.verify.schedule.places import Integers
 
 Kind = Literal[
@@ -18,26 +19,23 @@ FAMILIES: dict[Kind, Family] = {
     "race": "races", "overwritten": "races", "uninitialised": "definedness", "in-flight": "completion",
     "not-fenced": "completion", "other-element": "flow", "other-stage": "flow",
 }  # fmt: skip
-MANY = -2
-"""A reader that stands for several threads."""
-ASYNCHRONOUS = -1
-"""The thread of an access that no thread does itself."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """One statement's access. `bytes`: the first byte of each element; `threads`: who, for each element (or one for
-    all); `size`: bytes of an element."""
+    """One statement's access, at a time of its agent."""
 
     agent: int
     time: int
     site: int
-    bytes: Integers
-    threads: Any
-    size: int
+    touched: Footprint
     clock: Clock
     asynchronous: bool = False  # through the asynchronous proxy: generic writes must be fenced for it
-    repeated: bool = False  # several threads read the same element
+
+    @property
+    def threads(self) -> Integers:
+        """Of each element; MANY and ASYNCHRONOUS are no single one."""
+        return np.broadcast_to(self.touched.threads, self.touched.bytes.shape).reshape(-1)
 
 
 @dataclass(frozen=True)
@@ -52,10 +50,11 @@ class Conflict:
 
 
 class Shadow:
-    """`bytes` of shared memory of one block in granules; `channels` numbers are what the domain keeps of a value."""
+    """Shared memory of one block: `places` bytes in granules, or as many merged places (`granule` 1). `channels`
+    numbers are what the domain keeps of a value."""
 
-    def __init__(self, bytes: int, granule: int, agents: Agents, channels: int) -> None:
-        count = -(-bytes // granule)
+    def __init__(self, places: int, granule: int, agents: Agents, channels: int) -> None:
+        count = -(-places // granule)
         self.granule, self.agents = granule, agents
         self.writer = np.full(count, NEVER, np.int32)
         self.write_time = np.full(count, NEVER, np.int64)
@@ -71,23 +70,22 @@ class Shadow:
 
     def read(self, access: Access) -> tuple[Any, list[Conflict]]:
         """What the domain kept of the elements, (channels, *shape of the access), and what is wrong with reading."""
-        first = access.bytes.reshape(-1) // self.granule
-        threads = np.broadcast_to(access.threads, access.bytes.shape).reshape(-1)
-        at, who = (first, threads) if len(self.values) else self._granules(first, threads, access.size)
-        found = list(self._unreadable(access, at, who))
-        self._note_read(access, at, who)
-        return self.values[:, first].reshape(len(self.values), *access.bytes.shape), found
+        touched = access.touched
+        at, threads = touched.bytes.reshape(-1) // self.granule, access.threads
+        found = list(self._unreadable(access, at, threads))
+        self._note_read(access, at, threads)
+        return self.values[:, at].reshape(len(self.values), *touched.bytes.shape), found
 
     def write(self, access: Access, values: Any, order: int) -> list[Conflict]:
         """`values`: (channels, *shape of the access). `order`: the running number of the statement."""
-        at = access.bytes.reshape(-1) // self.granule
-        threads = np.broadcast_to(access.threads, access.bytes.shape).reshape(-1)
-        every, who = self._granules(at, threads, access.size)
+        size = access.touched.size
+        at, threads = access.touched.bytes.reshape(-1) // self.granule, access.threads
+        every, who = self._granules(at, threads, size)
         found = list(self._conflicts(access, every, who))
-        for k, one in enumerate(np.split(every, max(access.size // self.granule, 1))):
+        for k, one in enumerate(np.split(every, max(size // self.granule, 1))):
             self.writer[one], self.write_time[one], self.write_order[one] = access.agent, access.time, order
             self.write_thread[one], self.write_site[one] = threads, access.site
-            self.element[one], self.width[one] = at, access.size
+            self.element[one], self.width[one] = at, size
             self.values[:, one] = values.reshape(len(self.values), at.size) if k == 0 else np.nan
         for times, _, _ in self.readers.values():
             times[every] = NEVER
@@ -111,7 +109,7 @@ class Shadow:
         if access.asynchronous:
             yield from self._conflict("not-fenced", access, ~missing & known & self._unfenced(access, at), at)
         if len(self.values):
-            other = ~missing & known & ((self.element[at] != at) | (self.width[at] != access.size))
+            other = ~missing & known & ((self.element[at] != at) | (self.width[at] != access.touched.size))
             yield from self._conflict("other-element", access, other, at)
 
     def _unfenced(self, access: Access, at: Integers) -> Any:
@@ -150,7 +148,7 @@ class Shadow:
         forgotten = (before == NEVER) | (access.clock.known[access.agent] >= before)
         who[at] = np.where(forgotten | (by == threads), threads, MANY)
         times[at], sites[at] = access.time, access.site
-        if access.repeated:
+        if access.touched.repeated:
             low, high = np.full(len(self.writer), ALWAYS), np.full(len(self.writer), -ALWAYS)
             np.minimum.at(low, at, threads)
             np.maximum.at(high, at, threads)

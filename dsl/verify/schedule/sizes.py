@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.index import Extremum, Index
+from kernelagent.dsl.index import Element, Extremum, Index
 from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.schedule import Guard
 from kernelagent.dsl.verify.schedule.cases import Case
@@ -54,31 +54,46 @@ def trips(kernel: dev.DeviceKernel, found: Sizes) -> int | None:
 
 def _first_tile(kernel: dev.DeviceKernel, found: Sizes) -> dict[str, int]:
     known = dict(found)
-    grid: dev.Grid | None = kernel.grid
-    while grid is not None:
-        for variable, lo in zip(grid.variables, grid.lo, strict=True):
-            known[variable.name] = lo.evaluate(known)
-        grid = grid.inner
-    for role in kernel.roles:
-        for variable, lo in zip(role.grid.variables, role.grid.lo, strict=True):
-            known[variable.name] = lo.evaluate(known)
+    for walk in (kernel.grid, *(r.grid for r in kernel.roles)):
+        grid: dev.Grid | None = walk
+        while grid is not None:
+            for variable, lo in zip(grid.variables, grid.lo, strict=True):
+                if not any(isinstance(a, Element) for a in lo.atoms()):
+                    known[variable.name] = lo.evaluate(known)
+            grid = grid.inner
     return known
 
 
 def by_trips(case: Case, most: int) -> dict[int, Sizes]:
-    """For each trip count up to `most` that some sizes have, such sizes; the other dims are one tile."""
-    base = _tile_sizes(case)
-    if base is None:
-        return {}
+    """For each trip count up to `most` that some sizes have, such sizes; the other dims are about one tile."""
     found: dict[int, Sizes] = {}
-    for chosen in _grown(base, steps(case.kernel), most):
-        accepted = completed(case.shapes, chosen)
-        if accepted is None or not fits(case.kernel, accepted):
-            continue
-        count = trips(case.kernel, accepted)
-        if count is not None and count <= most and count not in found:
-            found[count] = accepted
+    for base in _bases(case):
+        for chosen in _grown(base, steps(case.kernel), most):
+            _keep(case, chosen, most, found)
+        if len(found) > most:
+            break
     return dict(sorted(found.items()))
+
+
+def reachable(case: Case, count: int) -> Sizes | None:
+    """Sizes with exactly `count` iterations, looked for one by one; None if no size of a single dim gives them."""
+    found: dict[int, Sizes] = {}
+    for base in _bases(case):
+        for dim, step in steps(case.kernel).items():
+            for extent in range(max(count - 1, 0) * step + 1, count * step + 1):
+                _keep(case, {**base, dim: extent}, count, found)
+                if count in found:
+                    return found[count]
+    return None
+
+
+def _keep(case: Case, chosen: dict[str, int], most: int, found: dict[int, Sizes]) -> None:
+    accepted = completed(case.shapes, chosen)
+    if accepted is None or not fits(case.kernel, accepted):
+        return
+    count = trips(case.kernel, accepted)
+    if count is not None and count <= most and count not in found:
+        found[count] = accepted
 
 
 def _grown(base: Sizes, widths: Mapping[str, int], most: int) -> Iterator[dict[str, int]]:
@@ -130,19 +145,51 @@ def several_tiles(case: Case, found: Sizes, count: int) -> Sizes | None:
     return None
 
 
-def _tile_sizes(case: Case) -> Sizes | None:
-    """Sizes of about one tile that the kernel and the class accept."""
-    for candidate in (*_aligned(case), *islice(sizes(case.shapes, {}), _SEARCHED)):
-        if fits(case.kernel, candidate):
-            return candidate
+def _bases(case: Case) -> Iterator[Sizes]:
+    """Sizes of about one tile that the kernel and the class accept, a larger and a tiny one."""
+    drawn = list(islice(sizes(case.shapes, {}), 8))
+    rounded = [r for s in drawn if (r := whole_rows(case.shapes, s, ALIGNED)) is not None]
+    larger = [s for s in (*rounded, *drawn) if fits(case.kernel, s)][:1]
+    tiny = [t for s in larger if (t := _small(case, s)) is not None]
+    yield from (few_tiles(case, s) for s in (*larger, *tiny))
+
+
+def _small(case: Case, found: Sizes) -> Sizes | None:
+    for extent in (1, 8, ALIGNED):
+        small = completed(case.shapes, {d: min(n, extent) for d, n in found.items()})
+        if small is not None and fits(case.kernel, small):
+            return small
     return None
 
 
-def _aligned(case: Case) -> Iterator[Sizes]:
-    for candidate in islice(sizes(case.shapes, {}), 8):
-        rounded = whole_rows(case.shapes, candidate, ALIGNED)
-        if rounded is not None:
-            yield rounded
+def few_tiles(case: Case, found: Sizes, most: int = 24) -> Sizes:
+    """The sizes with as few tiles as `most`, if making dims smaller one after the other comes to that."""
+    for dim in found:
+        for extent in (2, 1):
+            if _tiles(case.kernel, found) <= most:
+                return found
+            smaller = completed(case.shapes, {**found, dim: extent})
+            if (
+                smaller is not None
+                and fits(case.kernel, smaller)
+                and _tiles(case.kernel, smaller) <= _tiles(case.kernel, found) // 2
+            ):
+                found = smaller
+    return found
+
+
+def _tiles(kernel: dev.DeviceKernel, found: Sizes) -> int:
+    """Tiles of all grids that do not depend on data, inner ones taken as often as outer ones run."""
+    known, total = _first_tile(kernel, found), 1
+    grid: dev.Grid | None = kernel.grid
+    while grid is not None:
+        for lo, hi, step in zip(grid.lo, grid.hi, grid.step, strict=True):
+            try:
+                total *= max(1, -(-(hi.evaluate(known) - lo.evaluate(known)) // step.evaluate(known)))
+            except KeyError:
+                continue
+        grid = grid.inner
+    return total
 
 
 def fits(kernel: dev.DeviceKernel, found: Sizes) -> bool:

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.dtypes import bits
-from kernelagent.dsl.lanes import Distribution
 from kernelagent.dsl.verify.schedule.machine import WARP, Actor, Block, Event, Groups, Machine
 from kernelagent.dsl.verify.schedule.operations import compute
 from kernelagent.dsl.verify.schedule.phases import Phase
-from kernelagent.dsl.verify.schedule.places import (
-    grid_of,
-    held,
-    owners,
-    referred,
-    register_bytes,
-    tile_bytes,
-    view_positions,
-)
-from kernelagent.dsl.verify.schedule.shadow import ASYNCHRONOUS, MANY, Access
+from kernelagent.dsl.verify.schedule.places import grid_of, held, view_positions
+from kernelagent.dsl.verify.schedule.shadow import Access
 from kernelagent.dsl.verify.schedule.walks import Unmodelled
 
 Steps = Iterator[None]
-ALONE = Distribution((1,), (), ())
-"""A scalar in shared memory: one element, by the first thread."""
 
 
 # Values ----------------------------------------------------------------------------------------------
@@ -126,6 +116,8 @@ def branch(m: Machine, actor: Actor, statement: dev.If) -> Steps:
 
 def store(m: Machine, actor: Actor, statement: dev.Store) -> None:
     value = value_of(m, actor, statement.value, statement)
+    if not m.domain.channels:
+        return
     starts = tuple(m.number(actor, s) for s in statement.start)
     at, inside = view_positions(statement.view, starts, grid_of(statement.value.shape), actor.variables, m.read)
     packed = m.domain.pack(value, statement.value.dtype, statement.value.shape)
@@ -136,6 +128,8 @@ def store(m: Machine, actor: Actor, statement: dev.Store) -> None:
 
 def scatter(m: Machine, actor: Actor, statement: dev.Scatter) -> None:
     value = value_of(m, actor, statement.value, statement)
+    if not m.domain.channels:
+        return
     indices = m.domain.positions(value_of(m, actor, statement.indices, statement))
     starts = tuple(0 if a == statement.axis else m.number(actor, s) for a, s in enumerate(statement.start))
     offsets = with_indices(grid_of(statement.value.shape), statement.axis, indices)
@@ -217,8 +211,8 @@ def _times(shape: tuple[int, ...]) -> str:
 # Shared memory ---------------------------------------------------------------------------------------
 
 
-def stage_of(m: Machine, actor: Actor, shared: dev.Shared, statement: Any) -> tuple[dev.SharedBuffer, int, int]:
-    """Buffer, stage and the byte at which the stage begins. A stage that does not exist is taken modulo."""
+def stage_of(m: Machine, actor: Actor, shared: dev.Shared, statement: Any) -> tuple[dev.SharedBuffer, int]:
+    """Buffer and stage. A stage that does not exist is taken modulo."""
     buffer = m.buffers[shared.buffer]
     stage = m.number(actor, shared.stage)
     if not 0 <= stage < buffer.stages:
@@ -226,116 +220,75 @@ def stage_of(m: Machine, actor: Actor, shared: dev.Shared, statement: Any) -> tu
         message = f"stage {stage} of `{buffer.name}`, which has {buffer.stages}"
         m.note(Event("bounds", "stage", site, message, buffer=buffer.name, stage=stage))
         stage %= buffer.stages
-    return buffer, stage, buffer.offset + stage * dev.stage_bytes(buffer)
+    return buffer, stage
 
 
 def store_shared(m: Machine, actor: Actor, statement: dev.StoreShared) -> None:
     value = value_of(m, actor, statement.value, statement)
     packed = m.domain.pack(value, statement.value.dtype, statement.value.shape)
-    _write_held(m, actor, statement, statement.target, statement.value.layout, packed, m.order, actor.agent)
+    _write(m, actor, statement, packed, m.order, actor.agent)
 
 
-def _write_held(
-    m: Machine, actor: Actor, statement: Any, target: dev.Shared, layout: Any, packed: Any, time: int, agent: int
-) -> None:
-    """Registers to shared memory; of threads that hold copies the first writes."""
-    buffer, stage, base = stage_of(m, actor, target, statement)
-    layout = layout or ALONE
-    step = 1 if m.domain.channels else statement.vector
-    every, at = owners(layout), held(layout)[:, :, ::step]
-    where = register_bytes(buffer, target.axes, layout, layout.shape)[every, ::step] + base
-    threads = (np.flatnonzero(every) + actor.first_thread)[:, None]
-    size = bits(buffer.dtype) // 8 * step
-    access = Access(agent, time, m.site(actor, statement), where, threads, size, actor.clock)
-    values = packed.reshape(len(packed), *layout.shape)[(slice(None), *(c[every] for c in at))]
-    found = actor.block.shadow.write(access, values, m.order)
-    m.conflicts(actor, found, buffer, stage, at[:, every])
+def _write(m: Machine, actor: Actor, statement: dev.StoreShared | dev.Copy, packed: Any, time: int, agent: int) -> None:
+    """A tile into shared memory, each element by its thread. `packed`: (channels, *shape)."""
+    buffer, stage = stage_of(m, actor, statement.target, statement)
+    touched = m.footprints.of(statement, "", stage, 0, actor.first_thread)
+    access = Access(agent, time, m.site(actor, statement), touched, actor.clock)
+    shape = packed.shape[1:] or (1,)
+    values = packed.reshape(len(packed), *shape)[(slice(None), *touched.at)] if m.domain.channels else packed
+    m.conflicts(actor, actor.block.shadow.write(access, values, m.order), buffer, stage)
 
 
 def copy(m: Machine, actor: Actor, statement: dev.Copy) -> None:
+    agent, time = actor.agent, m.order
+    if statement.asynchronous:
+        agent, time = actor.copies.agent, actor.copies.open
+    packed = _copied(m, actor, statement) if m.domain.channels else np.zeros((0, 1))
+    _write(m, actor, statement, packed, time, agent)
+
+
+def _copied(m: Machine, actor: Actor, statement: dev.Copy) -> Any:
     shape = statement.layout.shape
     starts = tuple(m.number(actor, s) for s in statement.start)
-    site = m.site(actor, statement)
     at, inside = view_positions(statement.view, starts, grid_of(shape), actor.variables, m.read)
-    within_array(m, actor, site, statement.view.array, at, inside)
+    within_array(m, actor, m.site(actor, statement), statement.view.array, at, inside)
     if statement.vector > 1:
         whole_vectors(m, actor, statement, statement.layout, statement.view, starts, statement.vector)
     inside = inside & ~m.memory.outside(statement.view.array, at, inside)
     value = m.domain.load(statement.view.array, at, inside, 0, statement.view.dtype)
-    packed = m.domain.pack(value, statement.view.dtype, shape)
-    agent, time = actor.agent, m.order
-    if statement.asynchronous:
-        agent, time = actor.copies.agent, actor.copies.open
-    _write_held(m, actor, statement, statement.target, statement.layout, packed, time, agent)
+    return m.domain.pack(value, statement.view.dtype, shape)
 
 
-def read_shared(
-    m: Machine, actor: Actor, statement: Any, source: dev.Shared, shape: tuple[int, ...], layout: Any, dtype: str
-) -> Any:
-    """Registers from shared memory, as a value of `shape`; each thread reads its own."""
-    buffer, stage, base = stage_of(m, actor, source, statement)
-    layout = layout or ALONE
-    step = 1 if m.domain.channels else statement.operation.vector
-    at = held(layout)[:, :, ::step]
-    where = register_bytes(buffer, source.axes, layout, layout.shape)[:, ::step] + base
-    threads = (np.arange(layout.threads) + actor.first_thread)[:, None]
-    site, size = m.site(actor, statement), bits(buffer.dtype) // 8 * step
-    access = Access(actor.agent, m.order, site, where, threads, size, actor.clock, repeated=layout.copies > 1)
+def read_shared(m: Machine, actor: Actor, statement: dev.Let, source: dev.Shared) -> Any:
+    """Registers from shared memory; each thread reads its own."""
+    buffer, stage = stage_of(m, actor, source, statement)
+    touched = m.footprints.of(statement, "", stage, 0, actor.first_thread)
+    access = Access(actor.agent, m.order, m.site(actor, statement), touched, actor.clock)
     packed, found = actor.block.shadow.read(access)
-    m.conflicts(actor, found, buffer, stage, at)
-    if not m.domain.channels:
-        return m.domain.unpack(packed, dtype)
-    value = np.full((len(packed), *layout.shape), np.nan)
-    value[(slice(None), *at)] = packed
-    return m.domain.unpack(value.reshape(len(packed), *shape), dtype)
+    m.conflicts(actor, found, buffer, stage)
+    fragment = statement.fragment
+    if m.domain.channels:
+        value = np.full((len(packed), *(fragment.shape or (1,))), np.nan)
+        value[(slice(None), *touched.at)] = packed
+        packed = value.reshape(len(packed), *fragment.shape)
+    return m.domain.unpack(packed, fragment.dtype)
 
 
-def read_tile(m: Machine, actor: Actor, statement: Any, source: dev.Shared, asynchronous: bool) -> Any:
+def read_tile(m: Machine, actor: Actor, statement: dev.Let, operand: str, source: dev.Shared) -> Any:
     """A whole stage as an operand of a product, fetched by warps together or by the product itself."""
-    buffer, stage, base = stage_of(m, actor, source, statement)
-    shape = referred(buffer, source)
-    at, where, size = _whole_tile(m, buffer, source.axes, shape)
-    where, site = where + base, m.site(actor, statement)
+    buffer, stage = stage_of(m, actor, source, statement)
+    touched = m.footprints.of(statement, operand, stage, 0, actor.first_thread)
+    asynchronous = is_asynchronous(statement)
     agent, time = (actor.products.agent, actor.products.open) if asynchronous else (actor.agent, m.order)
-    access = Access(agent, time, site, where, MANY, size, actor.clock, asynchronous)
+    access = Access(agent, time, m.site(actor, statement), touched, actor.clock, asynchronous)
     packed, found = actor.block.shadow.read(access)
-    m.conflicts(actor, found, buffer, stage, at)
+    m.conflicts(actor, found, buffer, stage)
     return m.domain.unpack(packed, buffer.dtype)
 
 
-def _whole_tile(m: Machine, buffer: dev.SharedBuffer, axes: tuple[int, ...], shape: tuple[int, ...]) -> Any:
-    """Coordinates, bytes from the start of the stage and size of what a tile is read or copied by: its elements, or
-    where no values are kept the chunks of 16 bytes of its rows."""
-    at, where, size = grid_of(shape), tile_bytes(buffer, axes, shape), bits(buffer.dtype) // 8
-    step = chunk(buffer)
-    if m.domain.channels or step == 1:
-        return at, where, size
-    last = axes.index(len(buffer.shape) - 1) if len(axes) == len(shape) else len(shape) - 1
-    firsts = (slice(None),) * last + (slice(None, None, step),)
-    return at[(slice(None), *firsts)], where[firsts], size * step
-
-
-def chunk(buffer: dev.SharedBuffer) -> int:
-    """Elements that lie side by side wherever a row is cut: 16 bytes of them, or one."""
-    step = 128 // bits(buffer.dtype)
-    whole = (buffer.shape[-1] + buffer.pad) % step == 0 and buffer.shape[-1] % step == 0
-    kept = buffer.swizzle is None or step <= 1 << buffer.swizzle.base
-    return step if whole and kept else 1
-
-
-def narrowest(kernel: dev.DeviceKernel, buffer: dev.SharedBuffer) -> int:
-    """Bytes of the smallest access of a buffer."""
-    size = bits(buffer.dtype) // 8
-    found = chunk(buffer)
-    for statement in dev.statements(kernel):
-        match statement:
-            case dev.StoreShared(target=shared, vector=vector) | dev.Copy(target=shared, vector=vector):
-                found = min(found, vector) if shared.buffer == buffer.name else found
-            case dev.Let(operation=dev.LoadShared(source=shared, vector=vector)):
-                found = min(found, vector) if shared.buffer == buffer.name else found
-            case _:
-                pass
-    return size * found
+def is_asynchronous(statement: dev.Let) -> bool:
+    """Products of warpgroups run on while their threads go ahead."""
+    return isinstance(statement.operation, dev.Mma) and statement.operation.atom.startswith("wgmma")
 
 
 # Groups and barriers of all threads -------------------------------------------------------------------
@@ -451,44 +404,23 @@ def fence_async(m: Machine, actor: Actor, statement: dev.FenceAsync) -> None:
 
 def copy_bulk(m: Machine, actor: Actor, statement: dev.CopyBulk) -> None:
     """A box into this block, or this block's part of it into every block of the cluster."""
-    starts = tuple(m.number(actor, s) for s in statement.start)
-    buffer, stage, base = stage_of(m, actor, statement.target, statement)
-    offsets, tile, size = _box(m, buffer, statement)
-    blocks = [actor.block]
-    if statement.shared_by > 1:
-        part = _part(buffer, statement, offsets, actor.block.number % m.kernel.cluster)
-        offsets, tile = offsets[:, part], tile[part]
-        blocks = m.blocks
-    at, inside = array_positions(m, actor, statement.view, starts, offsets)
-    value = m.domain.load(statement.view.array, at, inside, 0, statement.view.dtype)
-    packed = m.domain.pack(value, statement.view.dtype, inside.shape)
-    for block in blocks:
+    buffer, stage = stage_of(m, actor, statement.target, statement)
+    rank = actor.block.number % m.kernel.cluster if statement.shared_by > 1 else 0
+    touched = m.footprints.of(statement, "", stage, rank, actor.first_thread)
+    packed = _box_values(m, actor, statement, touched.at) if m.domain.channels else np.zeros((0, 1))
+    for block in m.blocks if statement.shared_by > 1 else [actor.block]:
         phase = phase_of(m, actor, statement.barrier, statement.stage, statement, block)
         site = m.site(actor, statement)
-        access = Access(phase.fill, phase.number, site, tile + base, ASYNCHRONOUS, size, actor.clock, True)
-        found = block.shadow.write(access, packed, m.order)
-        m.conflicts(actor, found, buffer, stage, offsets)
-        phase.land(tile.size * size)
+        access = Access(phase.fill, phase.number, site, touched, actor.clock, True)
+        m.conflicts(actor, block.shadow.write(access, packed, m.order), buffer, stage)
+        phase.land(prod(statement.shape) // statement.shared_by * bits(buffer.dtype) // 8)
 
 
-def _box(m: Machine, buffer: dev.SharedBuffer, statement: dev.CopyBulk | dev.StoreBulk) -> Any:
-    shared = statement.target if isinstance(statement, dev.CopyBulk) else statement.source
-    return _whole_tile(m, buffer, shared.axes, statement.shape)
-
-
-def _part(buffer: dev.SharedBuffer, copy: dev.CopyBulk, at: Any, rank: int) -> Any:
-    """The elements that one block brings: whole panels, or rows of every panel."""
-    rows, columns = buffer.shape
-    column = copy.target.axes.index(1) if len(copy.shape) == 2 else len(copy.shape) - 1
-    panels = columns // buffer.panel
-    if panels % copy.shared_by == 0:
-        each = panels // copy.shared_by * buffer.panel
-        return at[column] // each == rank
-    row = np.zeros(at.shape[1:], np.int64)
-    for axis, extent in enumerate(copy.shape):
-        if axis != column:
-            row = row * extent + at[axis]
-    return row // (rows // copy.shared_by) == rank
+def _box_values(m: Machine, actor: Actor, statement: dev.CopyBulk, offsets: Any) -> Any:
+    starts = tuple(m.number(actor, s) for s in statement.start)
+    at, inside = array_positions(m, actor, statement.view, starts, offsets)
+    value = m.domain.load(statement.view.array, at, inside, 0, statement.view.dtype)
+    return m.domain.pack(value, statement.view.dtype, inside.shape)
 
 
 def array_positions(m: Machine, actor: Actor, view: Any, starts: tuple[int, ...], offsets: Any) -> Any:
@@ -499,17 +431,15 @@ def array_positions(m: Machine, actor: Actor, view: Any, starts: tuple[int, ...]
 
 
 def store_bulk(m: Machine, actor: Actor, statement: dev.StoreBulk) -> None:
-    buffer, stage, base = stage_of(m, actor, statement.source, statement)
-    offsets, where, size = _box(m, buffer, statement)
-    where, site = where + base, m.site(actor, statement)
-    access = Access(
-        actor.stores.agent, actor.stores.open, site, where, actor.first_thread, size, actor.clock, asynchronous=True
-    )
+    buffer, stage = stage_of(m, actor, statement.source, statement)
+    touched = m.footprints.of(statement, "", stage, 0, actor.first_thread)
+    access = Access(actor.stores.agent, actor.stores.open, m.site(actor, statement), touched, actor.clock, True)
     packed, found = actor.block.shadow.read(access)
-    m.conflicts(actor, found, buffer, stage, offsets)
-    starts = tuple(m.number(actor, s) for s in statement.start)
-    at, inside = array_positions(m, actor, statement.view, starts, offsets)
-    _into_array(m, actor, statement, statement.view.array, at, inside, packed)
+    m.conflicts(actor, found, buffer, stage)
+    if m.domain.channels:
+        starts = tuple(m.number(actor, s) for s in statement.start)
+        at, inside = array_positions(m, actor, statement.view, starts, touched.at)
+        _into_array(m, actor, statement, statement.view.array, at, inside, packed)
 
 
 def commit_bulk(m: Machine, actor: Actor, statement: dev.CommitBulk) -> None:
@@ -538,7 +468,7 @@ def wgmma_wait(m: Machine, actor: Actor, statement: dev.WgmmaWait) -> None:
 HANDLERS: Mapping[type, Callable[[Machine, Actor, Any], Steps | None]] = {
     dev.Let: let, dev.For: loop, dev.If: branch, dev.Store: store, dev.Scatter: scatter,
     dev.StoreShared: store_shared, dev.Copy: copy, dev.Commit: commit, dev.WaitGroup: wait_group,
-    dev.BlockBarrier: barrier, dev.RoleBarrier: barrier, dev.BarrierInit: barrier_init, dev.FenceInit: nothing,
+    dev.BlockBarrier: barrier, dev.RoleBarrier: barrier, dev.Turn: nothing, dev.BarrierInit: barrier_init, dev.FenceInit: nothing,
     dev.Expect: expect, dev.Arrive: arrive, dev.WaitPhase: wait_phase, dev.CopyBulk: copy_bulk,
     dev.StoreBulk: store_bulk, dev.CommitBulk: commit_bulk, dev.WaitBulk: wait_bulk, dev.FenceAsync: fence_async,
     dev.Turn: nothing, dev.ClusterBarrier: cluster_barrier, dev.WgmmaFence: wgmma_fence, dev.WgmmaCommit: wgmma_commit,
