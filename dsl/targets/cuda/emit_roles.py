@@ -38,8 +38,7 @@ def _role(kernel: dev.DeviceKernel, role: dev.Role, statements: EmitStatements) 
         body.texts.ranges[symbol] = Range(index(0), ENDLESS, index(1))
     emit_grid(body, role.grid, statements)
     tiles = len(body.out.lines)
-    if role.after:
-        body.out.mark(role.after[0].origin)
+    body.out.forget()  # the brace that may be put here moves the lines behind it
     statements(body, role.after)
     alone = runs_alone(role)
     first = role.first_warp * 32

@@ -26,10 +26,9 @@ class Writer:
         self._line = origin.span.line
         self._mark()
 
-    def mark(self, origin: Origin) -> None:
-        """What follows comes from here, whatever lines are put in front of it later."""
+    def forget(self) -> None:
+        """Lines may be put in here later: what follows needs a mark of its own."""
         self._next = None
-        self.at(origin)
 
     def put(self, text: str) -> None:
         """One physical line."""
