@@ -333,7 +333,7 @@ CASES: tuple[Case, ...] = (
          Large(_dims("S M E N K", 8192, 16384, 8, 4096, 4096), "cublas"), oracles.gemm_moe, MATRIX, BF16,
          makers={"rows": _below("S"), "offsets": _offsets}),
     Case("gemm_grouped", "gemm_grouped", {"x": "T M K", "offsets": "i32 E+1", "w": "T E N K"}, {"y": "T M N"},
-         _shapes("M E N K", ("full", (256, 2, 128, 128)), ("ragged", (203, 5, 77, 93)), ("ragged", (205, 4, 136, 72)),
+         _shapes("M E N K", ("full", (256, 2, 128, 128)), ("ragged", (203, 5, 77, 93)), ("ragged", (520, 4, 136, 72)),
                  ("tiny", (3, 2, 5, 7))),
          Large(_dims("M E N K", 16384, 8, 4096, 4096), "cublas"), oracles.gemm_grouped, MATRIX, BF16,
          makers={"offsets": _offsets}),

@@ -17,14 +17,14 @@ from kernelagent.dsl.lower.device.build import Ring, Scope, live_along
 from kernelagent.dsl.lower.device.hopper.choose import Unsuited
 from kernelagent.dsl.lower.device.hopper.consumers import CONSUMER_REGISTERS
 from kernelagent.dsl.lower.device.hopper.overlap import Apart, Halves, Turned, halves
+from kernelagent.dsl.lower.device.hopper.partial import PartialStores
 from kernelagent.dsl.lower.device.hopper.staging import MOST_STAGES, TILE_COUNT
 from kernelagent.dsl.lower.device.hopper.steps import begun, runs, step
-from kernelagent.dsl.lower.device.hopper.stores import Stores
 from kernelagent.dsl.lower.device.stage import Staged
 from kernelagent.dsl.lower.device.widen import ACCESS_BYTES
 
 
-class HopperLowering(Stores):
+class HopperLowering(PartialStores):
     """The consumers' statements; `producer` collects those of the copying role for the same tile."""
 
     anew: frozenset[int] = frozenset()
