@@ -206,35 +206,43 @@ class Machine:
         yield from self.body(actor, role.after)
 
     def _schedule(self, actors: list[Actor], starts: list[Steps]) -> bool:
-        """Every coroutine in turn until none can go on; False if that is before their ends."""
+        """Always the first role that can go on, until it waits or begins an iteration; False if that ends before they
+        do."""
         done: set[int] = set()
         self.stopped = False
         while len(done) < len(starts) and not self.stopped:
-            before = self.order, len(starts), len(done)
-            for number in range(len(starts)):
-                if number not in done and next(starts[number], "end") == "end":
-                    done.add(number)
-                    actors[number].waiting = ""
-            self._meet([a for k, a in enumerate(actors) if k not in done], len(starts) - len(done))
-            if before == (self.order, len(starts), len(done)):
-                self._deadlock([a for k, a in enumerate(actors) if k not in done])
+            left = [k for k in range(len(starts)) if k not in done]
+            if not any(self._goes_on(k, actors, starts, done) for k in left) and not self._meet(
+                [actors[k] for k in left]
+            ):
+                self._deadlock([actors[k] for k in left])
                 return False
         return not self.stopped
+
+    def _goes_on(self, number: int, actors: list[Actor], starts: list[Steps], done: set[int]) -> bool:
+        """Whether the role did anything."""
+        before = self.order
+        if next(starts[number], "end") == "end":
+            done.add(number)
+            actors[number].waiting = ""
+            return True
+        return self.order != before
 
     def stop(self) -> None:
         """Go no further than this round: what follows is known."""
         self.stopped = True
 
-    def _meet(self, left: list[Actor], running: int) -> None:
+    def _meet(self, left: list[Actor]) -> bool:
         """A barrier of the cluster opens when all that still run have come to it."""
-        if not left or not all(a.at_cluster for a in left) or len(left) != running:
-            return
+        if not all(a.at_cluster for a in left):
+            return False
         known = np.maximum.reduce([a.clock.release()[0] for a in left])
         fenced = np.maximum.reduce([a.clock.fenced for a in left])
         for actor in left:
             actor.clock.acquire((known, fenced))
             actor.at_cluster = False
         self.order += 1
+        return True
 
     def _leave(self, actor: Actor) -> None:
         """What is still under way when a role ends: shared memory is not the block's any more."""

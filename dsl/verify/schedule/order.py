@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import lcm
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.index import AllOf, AnyOf, Compare, Condition, Negation, condition_indices
+from kernelagent.dsl.index import AllOf, AnyOf, Compare, Condition, Negation, Symbol, condition_indices
 from kernelagent.dsl.verify.schedule.cases import Case, call
 from kernelagent.dsl.verify.schedule.closing import Snapshots, closes
 from kernelagent.dsl.verify.schedule.domains.unknown import Unknown
@@ -117,13 +117,15 @@ def _tile_after_tile(case: Case, found: dict[int, Sizes], cycle: _Cycle, ring: i
             return Ordered(events, sizes)
         if count and not snapshots.returned:
             return Ordered(reason=f"with {count} iterations a tile the state of the block did not come back")
-    return _long_tiles(case, found, cycle, long)
+    return _long_tiles(case, found, cycle, ring)
 
 
-def _long_tiles(case: Case, found: dict[int, Sizes], cycle: _Cycle, long: int) -> Ordered:
-    wanted = -(-(long + cycle.period) // cycle.period) * cycle.period + 1
+def _long_tiles(case: Case, found: dict[int, Sizes], cycle: _Cycle, ring: int) -> Ordered:
+    """The middle of every tile, where no role is in another, is in the cycle of the tile before."""
+    long = cycle.first + ring + 1
+    wanted = -(-(long + cycle.period + ring + 1) // cycle.period) * cycle.period + 1
     one = found.get(wanted) or reachable(case, wanted)
-    sizes = several_tiles(case, one, cycle.period + 3) if one else None
+    sizes = several_tiles(case, one, cycle.period + 4) if one else None
     if sizes is None:
         return Ordered(reason=f"no sizes were found with several tiles of {wanted} iterations")
     snapshots = Snapshots(dev.For)
@@ -132,10 +134,8 @@ def _long_tiles(case: Case, found: dict[int, Sizes], cycle: _Cycle, long: int) -
         return Ordered(events, sizes)
     for segments in snapshots.loops.values():
         known = set(segments[1])
-        for segment in segments[2:]:
-            if not known.issuperset(segment[long:]):
-                return Ordered(reason=f"tiles of {wanted} iterations do not come to the same states")
-            known |= set(segment)
+        if any(not known.issuperset(segment[long : wanted - ring - 1]) for segment in segments[2:-1]):
+            return Ordered(reason=f"tiles of {wanted} iterations do not come to the same states")
     return Ordered()
 
 
@@ -153,18 +153,25 @@ def _uncertain(kernel: dev.DeviceKernel, found: dict[int, Sizes], cycle: _Cycle 
 def _unlike(kernel: dev.DeviceKernel) -> str:
     if kernel.grid.inner is not None:
         return "the walk over tiles depends on data"
+    varying = {v for loop in outermost(kernel) for bound in (*loop.lo, *loop.hi) for v in bound.symbols()}
+    if kernel.grid.persistent and varying & _grid_variables(kernel):
+        return "blocks take tiles of different trip counts one after the other"
     return "; ".join(dict.fromkeys(_unsteady(kernel)))
 
 
 def _unsteady(kernel: dev.DeviceKernel) -> Iterator[str]:
     """Branches that order something and ask where the tile lies, and not only how long a loop is."""
     ends = {hi for loop in outermost(kernel) for hi in loop.hi}
-    grids = {v for g in (kernel.grid, *(r.grid for r in kernel.roles)) for v in g.variables}
+    grids = _grid_variables(kernel)
     for statement in dev.statements(kernel):
         if isinstance(statement, dev.If) and not isinstance(statement.condition, dev.Fragment):
             for part in _compared(statement.condition):
                 if not ({part.a, part.b} & ends) and any(set(i.symbols()) & grids for i in condition_indices(part)):
                     yield f"line {statement.origin.span.line} asks where the tile lies"
+
+
+def _grid_variables(kernel: dev.DeviceKernel) -> set[Symbol]:
+    return {v for g in (kernel.grid, *(r.grid for r in kernel.roles)) for v in g.variables}
 
 
 def _compared(condition: Condition) -> Iterator[Compare]:

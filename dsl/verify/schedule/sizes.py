@@ -42,6 +42,8 @@ def trips(kernel: dev.DeviceKernel, found: Sizes) -> int | None:
     counts = [1]
     try:
         known = {**found, **_first_tile(kernel, found)}
+        if kernel.grid.inner is None and _empty(kernel.grid, known):
+            return None
         for loop in outermost(kernel):
             total = 1
             for lo, hi, step in zip(loop.lo, loop.hi, loop.step, strict=True):
@@ -50,6 +52,10 @@ def trips(kernel: dev.DeviceKernel, found: Sizes) -> int | None:
     except (KeyError, ZeroDivisionError):
         return None
     return max(counts[1:], default=0)
+
+
+def _empty(grid: dev.Grid, known: Sizes) -> bool:
+    return any(hi.evaluate(known) <= lo.evaluate(known) for lo, hi in zip(grid.lo, grid.hi, strict=True))
 
 
 def _first_tile(kernel: dev.DeviceKernel, found: Sizes) -> dict[str, int]:
@@ -132,17 +138,32 @@ def _limited(extent: Index) -> bool:
 
 
 def several_tiles(case: Case, found: Sizes, count: int) -> Sizes | None:
-    """The sizes with at least `count` tiles, along one dim that only the grid ends at; None if there is none."""
+    """The sizes with at least `count` tiles (of a cluster's blocks), along one dim that only the grid ends at, and as
+    few as possible along the others; None if there is no such dim."""
     grid = innermost(case.kernel.grid)
     looped = steps(case.kernel)
-    for hi, step in reversed(list(zip(grid.hi, grid.step, strict=True))):
-        for symbol in hi.symbols():
+    rows = len(grid.hi) - 2  # along which the blocks of a cluster lie
+    for axis in reversed(range(len(grid.hi))):
+        for symbol in grid.hi[axis].symbols():
             if symbol.kind == "dim" and symbol.name not in looped:
-                width = (step.constant or 1) * count * case.kernel.cluster
-                accepted = completed(case.shapes, {**found, symbol.name: width})
+                each = case.kernel.cluster if axis == rows else 1
+                wider = {**_narrow(case, found), symbol.name: (grid.step[axis].constant or 1) * count * each}
+                accepted = completed(case.shapes, wider)
                 if accepted is not None and fits(case.kernel, accepted):
                     return accepted
     return None
+
+
+def _narrow(case: Case, found: Sizes) -> dict[str, int]:
+    """The sizes with dims that only the grid ends at made small, where that is accepted."""
+    narrow, looped = dict(found), steps(case.kernel)
+    for dim in (d for d in found if d not in looped):
+        for extent in (1, 8, ALIGNED):
+            smaller = completed(case.shapes, {**narrow, dim: min(extent, narrow[dim])})
+            if smaller is not None and fits(case.kernel, smaller):
+                narrow = smaller
+                break
+    return narrow
 
 
 def _bases(case: Case) -> Iterator[Sizes]:

@@ -78,6 +78,8 @@ def _nested(m: Machine, actor: Actor, statement: dev.For, depth: int) -> Steps:
     lo, hi = m.number(actor, statement.lo[depth]), m.number(actor, statement.hi[depth])
     for number in range(lo, hi, m.number(actor, statement.step[depth])):
         actor.variables[statement.variables[depth].name] = number
+        if actor.depth == 1:
+            yield  # let the roles before this one go as far as they can: states compare only where all have
         m.observe(actor, statement)
         yield from _nested(m, actor, statement, depth + 1)
 
