@@ -92,6 +92,11 @@ class KnowledgeBase:
         trials = self.trials(problem=problem, target=target)
         return transfer.best_known(trials, problem, features, chip, target, limit)
 
+    def relatives(self, run: str, problem: str, chip: str, target: str = "cpu", limit: int = 100) -> list[Trial]:
+        """The latest trials of other runs of a problem on this chip and target, oldest first."""
+        found = [t for t in self.trials(problem=problem, chip=chip, target=target) if t.run != run]
+        return found[-limit:]
+
     def search(self, query: str, limit: int = 20) -> list[dict[str, str]]:
         """Techniques, then trials (newest first), in which every word of the query occurs, regardless of case.
 

@@ -98,6 +98,7 @@ class Desk:
             regime=where.regime,
             suggestions=self._suggestions(where),
             leads=self._leads(),
+            relatives=self._relatives(),
             failed=failed,
             trials_left=None if budget is None else max(0, budget - self.state.spent.trials),
         )
@@ -111,6 +112,10 @@ class Desk:
     def _leads(self) -> tuple[Lead, ...]:
         lab = self.laboratory
         return self._recalled(lambda base: base.best_known(self.problem.name, self.features, lab.chip, lab.target))
+
+    def _relatives(self) -> tuple[Trial, ...]:
+        lab = self.laboratory
+        return self._recalled(lambda base: base.relatives(self.run, self.problem.name, lab.chip, lab.target))
 
     def _recalled(self, ask: Callable[[KnowledgeBase], Iterable[Known]]) -> tuple[Known, ...]:
         """What the base answers; a base that breaks during a run costs its knowledge and a warning, not the run."""

@@ -53,8 +53,8 @@ def trial_of(proposal: Proposal, run: str, workload: str, history: list[Trial], 
     )  # fmt: skip
 
 
-def search(base: KnowledgeBase, workload: str, run: str, seed: int) -> list[Trial]:
-    """The trials of one search, all recorded in the base."""
+def search(base: KnowledgeBase, workload: str, run: str, seed: int, related: bool = True) -> list[Trial]:
+    """The trials of one search, all recorded in the base; `related`: it is told of the trials of other workloads."""
     problem = load("softmax")
     work = problem.workload(workload)
     here = features(problem, work, {})
@@ -66,6 +66,7 @@ def search(base: KnowledgeBase, workload: str, run: str, seed: int) -> list[Tria
             history=tuple(history), facts={}, bound={}, ceiling={}, bottleneck="memory", regime="between",
             suggestions=base.retrieve(here, "memory", "formula", tags=op_classes(problem), limit=24),
             leads=base.best_known("softmax", here, "formula"),
+            relatives=base.relatives(run, "softmax", "formula") if related else (),
         )  # fmt: skip
         try:
             proposal = proposer.propose(context)
@@ -109,3 +110,15 @@ def test_a_learned_base_needs_at_most_half_the_trials(
         best = min(t.time_ms or math.inf for t in [*with_base, *without])
         ratios.append(max(1, reached(with_base, best)) / max(1, reached(without, best)))
     assert statistics.median(ratios) <= 0.5, ratios
+
+
+def test_what_was_slow_on_one_workload_is_seldom_tried_on_another(
+    tmp_path: Path, first: Callable[[str, int], tuple[Path, list[Trial]]]
+) -> None:
+    slow = dict.fromkeys((True, False), 0)
+    for known, unseen in (("1024x1024", "4096x4096"), ("4096x4096", "1024x1024")):
+        for related in slow:
+            base = KnowledgeBase(shutil.copy(first(known, 0)[0], tmp_path / f"{known} {related}"))
+            times = [t.time_ms or math.inf for t in search(base, unseen, "second", 0, related)][1:12]
+            slow[related] += sum(ms > 1.5 * min(times) for ms in times)
+    assert slow[True] <= slow[False] / 2, slow
