@@ -290,6 +290,8 @@ def emit_wgmma(body: Body, operation: dev.Mma, fragment: dev.Fragment, result: s
         else:
             arguments = _immediates([left.turn, right.turn] if turns else [], begins)
             body.out.put(f"ka_{operation.atom}{arguments}({d}, {left.at(k, i * m)}, {b});")
+    if isinstance(left, str):
+        body.flying.append((left, rows // groups // m * (depth // step) * 4))
     body.flying.append((result, fragment.layout.registers))
 
 
@@ -343,7 +345,6 @@ def _pack(body: Body, operation: dev.Mma) -> None:
         packed = f"ka_raw({parts})" if each == 1 else f"ka_pack{'4' if each == 4 else ''}({parts})"
         body.out.put(f"{name}[x] = {packed};")
     body.out.put(f"ka_wgmma_settle<{count}>({name});")
-    body.flying.append((name, count))
     body.packed[a.number] = name
 
 

@@ -40,7 +40,7 @@ def choose_road(kernel: ir.Kernel, policy: Policy, choices: list[Choice]) -> Roa
         raise Unsuited("there are no products")
     if no_roles(policy):
         raise Unsuited("policy roles=1")
-    turns = alternate(policy, lets, choices)
+    turns = alternate(policy, kernel, choices)
     groups = _groups([extents(let.value)[0] for let in lets], 1 if turns else MOST_GROUPS)
     drafts = {let.value.number: _draft(let, groups) for let in lets}
     operands, unheld = stage_loads(kernel, drafts)

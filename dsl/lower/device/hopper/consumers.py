@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 
 from kernelagent.dsl import ir
 from kernelagent.dsl.lower.device.place_values import extents
 from kernelagent.dsl.lower.device.policy import Policy
+from kernelagent.dsl.lower.rewrite import operands, walk_statements
 from kernelagent.dsl.schedule import Choice
 
 WARPGROUP = 128
@@ -26,17 +28,19 @@ def no_roles(policy: Policy) -> bool:
     return asked is False or (asked == 1 and asked is not True)
 
 
-def alternate(policy: Policy, products: Sequence[ir.Let], choices: list[Choice]) -> bool:
-    """Whether two consumers take tiles of their own by turns: `roles=pingpong` where a step is one product. A line, or
-    KernelError, where they cannot."""
-    if policy.get("roles") != "pingpong" or len(products) != 1:
+def alternate(policy: Policy, kernel: ir.Kernel, choices: list[Choice]) -> bool:
+    """Whether two consumers take tiles of their own by turns: `roles=pingpong` where no product feeds another. A line,
+    or KernelError, where they cannot."""
+    lets = [s for s in walk_statements(kernel.body) if isinstance(s, ir.Let)]
+    products = [s for s in lets if isinstance(s.operation, ir.Mma)]
+    if policy.get("roles") != "pingpong" or _feeds(lets):
         return False
-    m, n = extents(products[0].value)
-    needed, there = m * n // WARPGROUP + FREE_REGISTERS, CONSUMER_REGISTERS[2] or 0
+    needed = sum(_registers(p.value, lets) for p in products) + FREE_REGISTERS
+    there = CONSUMER_REGISTERS[2] or 0
     if policy.get("persistent") is False:
         why, hint = "consumers alternate over the tiles of a block, which has one", "write persistent=True"
     elif needed > there:
-        why = f"one warpgroup has the whole tile {m}x{n}, about {needed} registers a thread where there are {there}"
+        why = f"one warpgroup has whole tiles, about {needed} registers a thread where there are {there}"
         hint = "halve the tile, e.g. 128x128 or 64x256"
     else:
         reason = "one multiplies while the other stores"
@@ -44,6 +48,28 @@ def alternate(policy: Policy, products: Sequence[ir.Let], choices: list[Choice])
         return True
     choices.append(policy.drop("roles", why, hint))
     return False
+
+
+def _feeds(lets: Sequence[ir.Let]) -> bool:
+    """Whether an operand of a product is computed from another product."""
+    reached: set[int] = set()
+    for let in lets:
+        product = isinstance(let.operation, ir.Mma)
+        if any(x.number in reached for x in operands(let.operation)):
+            if product:
+                return True
+            reached.add(let.value.number)
+        elif product:
+            reached.add(let.value.number)
+    return False
+
+
+def _registers(product: ir.Value, lets: Sequence[ir.Let]) -> int:
+    """Of a warpgroup's thread for the whole tile: its sums, and the product itself where it is not added to them."""
+    tile = prod(extents(product)) // WARPGROUP
+    added = any(isinstance(s.operation, ir.Binary) and s.operation.word == "add" and product in operands(s.operation)
+                for s in lets)  # fmt: skip
+    return tile if added else 2 * tile
 
 
 __all__ = [
