@@ -31,6 +31,7 @@ class Snapshots:
     until: bool = False  # stop when a tile's has come back
     tiles: dict[int, list[bytes]] = field(default_factory=dict)
     loops: dict[int, list[list[bytes]]] = field(default_factory=dict)
+    heads: dict[int, dev.For] = field(default_factory=dict)
     tile: dict[tuple[int, str], int] = field(default_factory=dict)  # how many each role has begun
 
     def watch(self, machine: Machine, actor: Actor, head: dev.For | dev.Grid) -> None:
@@ -43,6 +44,7 @@ class Snapshots:
                 if self.until and closes(heads):
                     machine.stop()
         elif self.taken is dev.For:
+            self.heads[id(head)] = head
             segments = self.loops.setdefault(id(head), [])
             segments += [[] for _ in range(self.tile[role] - len(segments))]
             segments[-1].append(snapshot(machine))

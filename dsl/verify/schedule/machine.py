@@ -317,6 +317,7 @@ class Machine:
 
     def observe(self, actor: Actor, loop: dev.For) -> None:
         """An iteration begins."""
+        self.order += 1
         if actor.depth == 1:
             actor.iteration += 1
             if self.watch is not None:

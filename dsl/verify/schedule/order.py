@@ -17,7 +17,16 @@ from kernelagent.dsl.verify.schedule.closing import Snapshots, closes
 from kernelagent.dsl.verify.schedule.domains.unknown import Unknown
 from kernelagent.dsl.verify.schedule.globals import GlobalMemory
 from kernelagent.dsl.verify.schedule.machine import Event, Machine
-from kernelagent.dsl.verify.schedule.sizes import Sizes, by_trips, limited, outermost, reachable, several_tiles, steps
+from kernelagent.dsl.verify.schedule.sizes import (
+    Sizes,
+    by_trips,
+    ends_early,
+    limited,
+    outermost,
+    reachable,
+    several_tiles,
+    steps,
+)
 
 LONGEST = 100
 """Iterations of the longest run that is tried."""
@@ -43,7 +52,8 @@ def examine(case: Case) -> Ordered:
     every = limited(case.kernel)
     longest = max(n for n in found if every or n <= max(4 * ring + 3, min(found)))
     cycle = _cycle(case, found[longest])
-    needed = longest if cycle is None else cycle.first + cycle.period + ring + 1
+    apart = len(outermost(case.kernel))  # loops of one tile may begin that much after the first
+    needed = longest if cycle is None else cycle.first + cycle.period + ring + apart
     for count in (n for n in range(1, needed + 1) if n not in found and not every):
         sizes = reachable(case, count)
         found |= {} if sizes is None else {count: sizes}
@@ -80,7 +90,8 @@ def _cycle(case: Case, sizes: Sizes) -> _Cycle | None:
     """That of the first tile; None where some loop's state does not come back, or something is wrong."""
     snapshots = Snapshots(dev.For)
     _, events = _run(case, sizes, snapshots)
-    closed = [closes(segments[0]) for segments in snapshots.loops.values()]
+    long = [k for k, head in snapshots.heads.items() if not ends_early(head)]
+    closed = [closes(snapshots.loops[k][0]) for k in long]
     if events or not all(closed):
         return None
     pairs = [c for c in closed if c]
@@ -161,7 +172,7 @@ def _unlike(kernel: dev.DeviceKernel) -> str:
 
 def _unsteady(kernel: dev.DeviceKernel) -> Iterator[str]:
     """Branches that order something and ask where the tile lies, and not only how long a loop is."""
-    ends = {hi for loop in outermost(kernel) for hi in loop.hi}
+    ends = {bound for loop in outermost(kernel) for bound in (*loop.lo, *loop.hi)}
     grids = _grid_variables(kernel)
     for statement in dev.statements(kernel):
         if isinstance(statement, dev.If) and not isinstance(statement.condition, dev.Fragment):

@@ -127,7 +127,12 @@ def steps(kernel: dev.DeviceKernel) -> dict[str, int]:
 
 def limited(kernel: dev.DeviceKernel) -> bool:
     """Whether every outermost loop ends after a constant number of positions at the latest."""
-    return all(_limited(hi - lo) for loop in outermost(kernel) for lo, hi in zip(loop.lo, loop.hi, strict=True))
+    return all(map(ends_early, outermost(kernel)))
+
+
+def ends_early(loop: dev.For) -> bool:
+    """Whether a loop ends after a constant number of positions at the latest."""
+    return all(_limited(hi - lo) for lo, hi in zip(loop.lo, loop.hi, strict=True))
 
 
 def _limited(extent: Index) -> bool:

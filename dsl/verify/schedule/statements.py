@@ -78,9 +78,10 @@ def _nested(m: Machine, actor: Actor, statement: dev.For, depth: int) -> Steps:
     lo, hi = m.number(actor, statement.lo[depth]), m.number(actor, statement.hi[depth])
     for number in range(lo, hi, m.number(actor, statement.step[depth])):
         actor.variables[statement.variables[depth].name] = number
-        if actor.depth == 1:
-            yield  # let the roles before this one go as far as they can: states compare only where all have
-        m.observe(actor, statement)
+        if depth == len(statement.variables) - 1:
+            if actor.depth == 1:
+                yield  # let the roles before this one go as far as they can: states compare only where all have
+            m.observe(actor, statement)
         yield from _nested(m, actor, statement, depth + 1)
 
 
@@ -470,7 +471,7 @@ def wgmma_wait(m: Machine, actor: Actor, statement: dev.WgmmaWait) -> None:
 HANDLERS: Mapping[type, Callable[[Machine, Actor, Any], Steps | None]] = {
     dev.Let: let, dev.For: loop, dev.If: branch, dev.Store: store, dev.Scatter: scatter,
     dev.StoreShared: store_shared, dev.Copy: copy, dev.Commit: commit, dev.WaitGroup: wait_group,
-    dev.BlockBarrier: barrier, dev.RoleBarrier: barrier, dev.Turn: nothing, dev.BarrierInit: barrier_init, dev.FenceInit: nothing,
+    dev.BlockBarrier: barrier, dev.RoleBarrier: barrier, dev.BarrierInit: barrier_init, dev.FenceInit: nothing,
     dev.Expect: expect, dev.Arrive: arrive, dev.WaitPhase: wait_phase, dev.CopyBulk: copy_bulk,
     dev.StoreBulk: store_bulk, dev.CommitBulk: commit_bulk, dev.WaitBulk: wait_bulk, dev.FenceAsync: fence_async,
     dev.Turn: nothing, dev.ClusterBarrier: cluster_barrier, dev.WgmmaFence: wgmma_fence, dev.WgmmaCommit: wgmma_commit,
