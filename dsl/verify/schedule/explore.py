@@ -391,7 +391,9 @@ def _period(numbers: list[Index], asked: list[Index], steps: list[dict[str, int]
     amount: their outcome is then fixed beyond the reach."""
     for period in range(1, MOST_PERIOD + 1):
         each = [{n: period * s for n, s in step.items()} for step in steps]
-        if all(shift(x, e) == 0 for x in numbers for e in each) and all(shift(d, e) is not None for d in asked for e in each):
+        if all(shift(x, e) == 0 for x in numbers for e in each) and all(
+            shift(d, e) is not None for d in asked for e in each
+        ):
             return period
     raise Unsupported(f"stages and parities do not repeat within {MOST_PERIOD} iterations")
 

@@ -67,7 +67,9 @@ def key(state: State, folding: Folding) -> object:
     )
 
 
-def _warp(w: Warp, known: tuple[int, ...], moved: Mapping[Question, int | None], folding: Folding, epoch: int) -> object:
+def _warp(
+    w: Warp, known: tuple[int, ...], moved: Mapping[Question, int | None], folding: Folding, epoch: int
+) -> object:
     if w.ended:
         return known
     if not w.walking:

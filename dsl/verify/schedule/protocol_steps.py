@@ -35,13 +35,18 @@ class Steps:
         self.blocks = skeleton.blocks
         self.values = values
         self.places: list[Place] = [
-            (block, b.name, stage) for block in range(self.blocks) for b in self.kernel.barriers for stage in range(b.stages)
+            (block, b.name, stage)
+            for block in range(self.blocks)
+            for b in self.kernel.barriers
+            for stage in range(b.stages)
         ]
         self.numbers = {place: n for n, place in enumerate(self.places)}
         self.arrivals = [self.kernel.barrier(p[1]).arrivals for p in self.places]
         self.first = len(self.agents)
         self.reach = Reach(skeleton)
-        self.bytes = {id(s): box_bytes(self.kernel, s) for s in dev.statements(self.kernel) if isinstance(s, dev.CopyBulk)}
+        self.bytes = {
+            id(s): box_bytes(self.kernel, s) for s in dev.statements(self.kernel) if isinstance(s, dev.CopyBulk)
+        }
 
     def start(self) -> State:
         size = self.first + len(self.places)
@@ -138,7 +143,9 @@ class Steps:
         w = state.warps[agent.number]
         near = frozenset((*((place,) if place else ()), *also))
         steps = history(state.steps, w.clock, near)
-        return Violation(kind, message, why, event, agent.number, place, phase, turn_of(w), other, expected, found, steps)
+        return Violation(
+            kind, message, why, event, agent.number, place, phase, turn_of(w), other, expected, found, steps
+        )
 
     def who(self, agent: int) -> str:
         return who(self.agents[agent], self.blocks)
@@ -177,25 +184,33 @@ class Steps:
     # Arrivals and phases -----------------------------------------------------------------------------
 
     def arrive(self, state: State, agent: Agent, event: dev.Arrive) -> None:
+        """At all blocks of a cluster by lanes of the same instruction: one event."""
         stage = self.values.number(event.stage, state.warps[agent.number].env)
-        for block in range(self.blocks) if event.everywhere else (agent.block,):
-            number = self.place(state, agent, event.barrier, stage, block, event)
+        blocks = range(self.blocks) if event.everywhere else (agent.block,)
+        numbers = [self.place(state, agent, event.barrier, stage, block, event) for block in blocks]
+        for block, number in zip(blocks, numbers, strict=True):
             self.require_init(state, agent, number, event, block != agent.block)
             self.require_alive(state, agent, block, number, event)
-            self.arrived(state, agent, number, event, agent.weight)
+            self.require_turn(state, agent, number, event, agent.weight)
+        own = numbers[list(blocks).index(agent.block)]
+        time = self.tick(state, agent, event, self.places[own], state.rings[own].count)
+        for block, number in zip(blocks, numbers, strict=True):
+            self.arrived(state, agent, number, event, agent.weight, time)
             if block != agent.block:
-                state.remote[block, agent.number] = state.warps[agent.number].clock[agent.number], event
+                state.remote[block, agent.number] = time, event
 
-    def arrived(self, state: State, agent: Agent, number: int, event: Event, count: int) -> None:
-        """`count` arrivals in the phase that is open, which the warp must know to be open."""
-        ring, place, w = state.rings[number], self.places[number], state.warps[agent.number]
-        over = self.known(state, w.clock, number)
+    def require_turn(self, state: State, agent: Agent, number: int, event: Event, count: int) -> None:
+        """The phase that is open takes these arrivals, and the warp knows that it is open."""
+        ring = state.rings[number]
+        over = self.known(state, state.warps[agent.number].clock, number)
         if over < ring.count or ring.pending + count > self.arrivals[number]:
             raise self.surplus(state, agent, number, event, over, count)
-        time = self.tick(state, agent, event, place, ring.count)
+
+    def arrived(self, state: State, agent: Agent, number: int, event: Event, count: int, time: int) -> None:
+        ring = state.rings[number]
         ring.came = (*(x for x in ring.came if x[0] != agent.number), (agent.number, time))
         ring.pending += count
-        self.enter(ring, w.clock)
+        self.enter(ring, state.warps[agent.number].clock)
         self.complete(state, agent, number, event)
 
     def surplus(self, state: State, agent: Agent, number: int, event: Event, over: int, count: int) -> Violation:
@@ -220,7 +235,9 @@ class Steps:
 
     def waiter(self, place: Place) -> Event | None:
         """The first wait for a barrier in the text."""
-        return next((s for s in dev.statements(self.kernel) if isinstance(s, dev.WaitPhase) and s.barrier == place[1]), None)
+        return next(
+            (s for s in dev.statements(self.kernel) if isinstance(s, dev.WaitPhase) and s.barrier == place[1]), None
+        )
 
     def enter(self, ring: Ring, clock: Clock) -> None:
         if ring.into is None:
@@ -242,8 +259,9 @@ class Steps:
                 state, agent, event, "transaction-bytes", message, why, place, ring.count, None,
                 f"{event.copied} bytes", found,
             )  # fmt: skip
+        self.require_turn(state, agent, number, event, 1)
         ring.expected += expect.bytes
-        self.arrived(state, agent, number, event, 1)
+        self.arrived(state, agent, number, event, 1, self.tick(state, agent, event, place, ring.count))
 
     def complete(self, state: State, agent: Agent, number: int, event: Event) -> None:
         """End the phase if everything has come. Who waited for the phase before must be through."""
@@ -380,9 +398,7 @@ class Steps:
             return
         message = f"the bytes of this copy may count on phase {over} of {name(place)} or on a later one"
         why = f"phase {over} can end without them, or before them: nothing orders the copy behind it or in it"
-        raise self.violation(
-            state, agent, event, "transaction-bytes", message, why, place, over, self.announcer(place)
-        )
+        raise self.violation(state, agent, event, "transaction-bytes", message, why, place, over, self.announcer(place))
 
     def require_free(self, state: State, agent: Agent, event: dev.CopyBulk, place: Place, number: int) -> None:
         """Nobody reads the stage any more, and what was copied there before has come."""
@@ -450,7 +466,8 @@ class Steps:
 
     def unfilled(self, state: State, agent: Agent, event: Read, place: Place) -> Violation:
         filler = next(
-            (s for s in dev.statements(self.kernel) if isinstance(s, dev.CopyBulk) and s.target.buffer == place[1]), None
+            (s for s in dev.statements(self.kernel) if isinstance(s, dev.CopyBulk) and s.target.buffer == place[1]),
+            None,
         )
         message = f"stage {place[2]} of `{place[1]}` is read before any copy into it"
         why = f"no copy has been issued to stage {place[2]} that `{self.who(agent.number)}` could have waited for"
@@ -501,7 +518,9 @@ class Steps:
 
     def in_flight(self, state: State, fill: Fill, place: Place) -> Violation:
         ring = self.places[fill.ring]
-        message = f"block {place[0]} may end before this copy has come: nobody waits for phase {fill.phase} of {name(ring)}"
+        message = (
+            f"block {place[0]} may end before this copy has come: nobody waits for phase {fill.phase} of {name(ring)}"
+        )
         why = "a copy that is not waited for writes shared memory that the block no longer owns"
         return self.violation(
             state, self.agents[fill.agent], fill.copy, "exit", message, why, ring, fill.phase, self.waiter(ring)

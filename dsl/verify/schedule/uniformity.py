@@ -56,7 +56,9 @@ def _warps(kernel: dev.DeviceKernel) -> Iterator[Uneven]:
                 has = f"already has role `{owner[warp]}`" if warp in owner else "is not in the block"
                 message = f"role `{role.name}` takes warp {warp}, which {has}"
                 why = "its threads would run two walks, or none"
-                yield Uneven("role-warps", message, why, role.name, line, None, "one role for each warp", "two, or none")
+                yield Uneven(
+                    "role-warps", message, why, role.name, line, None, "one role for each warp", "two, or none"
+                )
                 return
             owner[warp] = role.name
 
@@ -93,7 +95,9 @@ def _block_barriers(kernel: dev.DeviceKernel, role: dev.Role) -> Iterator[Uneven
                 message = f"`{word}` stands in the walk of role `{role.name}` alone"
                 why = f"it waits for all {kernel.threads} threads of the block; the other {others} are in other roles"
                 line = statement.origin.span.line
-                yield Uneven("divergence", message, why, role.name, line, None, f"{kernel.threads} threads", f"{role.threads}")
+                yield Uneven(
+                    "divergence", message, why, role.name, line, None, f"{kernel.threads} threads", f"{role.threads}"
+                )
                 return
 
 
@@ -110,7 +114,9 @@ def _divided(role: dev.Role, body: list[dev.Statement]) -> Iterator[Uneven]:
                 line = inner.fragment.origin.span.line if isinstance(inner, dev.Let) else inner.origin.span.line
                 message = f"threads of role `{role.name}` meet under `{name}`, which differs from thread to thread"
                 why = f"`{name}` is spread over the threads, so that some come and others do not"
-                yield Uneven("divergence", message, why, role.name, line, statement.origin.span.line, "all threads", "some")
+                yield Uneven(
+                    "divergence", message, why, role.name, line, statement.origin.span.line, "all threads", "some"
+                )
                 return
 
 
@@ -121,7 +127,9 @@ def _products(role: dev.Role, body: list[dev.Statement]) -> Iterator[Uneven]:
     for statement in body:
         if _is_product(statement) or isinstance(statement, _BY_GROUPS):
             line = statement.fragment.origin.span.line if isinstance(statement, dev.Let) else statement.origin.span.line
-            message = f"role `{role.name}` multiplies with warps {role.first_warp} to {role.first_warp + role.warps - 1}"
+            message = (
+                f"role `{role.name}` multiplies with warps {role.first_warp} to {role.first_warp + role.warps - 1}"
+            )
             why = "a product of a warpgroup needs its 4 warps, of which the first has a number that 4 divides"
             found = f"{role.warps} from warp {role.first_warp} on"
             yield Uneven("divergence", message, why, role.name, line, None, "whole warpgroups", found)

@@ -63,7 +63,9 @@ class Values:
 
     def _fresh(self, x: Index, env: Mapping[str, int]) -> Index:
         """As `reduced`, for an expression that was made on the way."""
-        found = x.substitute({s.name: v for s in x.symbols() if (v := env.get(s.name, self.sizes.get(s.name))) is not None})
+        found = x.substitute(
+            {s.name: v for s in x.symbols() if (v := env.get(s.name, self.sizes.get(s.name))) is not None}
+        )
         return self._with_elements(found) if self.read is not None else found
 
 
