@@ -14,8 +14,10 @@ import numpy as np
 from conformance import LANES, SHARED, WARPS, State, out_rows
 from kernelagent.dsl.atoms import Atom
 from kernelagent.dsl.targets.cuda import launch, loader
+from kernelagent.dsl.targets.cuda.tensor_maps import encode
 from kernelagent.dsl.targets.nibbles import pack
 from oracles import Array
+from probes import Probe
 
 _RAW = {1: "uint8", 2: "int16", 4: "int32", 8: "int64"}
 WHERE = "cuda"
@@ -100,6 +102,24 @@ def run_atom(cubin: Path, atom: Atom, given: State) -> State:
     launch.load(cubin, f"test_{atom.name}")((WARPS, 1, 1), 32, (words, out, memory, shared), SHARED)
     cupy.cuda.Device().synchronize()
     return State(out.get()[:rows], memory.get(), shared.get())
+
+
+def run_probe(cubin: Path, probe: Probe) -> dict[str, Array]:
+    """Run a probe's kernel; every array as it is afterwards."""
+    import cupy
+
+    held = {name: cupy.asarray(np.frombuffer(data.tobytes(), np.uint8)) for name, (data, _) in probe.arrays.items()}
+    given: list[Any] = []
+    for name, (data, _) in probe.arrays.items():
+        given.append(launch.array_argument(held[name].data.ptr, [s // data.itemsize for s in data.strides]))
+    for spec in probe.maps:
+        data, _ = probe.arrays[spec.array]
+        strides = [s // data.itemsize for s in data.strides]
+        given.append(encode(spec.bind(held[spec.array].data.ptr, data.shape, strides)))
+    kernel = launch.load(cubin, probe.name)
+    kernel((probe.cluster, 1, 1), probe.threads, tuple(given), probe.shared_bytes)
+    cupy.cuda.Device().synchronize()
+    return {n: held[n].get().view(data.dtype).reshape(data.shape) for n, (data, _) in probe.arrays.items()}
 
 
 class Clock:

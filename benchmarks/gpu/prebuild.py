@@ -13,6 +13,7 @@ from correctness import compiled
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.targets.cuda.cache import cached_cubin
 from kernelagent.dsl.targets.cuda.prelude import prelude
+from probes import ARCH, probes
 
 ATOMS = "atoms"
 
@@ -30,11 +31,19 @@ def _compile(job: tuple[str, str]) -> str | None:
     try:
         if name == ATOMS:
             atoms_cubin(arch)
+            if arch == ARCH:
+                probes_cubin()
         else:
             compiled(next(c for c in CASES if c.name == name), arch)
     except KernelError as refusal:
         return f"{name} for {arch}: {refusal}"
     return None
+
+
+def probes_cubin() -> Path:
+    """One cubin with the kernels of all probes of Hopper's atoms."""
+    source = "".join(probe.source for probe in probes())
+    return cached_cubin(prelude(ARCH, source) + source, ARCH).path
 
 
 def atoms_cubin(arch: str) -> Path:

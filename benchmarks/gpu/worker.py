@@ -12,10 +12,11 @@ import numpy as np
 from cases import CASES, Case
 from conformance import State, covered, faults, inputs, left_out
 from correctness import compiled, failures, judge, place, runs
-from device import Clock, machine, run_atom
+from device import Clock, machine, run_atom, run_probe
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.targets.cuda.loader import Device, device, load
-from prebuild import atoms_cubin
+from prebuild import atoms_cubin, probes_cubin
+from probes import ARCH, probed, probes
 from report import slug
 from timing import OURS, compare
 
@@ -52,7 +53,25 @@ def atoms(there: Device, out: Path) -> list[Record]:
         records.append({"atom": atom.name, "faults": faults(atom, given, found)})
         vectors |= named(atom.name, given, found)
     np.savez_compressed(out / f"gpu-{slug(there.name)}-atoms.npz", **vectors)
-    return records + [{"atom": a.name, "faults": [], "not_run": True} for a in left_out(there.arch)]
+    tested: frozenset[str] = frozenset()
+    if there.arch == ARCH:
+        records += run_probes(there, out)
+        tested = probed()
+    return records + [
+        {"atom": a.name, "faults": [], "not_run": True} for a in left_out(there.arch) if a.name not in tested
+    ]
+
+
+def run_probes(there: Device, out: Path) -> list[Record]:
+    """Run and compare every probe of Hopper's atoms; what they left is kept."""
+    cubin, records, left = probes_cubin(), [], {}
+    for probe in probes():
+        found = run_probe(cubin, probe)
+        records.append({"atom": probe.name, "faults": probe.faults(found)})
+        left |= {f"{probe.name}/{name}": found[name] for name in probe.expected}
+    raw = {key: np.ascontiguousarray(value).view(np.uint8) for key, value in left.items()}
+    np.savez_compressed(out / f"gpu-{slug(there.name)}-probes.npz", **raw)
+    return records
 
 
 def named(atom: str, given: State, found: State) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import conformance
 import correctness
 import device
 import page
+import probes
 import relay
 import report
 import rivals
@@ -25,5 +26,5 @@ RUN = Path(run.__file__)
 
 __all__ = [
     "CASES", "KERNELS", "NUMPY", "RUN", "Case", "Shape", "conformance", "correctness", "device", "has_opcode", "page",
-    "relay", "report", "rivals", "run", "table", "timing", "worker",
+    "probes", "relay", "report", "rivals", "run", "table", "timing", "worker",
 ]  # fmt: skip

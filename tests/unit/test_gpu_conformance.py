@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from kernelagent.dsl.atoms import Atom
 from kernelagent.dsl.dtypes import bits
-from support.gpu_cases import conformance, worker
+from support.gpu_cases import conformance, probes, worker
 
 ATOMS = conformance.covered("sm_90a")
 LEAVES_WORDS = [a for a in ATOMS if conformance.out_rows(a)]
@@ -17,6 +18,26 @@ LEAVES_MEMORY = [a for a in ATOMS if a.kind in ("store", "stmatrix", "async_copy
 
 def test_every_atom_of_the_first_architectures_is_covered_or_computes_nothing() -> None:
     assert {a.kind for a in conformance.left_out("sm_89")} <= {"barrier", "commit", "wait"}
+
+
+def test_hoppers_atoms_have_probes() -> None:
+    """What `conformance` leaves out, but for products of other widths and what computes nothing."""
+    other = {a.name for a in probes.unprobed("sm_90a")}
+    known = probes.probed() | other
+    rest = {a for a in conformance.left_out("sm_90a") if a.name not in known}
+    assert {a.name for a in rest} == {"barrier", "commit", "wait_group", "tma_wait_read"} | {
+        f"tma_load_multicast_{rank}d" for rank in (1, 3, 4, 5)
+    }
+    assert all(int(a.shape[1]) not in (8, 24, 64, 256) for a in probes.unprobed("sm_90a"))
+
+
+@pytest.mark.parametrize("probe", probes.probes(), ids=lambda p: p.name)
+def test_one_wrong_element_of_a_probe_is_found(probe: Any) -> None:
+    assert probe.faults(probe.expected) == []
+    for name, want in probe.expected.items():
+        wrong = want.copy()
+        wrong.flat[-1] += 1
+        assert len(probe.faults({**probe.expected, name: wrong})) == 1
 
 
 @pytest.mark.parametrize("atom", ATOMS, ids=lambda a: a.name)
