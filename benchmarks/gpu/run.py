@@ -3,7 +3,7 @@
     python benchmarks/gpu/run.py [--out DIR] [--no-timing] [WORD ...]     WORD: only cases whose names hold one
 
 1. Every atom of the prelude on random and edge inputs against its numpy reference; what the device gave becomes golden
-   vectors (gpu-CHIP-atoms.npz); those of Hopper that need barriers, maps or warpgroups by `probes` (gpu-CHIP-probes.npz).
+   vectors (gpu-CHIP-atoms.npz). What needs barriers, maps or warpgroups runs as `probes` (gpu-CHIP-probes.npz).
 2. Every case on all its shapes, and on a large one, against an fp64 oracle, in outputs of poisoned bits.
 3. Timing of the large shapes in turns with cuBLAS, cuDNN, torch's attention, or a device copy of as many bytes.
 
