@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kernelagent.dsl.verify.numeric import Reference
     from kernelagent.dsl.verify.trials import Trial
 
-GpuTarget = Literal["cuda", "emu"]
+GpuTarget = Literal["cuda", "emu", "both"]
 SECONDS = 6.0
 """From the end of the first emulated trial: after that no further one is begun."""
 
@@ -46,7 +46,7 @@ def check_gpu(
     text: str, target: GpuTarget, calls: GpuCalls | None = None, reference: Reference | None = None, quick: bool = True
 ) -> CheckReport:
     """`check` with the policies of an architecture; then `cuda` compiles every shape class and puts what they take into
-    `resources`, and `emu` runs the emitted code in the emulator.
+    `resources`, `emu` runs the emitted code in the emulator, and `both` emulates what the compiler took.
 
     Never raises for a mistake of the text. Raises MissingTool or NoCompiler for what this machine lacks.
     """
@@ -55,7 +55,10 @@ def check_gpu(
     report = check(text, reference, calls.arch, quick, calls.dtypes, calls.scalars, calls.tunables)
     if report.ok:
         try:
-            report = _compiled(text, calls, report) if target == "cuda" else _emulated(text, calls, report, quick)
+            if target != "emu":
+                report = _compiled(text, calls, report)
+            if target != "cuda" and report.ok:
+                report = _emulated(text, calls, report, quick)
         except KernelError as error:
             found = (*report.diagnostics, *error.diagnostics)
             report = replace(report, ok=False, verdict="UNKNOWN", diagnostics=found)

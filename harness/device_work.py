@@ -7,8 +7,7 @@ because how far its copies run ahead decides how much of their latency shows.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from kernelagent.dsl import device as dev
@@ -18,10 +17,21 @@ from kernelagent.dsl.index import Index, evaluate_condition
 from kernelagent.dsl.ir import View
 from kernelagent.dsl.raster import filled, place
 
-Work = Counter[str]
-"""Amounts by resource: `wgmma DTYPE`, `mma DTYPE` (flop), `scalar` and `special` (operations), `shared` (bytes through
-shared memory), `read` and `written` (bytes between the multiprocessor and the second-level cache)."""
 Environment = Mapping[str, int]
+
+
+class Work(dict[str, float]):
+    """Amounts by resource, 0 where none is named: `wgmma DTYPE`, `mma DTYPE` (flop), `scalar` and `special`
+    (operations), `shared` (bytes through shared memory), `read` and `written` (bytes between the multiprocessor and the
+    second-level cache)."""
+
+    def __missing__(self, resource: str) -> float:
+        return 0.0
+
+    def add(self, more: Mapping[str, float]) -> None:
+        for resource, amount in more.items():
+            self[resource] += amount
+
 
 SPECIAL = frozenset({
     "exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "erf", "sin", "cos", "sigmoid", "div", "pow",
@@ -43,12 +53,17 @@ class Access:
     bytes: float
     written: bool
 
-    def place(self, environment: Environment) -> tuple[str, tuple[int, ...]]:
-        """Array and coordinates at a tile: tiles with the same place share what they read."""
+    def depends_on(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of the names (of grid variables) that say where the box lies."""
+        used = {s.name for index in (*self.start, *self.view.coordinates) for s in index.symbols()}
+        return tuple(name for name in names if name in used)
+
+    def place(self, environment: Environment) -> tuple[int, ...]:
+        """Coordinates in the array at a tile: tiles with the same place share what they read."""
         known = {**environment, **self.first}
         known |= {f"@{axis}": s.evaluate(known) for axis, s in enumerate(self.start)}
         free = {s.name: 0 for c in self.view.coordinates for s in c.symbols() if s.name not in known}
-        return self.view.array, tuple(c.evaluate({**free, **known}) for c in self.view.coordinates)
+        return tuple(c.evaluate({**free, **known}) for c in self.view.coordinates)
 
 
 @dataclass
@@ -61,7 +76,7 @@ class Part:
 
     trips: int = 1
     ahead: int = 1
-    work: Work = field(default_factory=Counter)
+    work: Work = field(default_factory=Work)
     deferred: float = 0.0
     parts: list[Part] = field(default_factory=list)
 
@@ -72,10 +87,10 @@ class Part:
     @property
     def total(self) -> Work:
         """Of all iterations, inner loops included."""
-        found = Counter(self.work)
+        found = Work(self.work)
         for part in self.parts:
-            found.update(part.total)
-        return Counter({name: amount * self.trips for name, amount in found.items()})
+            found.add(part.total)
+        return Work({name: amount * self.trips for name, amount in found.items()})
 
 
 @dataclass(frozen=True)
@@ -110,7 +125,7 @@ def _together(parts: Sequence[Part]) -> Part:
     """Roles side by side: loops of the same number of iterations are one loop, since they meet in its barriers."""
     made = Part(trips=parts[0].trips)
     for part in parts:
-        made.work.update(part.work)
+        made.work.add(part.work)
         made.deferred += part.deferred
         made.ahead = max(made.ahead, part.ahead)
     depth = max(len(p.parts) for p in parts)
@@ -181,7 +196,7 @@ class _Counter:
             case dev.Let(fragment, dev.Load(view, start) | dev.Gather(view, start)):
                 into.work["read"] += self._touch(view, start, fragment.shape, environment, times, False)
             case dev.Let(fragment, operation):
-                into.work.update(self._operation(fragment, operation))
+                into.work.add(self._operation(fragment, operation))
             case dev.Copy(target=target, view=view, start=start):
                 self._copy(target, view, start, self._extent(target), 1, environment, into, times)
             case dev.CopyBulk(target=target, view=view, start=start, shape=shape, shared_by=sharers):
@@ -191,7 +206,7 @@ class _Counter:
             case dev.StoreBulk(view=view, start=start, shape=shape):
                 moved = self._touch(view, start, shape, environment, times, True)
                 into.deferred += moved
-                into.work.update({"written": moved, "shared": moved})
+                into.work.add({"written": moved, "shared": moved})
             case dev.StoreShared(value=value):
                 into.work["shared"] += _bytes(value)
             case _:
@@ -208,7 +223,7 @@ class _Counter:
         """Every block receives the whole box in shared memory; of a shared one it reads its part."""
         into.ahead = max(into.ahead, self._ring(target))
         moved = self._touch(view, start, shape, environment, times, False)
-        into.work.update({"read": moved / sharers, "shared": moved})
+        into.work.add({"read": moved / sharers, "shared": moved})
 
     def _touch(
         self, view: View, start: Sequence[Index], shape: Sequence[int], environment: Environment, times: int,
@@ -228,15 +243,15 @@ class _Counter:
             case dev.Mma():
                 return self._product(operation)
             case dev.LoadShared():
-                return Counter({"shared": _bytes(fragment)})
+                return Work({"shared": _bytes(fragment)})
             case dev.Pointwise(word) if word in SPECIAL:
-                return Counter({"special": elements, "scalar": 2 * elements})
+                return Work({"special": elements, "scalar": 2 * elements})
             case dev.Pointwise():
-                return Counter({"scalar": elements})
+                return Work({"scalar": elements})
             case dev.Reduce(_, x) | dev.ArgReduce(_, x) | dev.Scan(_, x):
-                return Counter({"scalar": math.prod(x.shape)})
+                return Work({"scalar": math.prod(x.shape)})
             case _:
-                return Counter()  # renamed registers and constants
+                return Work()  # renamed registers and constants
 
     def _product(self, mma: dev.Mma) -> Work:
         """Flop by unit and dtype, and what the operands take of shared memory."""
@@ -245,13 +260,13 @@ class _Counter:
         scope = atom(mma.atom).scope
         flop = 2.0 * m * n * k
         if scope == "lane":
-            return Counter({"scalar": flop / 2})
+            return Work({"scalar": flop / 2})
         rows, columns = _sharers(mma.acc) if scope == "warp" else (m // 64, max(1, -(-n // 256)))
         width = bits(dtype) / 8
         a = m * k * width * columns if isinstance(mma.a, dev.Shared) else 0.0
         b = k * n * width * rows if isinstance(mma.b, dev.Shared) else 0.0
         unit = "wgmma" if scope == "warpgroup" else "mma"
-        return Counter({f"{unit} {dtype}": flop, "shared": a + b})
+        return Work({f"{unit} {dtype}": flop, "shared": a + b})
 
     def _operand(self, operand: dev.Fragment | dev.Shared) -> tuple[tuple[int, ...], str]:
         if isinstance(operand, dev.Fragment):

@@ -9,10 +9,11 @@ SCHEMA_VERSION = 1
 
 Status = Literal[
     "PASSED", "INVALID_REFERENCE", "INCORRECT_SHAPE", "INCORRECT_NUMERICAL", "INCORRECT_DTYPE", "RUNTIME_ERROR",
-    "COMPILE_ERROR", "TIMEOUT", "REWARD_HACK", "REJECTED", "REFUTED", "INCONCLUSIVE",
+    "COMPILE_ERROR", "TIMEOUT", "REWARD_HACK", "REJECTED", "REFUTED", "INCONCLUSIVE", "UNTIMED",
 ]  # fmt: skip
 """The nine statuses of the public trace schema, then ours: REJECTED (the text does not parse, type or fit the
-problem), REFUTED (a proof found a counterexample), INCONCLUSIVE (the timing interval stayed too wide)."""
+problem), REFUTED (a proof found a counterexample), INCONCLUSIVE (the timing interval stayed too wide),
+UNTIMED (right as far as that can be told without the device, which was not at hand)."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class WorkloadResult:
     score: float | None = None
     score_reason: str | None = None  # why score is null
     suspect: str | None = None  # why the time is not plausible
+    estimate: dict[str, Any] | None = None  # `static_model.Estimate.to_dict()` of an UNTIMED result; never a time
 
 
 @dataclass(frozen=True)

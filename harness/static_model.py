@@ -22,13 +22,24 @@ from typing import Any
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.dtypes import bits
-from kernelagent.harness.device_work import Environment, Part, Tiles, TileWork, Work, inner_tiles, tile_work, tiles_of
+from kernelagent.dsl.index import Index
+from kernelagent.harness.device_work import (
+    Access,
+    Environment,
+    Part,
+    Tiles,
+    TileWork,
+    Work,
+    inner_tiles,
+    tile_work,
+    tiles_of,
+)
 
 VERSION = 1
 """Of the model: estimates of different versions do not compare."""
 CACHED_SHARE = 0.75
 """Of the second-level cache: arrays that together take less are read from memory once."""
-SAMPLED_WAVES = 4
+SAMPLED_WAVES, SAMPLED_TILES = 4, 1024
 EXPOSED = 1.25
 """A tile that takes a block this much longer than it keeps the resources busy is bound by latency."""
 
@@ -229,22 +240,30 @@ def memory_bytes(
     once = sum(sizes[name] for name in touched)
     if kernel.grid.inner is not None or once <= CACHED_SHARE * chip.cache_bytes:
         return once
-    waves = _sampled(tiles, wave, environment)
+    waves = _sampled(tiles, wave)
     total = 0.0
     for access in work.accesses:
-        places = sum(len({access.place(at) for at in together}) for together in waves)
+        places = sum(_places(access, together, environment) for together in waves)
         most = access.bytes * tiles.count
         found = most * places / sum(map(len, waves))
         total += min(most, max(found, sizes[access.view.array]))
     return total
 
 
-def _sampled(tiles: Tiles, wave: int, environment: Environment) -> list[list[dict[str, int]]]:
-    """Tiles of some whole waves, evenly over the grid."""
+def _places(access: Access, together: Sequence[Environment], environment: Environment) -> int:
+    """Different boxes that the tiles of a wave touch through one access."""
+    names = access.depends_on(together[0])
+    different = {tuple(at[name] for name in names) for at in together}
+    return len({access.place({**environment, **dict(zip(names, at, strict=True))}) for at in different})
+
+
+def _sampled(tiles: Tiles, wave: int) -> list[list[dict[str, int]]]:
+    """Tiles of some whole waves, evenly over the grid; fewer waves where each is large."""
     count = tiles.count // wave
-    numbers = sorted({count * k // SAMPLED_WAVES for k in range(SAMPLED_WAVES)})
-    return [[{**environment, **tiles.at(wave * n + k)} for k in range(wave)] for n in numbers]
+    wanted = max(1, min(SAMPLED_WAVES, SAMPLED_TILES // wave))
+    numbers = sorted({count * k // wanted for k in range(wanted)})
+    return [[tiles.at(wave * n + k) for k in range(wave)] for n in numbers]
 
 
-def _array_bytes(dims: Sequence[Any], dtype: str, environment: Environment) -> float:
+def _array_bytes(dims: Sequence[Index], dtype: str, environment: Environment) -> float:
     return math.prod(d.evaluate(environment) for d in dims) * bits(dtype) / 8

@@ -99,6 +99,8 @@ def optimize(
     measure: bool = True,
     remember: bool = True,
     rivals: tuple[str, ...] | None = None,
+    chip: str | None = None,
+    arch: str | None = None,
     **options: Any,
 ) -> Result | list[Result]:
     """Find a faster kernel for a problem; for a list of problems, share the budget where it helps most.
@@ -106,8 +108,9 @@ def optimize(
     `problem`: a built-in name, a problem file, or a `Problem`. `proposer`: `search`, `llm`, `replay` (with `replay=`
     a recording), or `auto`: `llm` when a model and a key are set, else `search`. `observer` receives every event as it
     is written. `measure=False` takes the times from the replayed run. `remember=False` leaves the knowledge base alone.
-    `rivals` names the baselines (default: all that this machine has). Further options are settings by name (`model=`,
-    `seed=`, `patience=` ...).
+    `rivals` names the baselines (default: all that this machine has). With `target="cuda"` nothing is timed: texts are
+    ranked for `chip` (default: an H100, or the first of `arch`) by a static model, labelled UNTIMED. Further options
+    are settings by name (`model=`, `seed=`, `patience=` ...).
 
     Raises CallError and its kin for a wrong call, EnvironmentLack for what the machine lacks, ModelError when a
     model cannot be used, Interrupted (a KeyboardInterrupt) when stopped; what was done until then can be resumed.
@@ -115,7 +118,10 @@ def optimize(
     chosen = settings or load_settings(options)
     limits = budget or Budget(chosen.trials, chosen.minutes, chosen.tokens, chosen.max_cost_usd)
     wanted = [problem] if isinstance(problem, Problem | str | os.PathLike) else list(problem)
-    wishes = [Wish(p, chosen, limits, target, proposer, workload, replay, measure, remember, rivals) for p in wanted]
+    wishes = [
+        Wish(p, chosen, limits, target, proposer, workload, replay, measure, remember, rivals, chip, arch)
+        for p in wanted
+    ]
     found = _run(wishes, limits, chosen.runs, observer)
     return found[0] if isinstance(problem, Problem | str | os.PathLike) else found
 

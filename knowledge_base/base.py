@@ -119,7 +119,8 @@ class KnowledgeBase:
             "problems": dict(sorted(Counter(t.problem for t in trials).items())),
             "chips": dict(sorted(Counter(t.chip for t in trials).items())),
             "statuses": dict(sorted(Counter(t.status for t in trials).items())),
-            "failures": dict(sorted(Counter(t.status for t in trials if t.status not in learning.SUCCESS).items())),
+            "failures": _failures(trials),
+            "untimed": sum(t.status == learning.UNTIMED for t in trials),
             "techniques": len(self.techniques()),
             "executable_techniques": sum(bool(t.moves) for t in self.techniques()),
             "techniques_tried": len({t.technique for t in trials if t.technique}),
@@ -154,6 +155,12 @@ class KnowledgeBase:
     def _add_new(self, trials: list[Trial]) -> int:
         before = {t.id for t in self.trials()}
         return len({t.id for t in self.store.add(trials)} - before)
+
+
+def _failures(trials: Iterable[Trial]) -> dict[str, int]:
+    """By status; a trial without a device to time it on did not fail."""
+    fine = learning.SUCCESS | {learning.UNTIMED}
+    return dict(sorted(Counter(t.status for t in trials if t.status not in fine).items()))
 
 
 def _searched(technique: Technique) -> str:

@@ -26,11 +26,13 @@ EXPLORATION = 0.12
 
 Features = Mapping[str, float | str]
 SUCCESS = frozenset({"PASSED", "INCONCLUSIVE"})
+UNTIMED = "UNTIMED"
+"""Right, as far as that can be told without the device: says nothing about what an action gains, nor that it fails."""
 
 
 def outcome(trial: Trial) -> float | None:
     """Log gain of a trial, a failure counted as FAILURE_LOG_GAIN; None when it says nothing about an action."""
-    if trial.technique is None and trial.move is None:
+    if trial.status == UNTIMED or (trial.technique is None and trial.move is None):
         return None
     if trial.status not in SUCCESS:
         return FAILURE_LOG_GAIN

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from kernelagent.knowledge_base.learning import OFF_CHIP, SUCCESS, Features, similarity
+from kernelagent.knowledge_base.learning import OFF_CHIP, SUCCESS, UNTIMED, Features, similarity
 from kernelagent.knowledge_base.records import Lead, Step, Trial
 
 _MAX_DEPTH = 10_000  # a lineage is a chain; a merged log from elsewhere might hold a cycle
@@ -27,7 +27,7 @@ def best_known(
         if gain is not None:
             near = similarity(trial.features, features) * (1.0 if trial.chip == chip else OFF_CHIP)
             by_text[trial.text_sha].append((near, gain, trial))
-    failed = {t.text_sha for t in log.values() if t.status not in SUCCESS}
+    failed = {t.text_sha for t in log.values() if t.status not in SUCCESS and t.status != UNTIMED}
     leads = [_lead(entries, log) for sha, entries in by_text.items() if sha not in failed]
     ranked = sorted((lead for lead in leads if lead.log_gain > 0), key=lambda lead: (-lead.log_gain, lead.text_sha))
     return ranked[:limit]

@@ -42,6 +42,8 @@ class Wish:
     measure: bool = True
     remember: bool = True
     rivals: tuple[str, ...] | None = None
+    chip: str | None = None
+    arch: str | None = None
 
 
 def assemble(wish: Wish, observer: Observer | None) -> tuple[Plan, Means]:
@@ -56,7 +58,7 @@ def assemble(wish: Wish, observer: Observer | None) -> tuple[Plan, Means]:
     plan = Plan(
         problem, workload, source, wish.budget, Policy(settings.stop_within, settings.patience), settings.seed,
         settings.repairs, settings.public(), settings.model if name == "llm" else None,
-        str(_recording(wish).resolve()) if name == "replay" else None, wish.measure,
+        str(_recording(wish).resolve()) if name == "replay" else None, wish.measure, _untimed(wish),
     )  # fmt: skip
     return plan, Means(laboratory, proposer, make_base(wish, redactor), redactor, observer)
 
@@ -74,7 +76,8 @@ def wish_again(started: Mapping[str, Any], wish: Wish) -> Wish:
                        repairs=started["repairs"])  # fmt: skip
     return replace(wish, problem=problem, workload=started["workload"], target=started["target"],
                    proposer=started["proposer"], settings=settings, replay=wish.replay or started.get("replay"),
-                   measure=wish.measure and started.get("measure", True))  # fmt: skip
+                   measure=wish.measure and started.get("measure", True),
+                   chip=started["chip"] if started.get("untimed") else None)  # fmt: skip
 
 
 def find_problem(wanted: ProblemLike) -> tuple[Problem, str | None]:
@@ -114,12 +117,25 @@ def proposer_name(wish: Wish) -> str:
 
 
 def make_laboratory(wish: Wish, problem: Problem, workload: Workload) -> Laboratory:
-    """Compiler and clock, or the measurements of the replayed run."""
+    """Compiler and clock, or the measurements of the replayed run; for a GPU, compiler and static model."""
+    if wish.target != "cuda" and (wish.chip or wish.arch):
+        raise CallError("a chip or an architecture is chosen for a GPU only", "add --target cuda")
     if not wish.measure:
         return Recording(read_events(_recording(wish)))
+    if wish.target == "cuda":
+        from .untimed import UntimedBench, chip_for
+
+        return UntimedBench(problem, workload, chip_for(wish.chip, wish.arch))
     from .workbench import Workbench
 
     return Workbench(problem, workload, wish.target, **({} if wish.rivals is None else {"rivals": wish.rivals}))
+
+
+def _untimed(wish: Wish) -> bool:
+    """Whether the run has estimates instead of times; a replay without measurements is what its recording is."""
+    if wish.measure:
+        return wish.target == "cuda"
+    return any(e.get("untimed") for e in read_events(_recording(wish)) if e["kind"] == "run-started")
 
 
 def make_proposer(
@@ -142,6 +158,13 @@ def make_proposer(
     def acceptable(text: str) -> bool:
         return all(d.severity != "error" for d in laboratory.check(text))
 
+    if laboratory.target == "cuda":
+        from .estimating import device_code, quick_estimate
+        from .untimed import rates_for
+
+        rates = rates_for(laboratory.chip)
+        return SearchProposer(acceptable, quick_estimate(problem, workload, rates),
+                              device_code(problem, workload, rates.arch))  # fmt: skip
     code = emitted_code(problem, workload) if laboratory.target == "cpu" else None
     return SearchProposer(acceptable, static_cost(problem, workload, os.cpu_count() or 1), code)
 

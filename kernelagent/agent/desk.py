@@ -73,7 +73,7 @@ class Desk:
     def signature(self) -> Signature:
         best = self.state.best
         bound = self.state.ceiling or self.state.sol
-        return signature(bound, self.state.ceiling_ms, best.time_ms if best else None)
+        return signature(bound, self.state.ceiling_ms, self.state.rank_ms(best) if best else None)
 
     @property
     def features(self) -> Features:
@@ -90,7 +90,7 @@ class Desk:
             chip=self.laboratory.chip,
             seed=self.seed,
             number=self.state.next_number,
-            history=self.state.trials,
+            history=self.state.ranked,
             facts=self.state.facts,
             bound=self.state.sol,
             ceiling=self.state.ceiling,
@@ -100,6 +100,8 @@ class Desk:
             leads=self._leads(),
             relatives=self._relatives(),
             failed=failed,
+            arch=str(self.state.sol.get("arch", "")),
+            timed=not self.state.untimed,
             trials_left=None if budget is None else max(0, budget - self.state.spent.trials),
         )
 

@@ -67,11 +67,14 @@ def op_classes(problem: Problem) -> tuple[str, ...]:
 
 
 def features(problem: Problem, workload: Workload, bound: Mapping[str, Any]) -> Features:
-    """Op classes, log2 of every dim and of the arithmetic intensity (multiply-adds per byte)."""
+    """Op classes, log2 of every dim and of the arithmetic intensity (multiply-adds per byte); on a GPU its
+    architecture."""
     found: Features = {f"op:{name}": "yes" for name in op_classes(problem)}
     found |= {f"log2:{dim}": _log2(size) for dim, size in sorted(workload.dims.items())}
     found["log2:intensity"] = _log2((bound.get("macs") or 0) / max(1, bound.get("min_bytes") or 1))
     found["dtypes"] = ",".join(t.dtype for t in (*problem.inputs, *problem.outputs))
+    if bound.get("arch"):
+        found["arch"] = str(bound["arch"])
     found["ragged"] = "yes" if workload.ragged else "no"
     return found
 

@@ -26,7 +26,7 @@ from .desk import Desk
 from .duels import duel
 from .steering import Decision, decide
 from .texts import sha, write_atomically, write_kernel
-from .trials import evaluation_record, evaluation_time, make_trial
+from .trials import evaluation_estimate, evaluation_record, evaluation_time, make_trial
 
 RECURSION_LIMIT = 1_000_000
 """Steps of the graph. The loop ends by its budgets and by steering; LangGraph's own limit must not cut it short."""
@@ -116,7 +116,9 @@ def learn(desk: Desk, state: LoopState) -> LoopState:
     found = {} if state["wrong"] else desk.state.pending_facts
     trial = make_trial(desk, Proposal.from_dict(state["proposal"]), state["wrong"], found)
     before = desk.state.best
-    desk.emit("trial-finished", number=trial.number, status=trial.status, time_ms=trial.time_ms, trial=trial.to_dict())
+    estimate_ms = evaluation_estimate(found.get("evaluation"), desk.workload.name)
+    desk.emit("trial-finished", number=trial.number, status=trial.status, time_ms=trial.time_ms, trial=trial.to_dict(),
+              **({} if estimate_ms is None else {"estimate_ms": estimate_ms}))  # fmt: skip
     desk.learn(trial)
     best = desk.state.best
     if best is not None and best is not before:

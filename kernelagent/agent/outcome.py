@@ -10,7 +10,7 @@ from kernelagent.knowledge_base.records import Trial
 
 from .events import Event
 from .state import RunState, replay_state
-from .trials import COUNTS
+from .trials import RIGHT
 
 
 def result_record(events: Iterable[Event]) -> dict[str, Any] | None:
@@ -47,6 +47,7 @@ def _record(state: RunState) -> dict[str, Any]:
         "stop_reason": (state.stop or {}).get("reason"),
         "stop_detail": (state.stop or {}).get("detail"),
         "finished": state.finished is not None,
+        "untimed": state.untimed,
     }
 
 
@@ -77,20 +78,21 @@ def winner(state: RunState) -> Trial | None:
     A kernel that failed its full evaluation does not win.
     """
     compared = _compared(state)
-    rivals = [t for t in state.trials if t.time_ms is not None and not refuted(state, t)]
+    rivals = [t for t in state.ranked if t.time_ms is not None and not refuted(state, t)]
     finalists = [t for t in rivals if t.text_sha in compared]
-    return min(finalists or rivals, key=lambda t: (compared.get(t.text_sha, t.time_ms), t.number), default=None)
+    first = min(finalists or rivals, key=lambda t: (compared.get(t.text_sha, t.time_ms), t.number), default=None)
+    return None if first is None else state.trials[first.number]
 
 
 def refuted(state: RunState, trial: Trial) -> bool:
     """Whether the full evaluation found the kernel wrong."""
     full = state.confirmed.get(trial.text_sha)
-    return full is not None and full["status"] not in COUNTS
+    return full is not None and full["status"] not in RIGHT
 
 
 def _best(state: RunState) -> dict[str, Any] | None:
     trial = winner(state)
-    if trial is None or trial.status not in COUNTS:
+    if trial is None or trial.status not in RIGHT:
         return None
     time_ms = _compared(state).get(trial.text_sha, trial.time_ms)
     own = (state.facts.get(trial.id) or {}).get("evaluation") or {}
@@ -105,6 +107,7 @@ def _best(state: RunState) -> dict[str, Any] | None:
         "status": trial.status,
         "time_ms": time_ms,
         "speedup": _speedups(state, time_ms),
+        "estimate": measured.get("estimate"),
         "sol_fraction": ceiling_ms / time_ms if ceiling_ms and time_ms else None,
         "score": _score(state, time_ms, measured),
         "suspect": measured.get("suspect"),

@@ -70,6 +70,7 @@ class Plan:
     model: str | None = None
     replay: str | None = None  # the recording of a replay
     measure: bool = True  # False: the recording's measurements, too
+    untimed: bool = False  # there is no device: trials have a static model's estimates instead of times
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def start(plan: Plan, means: Means, runs: Path) -> Run:
         "run-started", run=identifier, version=__version__, problem=plan.problem.name, source=plan.source,
         workload=plan.workload.name, dims=dict(plan.workload.dims), target=means.laboratory.target,
         chip=means.laboratory.chip, proposer=means.proposer.name, model=plan.model, seed=plan.seed,
-        replay=plan.replay, measure=plan.measure,
+        replay=plan.replay, measure=plan.measure, untimed=plan.untimed,
         repairs=plan.repairs, budget=plan.budget.to_dict(), policy=asdict(plan.policy), settings=plan.settings,
         environment=means.laboratory.environment(),
     )  # fmt: skip
@@ -197,7 +198,10 @@ class Run:
         try:
             with terminating():
                 self._late_baselines()
-                self._compare()
+                if self.state.untimed:
+                    self._confirm_untimed()
+                else:
+                    self._compare()
         except KeyboardInterrupt:
             self._note_interruption("signal", "stopped during the final comparison")
             raise Interrupted(self.folder) from None
@@ -228,6 +232,16 @@ class Run:
             if not refuted(self.state, trial):
                 found.append(trial)
         return found
+
+    def _confirm_untimed(self) -> None:
+        """Full proofs and emulation of the best by estimate, down to the first that passes: it is the winner."""
+        ranked = [(ms, t.number, t) for t in self.state.trials if (ms := self.state.rank_ms(t)) is not None]
+        for _, _, trial in sorted(ranked, key=lambda entry: entry[:2])[:CONFIRMED_AT_MOST]:
+            if trial.text_sha not in self.state.confirmed:
+                record = evaluation_record(self.desk.laboratory.confirm(trial.text))
+                self.desk.emit("evaluation", number=trial.number, evaluation=record, full=True)
+            if not refuted(self.state, trial):
+                return
 
     def _compare(self) -> None:
         """Side by side, because times of different minutes do not compare. The winner is never slower than the seed.

@@ -13,6 +13,7 @@ from kernelagent.proposers.base import Proposal
 from .budget import Budget, Spent
 from .events import Event
 from .steering import Policy, Progress
+from .trials import evaluation_estimate
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class RunState:
 
     @property
     def bounded(self) -> bool:
-        return bool(self.ceiling)
+        return bool(self.ceiling or self.sol)
 
     @property
     def next_number(self) -> int:
@@ -58,13 +59,29 @@ class RunState:
         return self.ceiling.get("time_ms") or self.sol.get("time_ms")
 
     @property
+    def untimed(self) -> bool:
+        """Whether the run has no device: its trials have estimates instead of times."""
+        return bool(self.started.get("untimed"))
+
+    def rank_ms(self, trial: Trial) -> float | None:
+        """What orders the trials of this run: the time, or the estimate where nothing is timed. Never mixed."""
+        if not self.untimed:
+            return trial.time_ms
+        return evaluation_estimate((self.facts.get(trial.id) or {}).get("evaluation"), trial.workload)
+
+    @property
+    def ranked(self) -> tuple[Trial, ...]:
+        """The trials as a proposer sees them: `time_ms` is what orders them."""
+        return tuple(replace(t, time_ms=self.rank_ms(t)) for t in self.trials) if self.untimed else self.trials
+
+    @property
     def best(self) -> Trial | None:
-        timed = [t for t in self.trials if t.time_ms is not None]
-        return min(timed, key=lambda t: (t.time_ms or 0.0, t.number), default=None)
+        ranked = [(ms, t.number, t) for t in self.trials if (ms := self.rank_ms(t)) is not None]
+        return min(ranked, key=lambda entry: entry[:2])[2] if ranked else None
 
     @property
     def progress(self) -> Progress:
-        return Progress(tuple(t.time_ms for t in self.trials), self.ceiling_ms, self.measured_ms)
+        return Progress(tuple(self.rank_ms(t) for t in self.trials), self.ceiling_ms, self.measured_ms)
 
     @property
     def measured_ms(self) -> float | None:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from .desk import Desk
 
 COUNTS = ("PASSED", "INCONCLUSIVE")
-"""Statuses of a right kernel; an inconclusive one has a time, if a wide one."""
+"""Statuses of a right kernel that was timed; an inconclusive one has a time, if a wide one."""
+RIGHT = (*COUNTS, "UNTIMED")
+"""Statuses of a right kernel."""
 
 
 def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
@@ -32,6 +34,14 @@ def evaluation_time(evaluation: Mapping[str, Any], workload: str) -> float | Non
         return None
     found = next((w for w in evaluation["workloads"] if w["name"] == workload), None)
     return found["timing"]["time_ms"] if found and found["timing"] else None
+
+
+def evaluation_estimate(evaluation: Mapping[str, Any] | None, workload: str) -> float | None:
+    """Estimated ms of an untimed evaluation, None for any other: for ranking within the run, never a time."""
+    if not evaluation or evaluation["status"] != "UNTIMED":
+        return None
+    found = next((w for w in evaluation["workloads"] if w["name"] == workload), None)
+    return found["estimate"]["time_ms"] if found and found.get("estimate") else None
 
 
 def make_trial(desk: Desk, proposal: Proposal, wrong: Sequence[Mapping[str, Any]], found: Mapping[str, Any]) -> Trial:

@@ -31,7 +31,9 @@ def resolve_target(target: str) -> str:
     if target == "auto":
         return "cpu"
     if target == "cuda":
-        raise EnvironmentLack("kernels for cuda cannot be run on this machine", "use --target cpu")
+        raise EnvironmentLack(
+            "nothing is timed on cuda yet", "use --target cpu; `optimize run --target cuda` ranks without timing"
+        )
     if target not in TARGETS:
         raise CallError(f"unknown target '{target}'", "known: auto, cpu, cuda")
     return target

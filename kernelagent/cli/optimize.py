@@ -52,12 +52,18 @@ def optimize() -> None:
 @click.option("--replay", type=click.Path(exists=True, path_type=Path), help="Recorded answers, or a run to replay.")
 @options(MODEL_OPTIONS)
 @options(BUDGET_OPTIONS)
+@click.option("--chip", help="GPU to rank candidates for, with --target cuda.  [default: h100-sxm]")
+@click.option("--arch", help="Its architecture, instead of its name (sm_80, sm_90a ...).")
 @click.option("--workload", help="Optimise for this workload.  [default: the problem's first]")
 @click.option("--seed", type=int, help="Seed of the search.")
 @json_option
 @click.pass_context
 def run(ctx: click.Context, /, problem: str, as_json: bool, **chosen: Any) -> None:
-    """Optimise PROBLEM: a built-in name or a problem file."""
+    """Optimise PROBLEM: a built-in name or a problem file.
+
+    With --target cuda no device is used: candidates are proved, compiled, emulated and ranked by a static model for the
+    chip. Everything about them is labelled UNTIMED.
+    """
     from kernelagent.api import optimize as start
 
     with _view(as_json) as view:
@@ -118,6 +124,8 @@ def closing_lines(record: dict[str, Any]) -> list[str]:
             f"no correct kernel was found in {record['trials']} trials",
             f"look at: kernelagent runs show {record['run']}",
         ]
+    if record["untimed"]:
+        return _untimed_lines(record, best)
     lines = [_found(record, best)]
     rivals = [f"{ratio:.2f}x {name}" for name, ratio in best["speedup"].items()]
     if rivals:
@@ -133,6 +141,21 @@ def closing_lines(record: dict[str, Any]) -> list[str]:
         f'call it: import kernelagent; y = kernelagent.load_run("{record["run"]}").kernel(*arrays)',
         f"next: kernelagent optimize resume {record['run']} --trials {record['trials'] + 40}"
         f"   or   kernelagent leaderboard --html leaderboard.html",
+    ]
+
+
+def _untimed_lines(record: dict[str, Any], best: dict[str, Any]) -> list[str]:
+    """Nothing was timed: how the winner was chosen, and that it is no result yet."""
+    estimate = best["estimate"] or {}
+    bound = (record["sol"] or {}).get("time_ms")
+    least = f"; the speed of light is {milliseconds(bound)} ms" if bound else ""
+    return [
+        f"{record['problem']} {record['workload']} for {record['chip']}: UNTIMED, after {record['trials']} trials in "
+        f"{record['seconds']:.0f} s ({record['stop_reason']})",
+        f"estimate: {milliseconds(estimate.get('time_ms'))} ms by a static model ({estimate.get('bound')}){least}",
+        f"checked: {', '.join(f'{n} {verdict}' for verdict, n in sorted(best['proofs'].items()))}",
+        f"kernel: {best['text_path']}",
+        f"next: kernelagent inspect {best['text_path']} --arch sm_90a   or, on the chip itself, time it",
     ]
 
 

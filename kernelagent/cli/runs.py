@@ -52,7 +52,7 @@ def list_runs(as_json: bool) -> None:
                 r["workload"],
                 r["proposer"],
                 r["trials"],
-                milliseconds((r["best"] or {}).get("time_ms")),
+                "UNTIMED" if r["untimed"] else milliseconds((r["best"] or {}).get("time_ms")),
                 _state(r),
             )
             for r in records
@@ -71,7 +71,7 @@ def show(run_id: str, as_json: bool) -> None:
     """The trials of RUN, what each changed and how it ended."""
     from kernelagent.agent.events import read_events
     from kernelagent.agent.outcome import result_record
-    from kernelagent.views.summary import Board
+    from kernelagent.views.summary import Board, shown_ms
 
     folder = _folder(run_id)
     events = read_events(folder)
@@ -80,11 +80,12 @@ def show(run_id: str, as_json: bool) -> None:
         board.take(event)
     if as_json:
         return print_json({"result": result_record(events), "trials": board.trials, "folder": str(folder)})
-    click.echo(f"{board.run}: {board.problem} {board.workload} on {board.chip}, proposer {board.proposer}\n")
+    label = ", UNTIMED: ms are estimates of a static model" if board.untimed else ""
+    click.echo(f"{board.run}: {board.problem} {board.workload} on {board.chip}, proposer {board.proposer}{label}\n")
     table(
         ("trial", "status", "ms", "change"),
         [
-            (t["number"], t["status"], milliseconds(t["time_ms"]), board.notes.get(t["number"], ""))
+            (t["number"], t["status"], shown_ms(t).removesuffix(" ms"), board.notes.get(t["number"], ""))
             for t in board.trials
         ],
     )

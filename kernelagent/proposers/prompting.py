@@ -54,7 +54,7 @@ def proposal_prompt(context: Context) -> str:
         reference=reference_source(problem), inputs=_tensors(problem.inputs), outputs=_tensors(problem.outputs),
         scalars=", ".join(f"{s.name}: {s.dtype} = {s.value}" for s in problem.scalars),
         sizes=_dims(context.workload.dims), all_sizes="; ".join(_dims(w.dims) for w in problem.workloads),
-        ceiling=context.ceiling or context.bound, best=best, report=_report(context, best),
+        ceiling=context.ceiling or context.bound, timed=context.timed, best=best, report=_report(context, best),
         seed_ms=context.history[0].time_ms if context.history else None, seed_text=problem.seed_kernel,
         bottleneck=context.bottleneck, regime=context.regime, suggestions=list(context.suggestions)[:SUGGESTIONS],
         tried=context.history[-TRIALS_SHOWN:], last_failure=_last_failure(context), ms=_ms, expected=_expected,

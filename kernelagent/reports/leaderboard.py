@@ -15,7 +15,10 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Entry:
-    """One finished or interrupted run. Times in ms; `sol_fraction` is bound / time."""
+    """One finished or interrupted run. Times in ms; `sol_fraction` is bound / time.
+
+    An untimed run has no time: `estimate_ms` is a static model's, and ranks it among untimed runs only.
+    """
 
     run: str
     problem: str
@@ -37,6 +40,8 @@ class Entry:
     progress: tuple[tuple[int, float], ...]  # (trial, best ms so far)
     kernel: str | None  # path of the winning text
     text: str
+    untimed: bool = False
+    estimate_ms: float | None = None
 
     @property
     def sol_fraction(self) -> float | None:
@@ -51,6 +56,8 @@ class Entry:
     @property
     def advice(self) -> str:
         """What a person should use."""
+        if self.untimed:
+            return "no kernel" if self.estimate_ms is None else "time it on the chip"
         if self.time_ms is None:
             return "no kernel"
         rival = self.best_torch
@@ -60,9 +67,15 @@ class Entry:
 
 
 def collect(runs: Path) -> list[Entry]:
-    """Every run under `runs` that has a result, best first within its (problem, workload, chip)."""
+    """Every run under `runs` that has a result, best first within its (problem, workload, chip), untimed ones last."""
     found = [entry for folder in sorted(runs.glob("*")) if (entry := read_run(folder))]
-    return sorted(found, key=lambda e: (e.problem, e.workload, e.chip, e.time_ms is None, e.time_ms or 0.0))
+    return sorted(found, key=_order)
+
+
+def _order(entry: Entry) -> tuple[object, ...]:
+    """Timed runs first; estimates order untimed ones among themselves."""
+    value = entry.estimate_ms if entry.untimed else entry.time_ms
+    return (entry.problem, entry.workload, entry.chip, entry.untimed, value is None, value or 0.0)
 
 
 def read_run(folder: Path) -> Entry | None:
@@ -102,6 +115,8 @@ def entry_of(folder: Path, record: Mapping[str, Any], events: Iterable[Mapping[s
         progress=_progress(events),
         kernel=str(kernel) if kernel.exists() else None,
         text=kernel.read_text(encoding="utf-8") if kernel.exists() else "",
+        untimed=bool(record.get("untimed")),
+        estimate_ms=(best.get("estimate") or {}).get("time_ms"),
     )
 
 
@@ -112,7 +127,7 @@ def _verdict(proofs: Mapping[str, int]) -> str:
 def _failures(events: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for event in events:
-        if event["kind"] == "trial-finished" and event["status"] != "PASSED":
+        if event["kind"] == "trial-finished" and event["status"] not in ("PASSED", "UNTIMED"):
             counts[event["status"]] = counts.get(event["status"], 0) + 1
     return counts
 
@@ -127,10 +142,10 @@ def _progress(events: Iterable[Mapping[str, Any]]) -> tuple[tuple[int, float], .
 
 
 def best_entries(entries: Iterable[Entry]) -> list[Entry]:
-    """The first (fastest correct) entry of each (problem, workload, chip)."""
-    best: dict[tuple[str, str, str], Entry] = {}
+    """The first (fastest correct) entry of each (problem, workload, chip); timed and untimed ones apart."""
+    best: dict[tuple[str, str, str, bool], Entry] = {}
     for entry in entries:
-        best.setdefault((entry.problem, entry.workload, entry.chip), entry)
+        best.setdefault((entry.problem, entry.workload, entry.chip, entry.untimed), entry)
     return list(best.values())
 
 
@@ -146,8 +161,26 @@ def to_markdown(entries: Iterable[Entry]) -> str:
         "| advice |",
         "|---|---|---|---:|---:|---:|---:|---:|---:|---|---|",
     ]
-    lines += [_markdown_row(entry) for entry in best_entries(entries)]
-    return "\n".join(lines) + "\n"
+    best = best_entries(entries)
+    lines += [_markdown_row(entry) for entry in best if not entry.untimed]
+    untimed = [entry for entry in best if entry.untimed]
+    return "\n".join([*lines, *(_untimed_table(untimed) if untimed else [])]) + "\n"
+
+
+def _untimed_table(entries: Iterable[Entry]) -> list[str]:
+    """A table of its own: estimates never stand beside times."""
+    return [
+        "",
+        "UNTIMED: no device was at hand; kernels are proved, compiled and emulated, and ranked by a static model.",
+        "",
+        "| problem | workload | chip | estimate ms | bound ms | status | advice |",
+        "|---|---|---|---:|---:|---|---|",
+        *(
+            f"| {e.problem} | {e.workload} | {e.chip} | {number(e.estimate_ms)} | {number(e.sol_ms)} | {e.status} "
+            f"| {e.advice} |"
+            for e in entries
+        ),
+    ]
 
 
 def _markdown_row(entry: Entry) -> str:
@@ -180,7 +213,10 @@ def to_html(entries: Iterable[Entry]) -> str:
     )
     environment.globals.update(number=number, percent=percent, speedup=speedup, progress=_progress_svg)
     best = best_entries(everything)
-    return environment.get_template("leaderboard.html.j2").render(entries=everything, best=best, gap=_gap_svg(best))
+    timed, untimed = [e for e in best if not e.untimed], [e for e in best if e.untimed]
+    return environment.get_template("leaderboard.html.j2").render(
+        entries=everything, best=timed, untimed=untimed, gap=_gap_svg(timed)
+    )
 
 
 def _gap_svg(best: Iterable[Entry]) -> str:

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from .summary import Board, Event, budget_text, milliseconds
+from .summary import Board, Event, budget_text, milliseconds, shown_ms
 
 SHOWN_TRIALS = 12
 BAR_WIDTH = 36
@@ -38,7 +38,8 @@ class LiveView:
 
     def _draw(self) -> Panel:
         board = self.board
-        title = f"{board.problem} · {board.workload} · {board.chip}" if board.problem else "kernelagent"
+        label = " · UNTIMED (estimates)" if board.untimed else ""
+        title = f"{board.problem} · {board.workload} · {board.chip}{label}" if board.problem else "kernelagent"
         elapsed = f"{time.monotonic() - self._since:.0f} s"
         footer = f"{budget_text(board.budget, board.spent)} · {elapsed}" if board.budget else elapsed
         body = Group(
@@ -89,4 +90,4 @@ def _trials(board: Board) -> Table:
 
 def _cells(board: Board, trial: dict[str, Any]) -> tuple[str, str, str, str]:
     note = board.notes.get(trial["number"], "")
-    return str(trial["number"]), trial["status"], milliseconds(trial["time_ms"]), note
+    return str(trial["number"]), trial["status"], shown_ms(trial), note

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any, TextIO
 
-from .summary import Board, Event, milliseconds
+from .summary import Board, Event, milliseconds, rank_ms, shown_ms
 
 
 class PlainView:
@@ -32,9 +32,10 @@ class PlainView:
         match event["kind"]:
             case "run-started":
                 where = f"{event['problem']} {event['workload']} on {event['chip']}"
-                return f"run {event['run']}: {where}, proposer {event['proposer']}"
+                label = ", UNTIMED (ranked by a static model: no device)" if event.get("untimed") else ""
+                return f"run {event['run']}: {where}, proposer {event['proposer']}{label}"
             case "bound":
-                return f"bound: {_bound(event['sol'], 'sol')}; {_bound(event['ceiling'], 'ceiling of this machine')}"
+                return f"bound: {_bounds(event, self.board.untimed)}"
             case "baseline":
                 rivals = ", ".join(f"{b['name']} {milliseconds(b['time_ms'])}" for b in event["baselines"])
                 return f"baselines: {rivals or 'none'}"
@@ -48,13 +49,17 @@ class PlainView:
                 return None
 
     def _trial(self, event: Event, before: float | None) -> str:
-        number, time_ms = event["number"], event["time_ms"]
+        number, time_ms = event["number"], rank_ms(event)
         note = self.board.notes.get(number, "")
         better = time_ms is not None and (before is None or time_ms < before)
         gap = f"  {self.board.gap:.2f}x the bound" if better and self.board.gap else ""
-        return (
-            f"trial {number:3}  {event['status']:10} {milliseconds(time_ms):>12} {'*' if better else ' '} {note}{gap}"
-        )
+        return f"trial {number:3}  {event['status']:10} {shown_ms(event):>12} {'*' if better else ' '} {note}{gap}"
+
+
+def _bounds(event: Event, untimed: bool) -> str:
+    if untimed:
+        return f"{_bound(event['sol'], 'sol')} by the chip's datasheet"
+    return f"{_bound(event['sol'], 'sol')}; {_bound(event['ceiling'], 'ceiling of this machine')}"
 
 
 def _bound(report: dict[str, Any], label: str) -> str:

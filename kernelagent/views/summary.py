@@ -28,6 +28,7 @@ class Board:
     best_number: int | None = None
     spent: dict[str, Any] = field(default_factory=dict)
     stage: str = "starting"
+    untimed: bool = False  # no device: `best_ms` is a static model's estimate
 
     @property
     def bound_ms(self) -> float | None:
@@ -40,7 +41,7 @@ class Board:
 
     @property
     def seed_ms(self) -> float | None:
-        return self.trials[0]["time_ms"] if self.trials else None
+        return rank_ms(self.trials[0]) if self.trials else None
 
     def take(self, event: Event) -> None:
         """Fold one event in."""
@@ -51,6 +52,7 @@ class Board:
     def _run_started(self, event: Event) -> None:
         for name in ("run", "problem", "workload", "target", "proposer", "chip", "budget"):
             setattr(self, name, event[name])
+        self.untimed = bool(event.get("untimed"))
         self.stage = "bound and baselines"
 
     def _resumed(self, event: Event) -> None:
@@ -70,8 +72,9 @@ class Board:
         self.stage = f"trial {event['number']}: {self.notes[event['number']]}"
 
     def _trial_finished(self, event: Event) -> None:
-        self.trials.append({"number": event["number"], "status": event["status"], "time_ms": event["time_ms"]})
-        time_ms = event["time_ms"]
+        kept = ("number", "status", "time_ms", "estimate_ms")
+        self.trials.append({name: event[name] for name in kept if name in event})
+        time_ms = rank_ms(event)
         if time_ms is not None and (self.best_ms is None or time_ms < self.best_ms):
             self.best_ms, self.best_number = time_ms, event["number"]
 
@@ -81,6 +84,19 @@ class Board:
 
     def _run_finished(self, event: Event) -> None:
         self.stage = "finished"
+
+
+def rank_ms(trial: dict[str, Any]) -> float | None:
+    """The time of a trial, or its estimate where nothing is timed: what orders the trials of one run."""
+    value = trial.get("estimate_ms") if trial["time_ms"] is None else trial["time_ms"]
+    return None if value is None else float(value)
+
+
+def shown_ms(trial: dict[str, Any]) -> str:
+    """The time with its unit; an estimate is marked as one."""
+    if trial["time_ms"] is None and trial.get("estimate_ms") is not None:
+        return f"est. {milliseconds(trial['estimate_ms'])}"
+    return milliseconds(trial["time_ms"])
 
 
 def describe(proposal: dict[str, Any]) -> str:
