@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from kernelagent.dsl import device as dev
@@ -142,7 +143,6 @@ def test_the_result_takes_the_place_of_the_queries() -> None:
 
 
 def test_an_operand_that_is_read_again_keeps_its_buffer() -> None:
-    store = "        store(o[h], (i, 0), cast(acc / l[:, None], bf16))\n"
     first = "        m, l, acc = full("
     again = "        store(e[h], (i, 0), cast(zeros((BM, 128), f32), bf16))\n" + first
     text = ATTENTION.replace(first, again).replace("o: Out", "e: Out[bf16, H, M, 128], o: Out")
@@ -228,7 +228,7 @@ def test_each_consumer_stores_through_a_buffer_of_its_own() -> None:
     stored = [s.source.buffer for s in dev.statements(kernel) if isinstance(s, dev.StoreBulk)]
     assert stored == ["c_out_s", "c_out_s_odd"]
     spans = sorted((b.offset, b.offset + dev.stage_bytes(b) * b.stages) for b in kernel.buffers)
-    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
 
 
 @pytest.mark.parametrize(

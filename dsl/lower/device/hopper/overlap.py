@@ -289,10 +289,15 @@ class Turned:
         return self.builder.get(self.parts.kept if c is self.parts.carried else c.end, inside.layout)
 
     def _weights(self) -> dev.Fragment:
-        """The left operand of the step's product, for the next step."""
-        mma = _mma(self.parts.product)
+        """The left operand of the step's product, for the next step. What is void becomes zero before a conversion,
+        where the sum of the row may have done it already."""
+        builder, mma = self.builder, _mma(self.parts.product)
         counted = live_along(mma.a, 1, (mma.a.type.live[1], mma.b.type.live[0]))
-        made = self.builder.operand(mma.a, self.chosen, self.chosen.left, counted)
+        conversion = builder.definitions[mma.a.number]
+        if isinstance(conversion, ir.Cast) and mma.a.type.dtype == self.chosen.operand_dtype:
+            source = builder.masked(builder.get(conversion.x, self.chosen.left), counted, 0)
+            return builder.let(dev.Pointwise("cast", (source,)), mma.a, self.chosen.left)
+        made = builder.operand(mma.a, self.chosen, self.chosen.left, counted)
         assert isinstance(made, dev.Fragment)  # `halves` has seen to it
         return made
 
