@@ -63,7 +63,7 @@ def argue(module: Module, choice: Choice, solver: bool) -> list[Obligation]:
 
 def _argue(kernel: Kernel, solver: bool) -> Iterator[Obligation]:
     yield from coverage.prove(kernel)
-    yield from _bounds(kernel, solver)
+    yield from prove_bounds(kernel, solver)
     yield from definedness.prove(kernel)
     yield from accumulators.prove(kernel)
 
@@ -117,7 +117,7 @@ def _about(obligation: Obligation, failure: Counterexample) -> bool:
 _DATA = "data decides"
 
 
-def _bounds(kernel: Kernel, solver: bool) -> list[Obligation]:
+def prove_bounds(kernel: Kernel, solver: bool) -> list[Obligation]:
     """One obligation for each line and array."""
     groups: dict[tuple[int, str], list[Question]] = {}
     for question in bounds.questions(kernel):

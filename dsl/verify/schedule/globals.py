@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 from kernelagent.dsl.ir import Array
 
 NOBODY = -1
+Add: TypeAlias = Callable[[Any, Any, str], Any]
 
 
 class Stored:
     """An array that a kernel writes. `count`: how often each element was stored; `site`: the last statement."""
 
-    def __init__(self, shape: tuple[int, ...], channels: int) -> None:
-        self.values = np.full((channels, *shape), np.nan)
+    def __init__(self, shape: tuple[int, ...], channels: int, start: float) -> None:
+        self.values = np.full((channels, *shape), start)
         self.count = np.zeros(shape, np.int32)
         self.site = np.full(shape, NOBODY, np.int32)
         self.block = np.full(shape, NOBODY, np.int32)
@@ -28,7 +29,8 @@ class GlobalMemory:
         self.roles = {a.name: a.role for a in arrays}
         self.shapes = {a.name: tuple(d.evaluate(sizes) for d in a.dims) for a in arrays}
         self.dtypes = {a.name: a.dtype for a in arrays}
-        self.stored = {a.name: Stored(self.shapes[a.name], channels) for a in arrays if a.role != "In"}
+        written = [a for a in arrays if a.role != "In"]
+        self.stored = {a.name: Stored(self.shapes[a.name], channels, _start(a)) for a in written}
 
     def outside(self, array: str, at: tuple[Any, ...], inside: Any) -> Any:
         """Which elements lie inside the view but not inside the array."""
@@ -37,12 +39,19 @@ class GlobalMemory:
             wrong |= (coordinate < 0) | (coordinate >= extent)
         return wrong & inside
 
-    def store(self, array: str, at: tuple[Any, ...], values: Any, site: int, block: int) -> Any:
-        """Write elements; True where one had been written before. `at`: flat coordinates, values (channels, n)."""
+    def store(self, array: str, at: tuple[Any, ...], values: Any, site: int, block: int, add: Add | None) -> Any:
+        """Write elements, or `add` to them; True where one had been written before. `at`: flat coordinates, values
+        (channels, n)."""
         stored = self.stored[array]
         again = stored.count[at] > 0
         np.add.at(stored.count, at, 1)
         again |= stored.count[at] > 1
-        stored.values[(slice(None), *at)] = values
+        whole = (slice(None), *at)
+        stored.values[whole] = add(stored.values[whole], values, self.dtypes[array]) if add else values
         stored.site[at], stored.block[at] = site, block
         return again
+
+
+def _start(array: Array) -> float:
+    """Sums begin at zero; what nobody stores is no number."""
+    return 0.0 if array.role == "Acc" else np.nan

@@ -41,6 +41,7 @@ class Ordered:
     sizes: Sizes | None = None
     runs: str = ""
     reason: str = ""
+    iterations: int = 5  # of a loop, after which nothing new happens
 
 
 def examine(case: Case) -> Ordered:
@@ -70,7 +71,7 @@ def examine(case: Case) -> Ordered:
         left = tiles.reason
     runs = f"{min(found)} to {min(longest, needed)} iterations"
     runs += ", all that there are" if every else ", after which the state of the block comes back"
-    return Ordered((), None, runs, left)
+    return Ordered((), None, runs, left, min(longest, needed))
 
 
 def _ring(kernel: dev.DeviceKernel) -> int:

@@ -1,38 +1,58 @@
-"""Everything that is shown about a schedule, one obligation a family."""
+"""Everything that is shown about a schedule, one obligation a family (or a statement, where lines differ).
+
+    protocol, uniformity          search over all interleavings and trip counts (`protocol`)
+    races, definedness, completion  a block at every small trip count until its state comes back (`order`)
+    bounds, coverage              what is accessed and stored, as tiles, for all sizes (`verify.bounds`, `coverage`)
+    alignment                     divisibility, for all sizes of the class (`alignment`)
+    flow                          whole launches over finite fields against the kernel of tiles (`whole`)
+
+A fault that a run shows is a counterexample, and then only faults are reported.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from kernelagent.dsl.verify import coverage
+from kernelagent.dsl.verify.families import prove_bounds
 from kernelagent.dsl.verify.records import Family, Findings, Obligation, Verdict
+from kernelagent.dsl.verify.schedule.alignment import prove_alignment
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.explain import counterexample, line_of, said
 from kernelagent.dsl.verify.schedule.machine import Event
 from kernelagent.dsl.verify.schedule.order import Ordered, examine
+from kernelagent.dsl.verify.schedule.protocol import prove_protocol, prove_uniformity
 from kernelagent.dsl.verify.schedule.sizes import Sizes, whole_calls
+from kernelagent.dsl.verify.schedule.tiles import as_tiles
 from kernelagent.dsl.verify.schedule.walks import Unmodelled
 from kernelagent.dsl.verify.schedule.whole import Launch, launch
 
 ORDER: tuple[Family, ...] = ("races", "definedness", "completion")
-ITERATIONS = 5
-"""Rounds of sequential loops in whole launches."""
 
 
-def prove(case: Case) -> Findings:
-    """All families of one schedule."""
+def prove(case: Case, quick: bool = False) -> Findings:
+    """All families of one schedule; `quick` leaves out the solver, the search over protocols, and two launches."""
     ordered = _ordered(case)
-    if ordered.events:
-        return _refuted(case, ordered.events, ordered.sizes or {})
+    found = prove_uniformity(case.kernel) if quick else prove_protocol(case.kernel)
+    faults = _refuted(case, ordered.events, ordered.sizes or {}) if ordered.events else Findings()
+    if faults.obligations or found.counterexamples:
+        return _only_refuted(found) + faults
     launches: list[Launch] = []
-    for sizes in whole_calls(case, ITERATIONS):
+    lacks: list[str] = []
+    for sizes in whole_calls(case, ordered.iterations)[: 1 if quick else None]:
         made = _launched(case, sizes)
         if isinstance(made, str):
-            ordered = Ordered(reason=made) if not ordered.runs else ordered
-            continue
-        if made.events:
+            lacks.append(made)
+        elif made.events:
             return _refuted(case, made.events, sizes)
-        launches.append(made)
-    return Findings((*_order(case, ordered), *_whole(case, launches)))
+        else:
+            launches.append(made)
+    shown = (*_order(case, ordered), *_symbolic(case, launches, not quick), *_flow(case, ordered, launches, lacks))
+    return found + Findings(shown)
+
+
+def _only_refuted(found: Findings) -> Findings:
+    return Findings(tuple(o for o in found.obligations if o.verdict == "REFUTED"), found.counterexamples)
 
 
 def _ordered(case: Case) -> Ordered:
@@ -65,16 +85,41 @@ def _order(case: Case, ordered: Ordered) -> Iterator[Obligation]:
         yield Obligation(family, verdict, None, detail, subject(case))
 
 
-def _whole(case: Case, launches: Sequence[Launch]) -> Iterator[Obligation]:
-    done = "), (".join(", ".join(f"{d}={n}" for d, n in made.sizes.items()) for made in launches)
-    families: list[Family] = ["bounds", "alignment", "coverage"]
-    if any(made.compared for made in launches):
-        families.append("flow")
-    for family in families:
-        if launches:
-            yield Obligation(family, "TESTED", None, f"whole launches at ({done})", subject(case))
-        else:
-            yield Obligation(family, "UNKNOWN", None, "no sizes were small enough to run", subject(case))
+def _symbolic(case: Case, launches: Sequence[Launch], solver: bool) -> Iterator[Obligation]:
+    """What holds for all sizes; what is not shown for all held in the launches."""
+    tiles = as_tiles(case.kernel, case.shapes.entry.assumes)
+    shown = [*coverage.prove(tiles), *prove_bounds(tiles, solver)]
+    shown += prove_alignment(case.kernel, case.shapes.entry.assumes, subject(case))
+    for obligation in shown:
+        yield obligation if obligation.verdict == "PROVED" else _bounded(obligation, launches)
+
+
+def _bounded(obligation: Obligation, launches: Sequence[Launch]) -> Obligation:
+    if not launches:
+        return obligation
+    detail = f"held in all blocks at {_sizes(launches)}; not shown for all sizes: {obligation.detail}"
+    return Obligation(obligation.family, "PROVED_BOUNDED", obligation.line, detail, obligation.subject)
+
+
+def _flow(case: Case, ordered: Ordered, launches: Sequence[Launch], lacks: Sequence[str]) -> Iterator[Obligation]:
+    """Blocks of inner tiles, of every edge, and of every trip count until the state returns compute the formula of the
+    kernel; what else there is differs from one of them by a shift."""
+    if case.oracle is None:
+        return
+    compared = [made for made in launches if made.compared]
+    if not compared:
+        why = lacks[0] if lacks else "no sizes were small enough to run"
+        yield Obligation("flow", "UNKNOWN", None, why, subject(case))
+        return
+    fields = all(made.fields for made in compared)
+    verdict: Verdict = "TESTED" if not fields else "PROVED_BOUNDED" if ordered.reason else "PROVED"
+    how = "over finite fields of about 2^27, " if fields else ""
+    detail = f"each output is the kernel's formula of the same elements, {how}at {_sizes(compared)}"
+    yield Obligation("flow", verdict, None, detail, subject(case))
+
+
+def _sizes(launches: Sequence[Launch]) -> str:
+    return "(" + "), (".join(", ".join(f"{d}={n}" for d, n in made.sizes.items()) for made in launches) + ")"
 
 
 def _refuted(case: Case, events: Sequence[Event], sizes: Sizes) -> Findings:

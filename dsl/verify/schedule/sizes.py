@@ -242,21 +242,17 @@ def _width(dtype: str) -> int:
 
 
 def whole_calls(case: Case, iterations: int) -> list[Sizes]:
-    """Sizes at which all blocks are run: one past each tile in every dim and some rounds of each ring, the same in
-    whole 16-byte pieces, and tiny ones. Only such as take the case's class."""
+    """Sizes at which all blocks are run: one past each tile in every dim and so many rounds of sequential loops, tiny
+    ones, and one past each tile alone. Only such as take the case's class."""
     found: list[Sizes] = []
     for first in islice(sizes(case.shapes, {}), _SEARCHED):
         deep = deepened(case.shapes, first, {}, iterations) or first
         tiny = completed(case.shapes, dict.fromkeys(first, 3))
-        for candidate in (
-            deep,
-            whole_rows(case.shapes, deep, ALIGNED),
-            tiny,
-            first,
-            whole_rows(case.shapes, first, ALIGNED),
-        ):
-            if candidate is not None and fits(case.kernel, candidate) and candidate not in found:
-                found.append(candidate)
+        for candidate in (deep, tiny, first):
+            whole = candidate and whole_rows(case.shapes, candidate, ALIGNED)
+            fitting = next((c for c in (candidate, whole) if c is not None and fits(case.kernel, c)), None)
+            smaller = few_tiles(case, fitting) if fitting else None
+            found += [] if smaller is None or smaller in found else [smaller]
         if len(found) >= 3:
             break
     return found[:3]

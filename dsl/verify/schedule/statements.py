@@ -156,8 +156,9 @@ def _into_array(
     outside = m.memory.outside(array, at, inside)
     kept = inside & ~outside
     flat = tuple(c[kept] for c in at)
-    again = m.memory.store(array, flat, packed[:, kept], site, actor.block.number)
-    if again.any() and m.memory.roles[array] == "Out" and not getattr(statement, "atomic", False):
+    add = m.domain.sum if getattr(statement, "atomic", False) else None
+    again = m.memory.store(array, flat, packed[:, kept], site, actor.block.number, add)
+    if again.any() and m.memory.roles[array] == "Out":
         first = tuple(int(c[again][0]) for c in flat)
         m.note(
             Event("coverage", "stored-twice", m.sites[site], f"`{array}` is stored again", array=array, element=first,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,14 @@ from kernelagent.dsl.interpret.machine import Options
 from kernelagent.dsl.interpret.run import execute
 from kernelagent.dsl.targets.cuda.emit_grid import launch_blocks
 from kernelagent.dsl.verify.schedule.cases import Call, Case, call
+from kernelagent.dsl.verify.schedule.domains.domain import Domain
+from kernelagent.dsl.verify.schedule.domains.finite import Finite, Oracle, Total
 from kernelagent.dsl.verify.schedule.domains.real import Real
 from kernelagent.dsl.verify.schedule.globals import NOBODY, GlobalMemory
 from kernelagent.dsl.verify.schedule.machine import Event, Machine, Site
 from kernelagent.dsl.verify.schedule.sizes import Sizes
+from kernelagent.dsl.verify.semantics.field import PAIRS, Field, Unfielded
+from kernelagent.dsl.verify.semantics.field_domain import FieldDomain
 
 RESIDENT = 2
 """Clusters of a persistent launch: fewer than tiles, so that each takes several."""
@@ -26,28 +30,50 @@ WORK_LIMIT = 50_000_000
 
 @dataclass(frozen=True)
 class Launch:
-    """What one call did. `compared`: whether its values were held against those of the kernel."""
+    """What one call did. `compared`: whether its values were held against those of the kernel, as numbers of finite
+    `fields` or as floats."""
 
     events: tuple[Event, ...]
     sizes: Sizes
-    compared: bool
+    compared: bool = False
+    fields: bool = False
 
 
 def launch(case: Case, sizes: Sizes, seed: int = 0) -> Launch:
     """Run every block. Raises Unmodelled, LookupError."""
     made = call(case, sizes, seed)
+    if case.oracle is not None and not any(a.role == "Acc" for a in case.kernel.arrays):
+        try:
+            return _over_fields(case, made, seed)
+        except (Unfielded, KernelError, RunError, WorkLimit):
+            pass  # no such formula: floats instead
+    machine, events = _run(case, made, Real(made.arrays, made.scalars))
+    expected = None if events or case.oracle is None else _expected(case, made, None)
+    if expected is not None:
+        events = (*events, *_wrong(expected, machine, case.kernel, _close))
+    return Launch(events, sizes, expected is not None)
+
+
+def _over_fields(case: Case, made: Call, seed: int) -> Launch:
+    field = Total(PAIRS[seed % len(PAIRS)], seed)
+    domain = Finite(field, made.arrays, made.scalars)
+    machine, events = _run(case, made, domain)
+    expected = _execute(case, made, Oracle(domain, Field(field.pair, seed)))
+    if not events:
+        events = tuple(_wrong(expected, machine, case.kernel, _same))
+    return Launch(events, made.sizes, True, True)
+
+
+def _run(case: Case, made: Call, domain: Domain) -> tuple[Machine, tuple[Event, ...]]:
+    """Every block of a launch."""
     kernel = case.kernel
     memory = GlobalMemory(kernel.arrays, made.sizes, 1)
-    machine = Machine(kernel, made.sizes, Real(made.arrays, made.scalars), memory, made.read)
+    machine = Machine(kernel, made.sizes, domain, memory, made.read)
     blocks = launch_blocks(kernel, made.sizes, RESIDENT * kernel.cluster)
     for first in range(0, blocks, kernel.cluster):
         machine.run(first, blocks)
-    events = list(machine.events.values())
-    events += list(_left_out(kernel, memory, machine)) if blocks and not events else []
-    expected = None if events or case.oracle is None else _expected(case, made)
-    if expected is not None:
-        events += list(_wrong(expected, memory, machine, kernel))
-    return Launch(tuple(events), sizes, expected is not None)
+    events = tuple(machine.events.values())
+    return machine, events or tuple(_left_out(kernel, memory, machine) if blocks else ())
 
 
 def _left_out(kernel: dev.DeviceKernel, memory: GlobalMemory, machine: Machine) -> Iterator[Event]:
@@ -70,39 +96,51 @@ def _store_of(kernel: dev.DeviceKernel, array: str) -> dev.Statement:
     return stores[0] if stores else every[0]
 
 
-def _expected(case: Case, made: Call) -> Mapping[str, Any] | None:
+def _expected(case: Case, made: Call, domain: FieldDomain | None) -> Mapping[str, Any] | None:
     """The interpreter's outputs; None for a call that it refuses: that says nothing of the schedule."""
-    assert case.oracle is not None
     try:
-        options = Options(work_limit=WORK_LIMIT, target=case.kernel.target)
-        return execute(case.oracle, made.arrays, made.scalars, {}, options).outputs
+        return _execute(case, made, domain)
     except (WorkLimit, KernelError, RunError):
         return None
 
 
+def _execute(case: Case, made: Call, domain: FieldDomain | None) -> Mapping[str, Any]:
+    assert case.oracle is not None
+    options = Options(work_limit=WORK_LIMIT, target=case.kernel.target, domain=domain)
+    return execute(case.oracle, made.arrays, made.scalars, {}, options).outputs
+
+
 def _wrong(
-    expected: Mapping[str, Any], memory: GlobalMemory, machine: Machine, kernel: dev.DeviceKernel
+    expected: Mapping[str, Any], machine: Machine, kernel: dev.DeviceKernel, same: Callable[[Any, Any], Any]
 ) -> Iterator[Event]:
     """The first element of each output that is off, with the statement that stored it."""
     for name, right in expected.items():
-        stored = memory.stored[name]
-        found, wanted = stored.values[0], np.asarray(right).astype(np.float64)
-        off = np.argwhere(~_close(found, wanted, np.asarray(right).dtype))
+        stored = machine.memory.stored[name]
+        off = np.argwhere(~same(stored.values[0], np.asarray(right)))
         if len(off):
             element = tuple(int(c) for c in off[0])
             number = int(stored.site[element])
             site = Site(_store_of(kernel, name), 0, "", 0, {}) if number == NOBODY else machine.sites[number]
-            message = f"{name}{list(element)} is {found[element]:.6g}, the kernel says {wanted[element]:.6g}"
+            message = f"{name}{list(element)} is not what the kernel computes there"
+            if same is _close:
+                message = (
+                    f"{name}{list(element)} is {stored.values[0][element]:.6g}, the kernel says {right[element]:.6g}"
+                )
             yield Event("flow", "value", site, message, array=name, element=element, count=len(off))
 
 
-def _close(found: Any, wanted: Any, dtype: Any) -> Any:
+def _same(found: Any, wanted: Any) -> Any:
+    return np.ascontiguousarray(found).view(np.int64) == wanted.astype(np.int64)
+
+
+def _close(found: Any, right: Any) -> Any:
     """Within what another order of sums can change. Integers may be one off where they were rounded from floats."""
     import ml_dtypes
 
-    if dtype.kind in "iub":
+    wanted = right.astype(np.float64)
+    if right.dtype.kind in "iub":
         return np.abs(found - wanted) <= 1
-    unit = float(ml_dtypes.finfo(dtype).eps)
+    unit = float(ml_dtypes.finfo(right.dtype).eps)
     with np.errstate(all="ignore"):
         finite = np.isfinite(wanted)
         scale = float(np.abs(wanted[finite]).max(initial=0.0))

@@ -76,3 +76,6 @@ class Real:
     def unpack(self, x: Any, dtype: str) -> Array:
         with np.errstate(all="ignore"):
             return np.asarray(x[0]).astype(held_dtype(dtype))
+
+    def sum(self, old: Any, new: Any, dtype: str) -> Any:
+        return old + new

@@ -67,3 +67,6 @@ class Unknown:
 
     def unpack(self, x: Any, dtype: str) -> Any:
         return None
+
+    def sum(self, old: Any, new: Any, dtype: str) -> Any:
+        return new

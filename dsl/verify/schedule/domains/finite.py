@@ -1,0 +1,143 @@
+"""Numbers of two finite fields: equal results mean that the schedule computes the same formula of the same elements.
+
+Every element of every input is another random number, so a schedule that takes, drops or doubles one, or fills a void
+with what matters, has another result but for a chance of about degree / p (p near 2^27) for each element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from kernelagent.dsl.dtypes import is_float
+from kernelagent.dsl.verify.schedule.domains.real import Real
+from kernelagent.dsl.verify.schedule.places import Integers, Truths
+from kernelagent.dsl.verify.semantics.field import NEGATIVE, POSITIVE, Field, Unfielded
+from kernelagent.dsl.verify.semantics.field_domain import FieldDomain
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Total(Field):
+    """Void elements are computed with as well, and masked later: a division by zero gives some number."""
+
+    def inverse(self, x: Array) -> Array:
+        zero = ((np.asarray(x) >> 32) == 0) & (np.asarray(x) >= 0)
+        return np.where(zero, self.hashed(x, "1 / 0"), super().inverse(np.where(zero, self.constant(1), x)))
+
+    def total(self, x: Array, axis: int) -> Array:
+        """A sum with an infinity is infinite."""
+        low, high = (x < 0).any(axis=axis), (x == POSITIVE).any(axis=axis)
+        made = super().total(np.where((x < 0) | (x == POSITIVE), 0, x), axis)
+        return np.where(low, NEGATIVE, np.where(high, POSITIVE, made))
+
+
+def _numbered(field: Field, shape: tuple[int, ...], array: int) -> Array:
+    """Another number for each element of each array."""
+    count = int(np.prod(shape, dtype=np.int64))
+    return field.hashed(np.arange(count).reshape(shape), f"array {array}")
+
+
+class Finite:
+    """The values of one call. Floats are encoded numbers; integers and truths are themselves."""
+
+    channels = 1
+
+    def __init__(self, field: Field, arrays: Mapping[str, Any], scalars: Mapping[str, float | int | bool]) -> None:
+        self.field, self.real = field, Real(arrays, scalars)
+        floats = {n: a for n, a in arrays.items() if np.asarray(a).dtype.kind not in "iub"}
+        self.entered = {n: _numbered(field, a.shape, k) for k, (n, a) in enumerate(floats.items())}
+        self.by_identity = {id(floats[n]): e for n, e in self.entered.items()}
+
+    def constant(self, value: float | int | bool, dtype: str, shape: tuple[int, ...]) -> Array:
+        if not is_float(dtype):
+            return self.real.constant(value, dtype, shape)
+        return np.full(shape, self.field.constant(value), np.int64)
+
+    def numbers(self, values: Integers | Truths, dtype: str) -> Array:
+        return self.field.whole(np.asarray(values)) if is_float(dtype) else self.real.numbers(values, dtype)
+
+    def parameter(self, name: str, dtype: str) -> Array:
+        if not is_float(dtype):
+            return self.real.parameter(name, dtype)
+        return FieldDomain(self.field).enter(np.asarray(self.real.scalars[name], np.float64))
+
+    def load(self, array: str, at: tuple[Integers, ...], inside: Truths, fill: float | int, dtype: str) -> Array:
+        if not is_float(dtype):
+            return self.real.load(array, at, inside, fill, dtype)
+        result = np.full(inside.shape, self.field.constant(fill), np.int64)
+        result[inside] = self.entered[array][tuple(c[inside] for c in at)]
+        return result
+
+    def pointwise(self, word: str, arguments: Sequence[Array], sources: Sequence[str], dtype: str) -> Array:
+        floats = [is_float(s) for s in sources]
+        if word == "cast":
+            return self._cast(arguments[0], sources[0], dtype)
+        if word == "where":
+            return np.where(*arguments)
+        if not any(floats):
+            return self.real.pointwise(word, arguments, sources, dtype)
+        if len(arguments) == 1:
+            return self.field.unary(word, arguments[0])
+        return self.field.binary(word, arguments[0], arguments[1])
+
+    def _cast(self, x: Array, source: str, target: str) -> Array:
+        if is_float(source) and is_float(target):
+            return x
+        if is_float(target):
+            return self.field.whole(x)
+        if is_float(source):
+            raise Unfielded("a float made an integer")
+        return self.real.pointwise("cast", [x], [source], target)
+
+    def rename(self, parts: Sequence[Array], move: Callable[..., Any]) -> Array:
+        return np.asarray(move(*parts))
+
+    def reduce(self, word: str, x: Array, axis: int, dtype: str) -> Array:
+        return self.field.reduce(word, x, axis) if is_float(dtype) else self.real.reduce(word, x, axis, dtype)
+
+    def position_of(self, word: str, x: Array, axis: int, dtype: str) -> Array:
+        raise Unfielded(f"`{word}`")
+
+    def scan(self, word: str, x: Array, axis: int, dtype: str) -> Array:
+        if not is_float(dtype):
+            return self.real.scan(word, x, axis, dtype)
+        parts = [self.field.reduce(word, x.take(range(k + 1), axis), axis) for k in range(x.shape[axis])]
+        return np.stack(parts, axis)
+
+    def mma(self, a: Array, b: Array, acc: Array, sources: tuple[str, str], dtype: str, precision: str) -> Array:
+        if not is_float(sources[0]):
+            return self.real.mma(a, b, acc, sources, dtype, precision)
+        left, right = (np.where(x < 0, 0, x) for x in (a, b))
+        return self.field.add(acc, self.field.product(left, right))
+
+    def positions(self, x: Array) -> Integers:
+        return x.astype(np.int64)
+
+    def decide(self, x: Array) -> bool:
+        return bool(x)
+
+    def pack(self, x: Array, dtype: str, shape: tuple[int, ...]) -> Any:
+        """The bits of the 64-bit integers."""
+        return np.ascontiguousarray(x).astype(np.int64).reshape(1, *shape).view(np.float64)
+
+    def unpack(self, x: Any, dtype: str) -> Array:
+        values = np.ascontiguousarray(x[0]).view(np.int64)
+        return values if is_float(dtype) else values.astype(self.real.constant(0, dtype, ()).dtype)
+
+    def sum(self, old: Any, new: Any, dtype: str) -> Any:
+        added = self.unpack(old, dtype), self.unpack(new, dtype)
+        return self.pack(self.field.add(*added) if is_float(dtype) else added[0] + added[1], dtype, old.shape[1:])
+
+
+class Oracle(FieldDomain):
+    """The interpreter's side: the same numbers for the same elements."""
+
+    def __init__(self, schedule: Finite, field: Field) -> None:
+        super().__init__(field)
+        self.schedule = schedule
+
+    def enter(self, data: Any) -> Any:
+        known = self.schedule.by_identity.get(id(data))
+        return super().enter(data) if known is None else known
