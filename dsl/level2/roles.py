@@ -179,6 +179,7 @@ def _numbers(kernel: dev.DeviceKernel) -> Rules:
                     message = f"`{other}` of `{first}` and `{word}` of `{role.name}` both use barrier {taken}"
                 free = next(n for n in range(1, 16) if not owner.keys() & {n + k for k in range(len(numbers))})
                 hint = f"write {word}({free})"
+                assert isinstance(statement, (dev.RoleBarrier, dev.Turn))  # nothing else has such numbers
                 yield statement.origin, Broken("role-barrier", message, hint, "number")
                 break
 

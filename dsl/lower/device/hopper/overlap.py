@@ -116,7 +116,7 @@ def _reached(lets: Sequence[ir.Let], start: set[int]) -> set[int]:
 
 def _only_for(left: ir.Value, lets: Sequence[ir.Let]) -> set[int]:
     """The conversion that makes a left operand, if nothing else reads it."""
-    (made,) = [s for s in lets if s.value.number == left.number] or [None]
+    made = next((s for s in lets if s.value.number == left.number), None)
     readers = sum(left in operands(s.operation) for s in lets)
     return {left.number} if made is not None and isinstance(made.operation, ir.Cast) and readers == 1 else set()
 
