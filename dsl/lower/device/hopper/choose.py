@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kernelagent.dsl import ir
-from kernelagent.dsl.atoms import Atom, atom, wgmma_for
+from kernelagent.dsl.atoms import Atom, Detour, atom, wgmma_for
 from kernelagent.dsl.atoms.shared_operand import Major
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.lanes import Distribution, tiled
@@ -81,7 +81,7 @@ def _product(let: ir.Let, mma: ir.Mma, operands: Mapping[int, Operand], groups: 
         mma.a.type.dtype, mma.b.type.dtype, let.value.type.dtype, mma.precision, a_major, b_major, _columns(n)
     )
     if not isinstance(answer, Atom):
-        raise Unsuited(getattr(answer, "message", None) or getattr(answer, "reason", "no atom"))
+        raise Unsuited(answer.reason if isinstance(answer, Detour) else answer.message)
     step = int(answer.shape[2])
     if k % step:
         raise Unsuited(f"k: {k} is no multiple of {step}")
