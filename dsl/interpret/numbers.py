@@ -82,13 +82,13 @@ def mma(a: Array, b: Array, dtype: str, precision: str, widen: bool) -> Array:
     """a (m, k) times b (k, n), accumulated in `dtype` (integers exactly, modulo 2**32)."""
     if not is_float(dtype):
         # |a|, |b| <= 255 and k < 2**37: f64 holds the sum exactly and BLAS is fast
-        exact = _product(a.astype(np.float64), b.astype(np.float64))
+        exact = product(a.astype(np.float64), b.astype(np.float64))
         return exact.astype(np.int64).astype(held_dtype(dtype))
     accumulator = held_dtype(dtype, widen)
     if precision == "tf32" and not widen:
         a, b = to_tf32(a), to_tf32(b)
     # dense operands: which BLAS routine runs, hence the order of summation, depends on the memory order
-    return _product(a.astype(accumulator, order="C"), b.astype(accumulator, order="C"))
+    return product(a.astype(accumulator, order="C"), b.astype(accumulator, order="C"))
 
 
 _ONE_THREAD = 200_000
@@ -96,7 +96,8 @@ _ONE_THREAD = 200_000
 small products of tiles, above all on a busy machine."""
 
 
-def _product(a: Array, b: Array) -> Array:
+def product(a: Array, b: Array) -> Array:
+    """a @ b on one thread."""
     rows = max(1, _ONE_THREAD // max(1, b.size))
     if a.shape[0] <= rows:
         return np.asarray(a @ b)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
+from kernelagent.dsl.dtypes import is_float
 from kernelagent.dsl.level2.module import ScheduledModule, outline
 from kernelagent.dsl.targets.calls import Choices
 from kernelagent.dsl.verify.draw import draw
+from kernelagent.dsl.verify.schedule.footprints import Footprints
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,15 @@ class Case:
     shapes: ir.Module
     oracle: ir.Module | None
     scalars: Mapping[str, float | int | bool] = field(default_factory=dict)
+
+    @cached_property
+    def merged(self) -> Footprints:
+        """Shared memory in as few places as its statements tell apart."""
+        return Footprints(self.kernel, merged=True)
+
+    @cached_property
+    def elements(self) -> Footprints:
+        return Footprints(self.kernel, merged=False)
 
 
 @dataclass(frozen=True)
@@ -50,10 +62,16 @@ def cases(module: ir.Module, choices: Choices, arch: str) -> Iterator[Case]:
             yield Case(code.schedule, alone, alone, choices.consts)
 
 
-def call(case: Case, dims: Mapping[str, int], seed: int = 0) -> Call:
-    """Arrays that the kernel accepts at these sizes."""
-    trial = draw(case.shapes.entry, dims, {}, case.scalars, {}, seed)
+def call(case: Case, dims: Mapping[str, int], seed: int = 0, positions_only: bool = False) -> Call:
+    """Arrays that the kernel accepts at these sizes; `positions_only`: those of integers."""
+    entry = case.shapes.entry
+    if positions_only:
+        entry = replace(entry, arrays=tuple(a for a in entry.arrays if not is_float(a.dtype)))
+    given = {s.name: case.scalars[s.name] for s in entry.scalars if s.name in case.scalars}
+    trial = draw(entry, dims, {}, given, {}, seed)
+    defaults = {s.name: s.default for s in entry.scalars if s.default is not None}
+    scalars = {**defaults, **trial.scalars}
     names = {s.name for s in case.kernel.scalars}
-    integers = {n: int(v) for n, v in trial.scalars.items() if n in names and isinstance(v, int)}
+    integers = {n: int(v) for n, v in scalars.items() if n in names and isinstance(v, int)}
     sizes = {d: dims[d] for d in case.kernel.dims if d in dims}
-    return Call({**sizes, **integers}, trial.arrays, trial.scalars)
+    return Call({**sizes, **integers}, trial.arrays, scalars)

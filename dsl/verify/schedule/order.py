@@ -101,11 +101,11 @@ def _cycle(case: Case, sizes: Sizes) -> _Cycle | None:
 
 def _run(case: Case, sizes: Sizes, snapshots: Snapshots | None = None) -> tuple[Machine, tuple[Event, ...]]:
     """The first block (or cluster) of a launch, without values."""
-    made = call(case, sizes)
+    made = call(case, sizes, positions_only=True)
     memory = GlobalMemory(case.kernel.arrays, made.sizes, 0)
     domain = Unknown(made.arrays, made.scalars)
     watch = snapshots.watch if snapshots else None
-    machine = Machine(case.kernel, made.sizes, domain, memory, made.read, watch=watch)
+    machine = Machine(case.kernel, made.sizes, domain, memory, made.read, watch=watch, footprints=case.merged)
     machine.run(0, case.kernel.cluster)
     order = ("races", "definedness", "completion", "protocol", "bounds")
     return machine, tuple(e for e in machine.events.values() if e.family in order)

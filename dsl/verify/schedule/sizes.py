@@ -14,6 +14,8 @@ from kernelagent.dsl.verify.shapes import completed, deepened, sizes, whole_rows
 
 Sizes = Mapping[str, int]
 _SEARCHED = 400
+FEW, SEVERAL = 6, 24
+"""Tiles of a launch with many iterations each, and of others."""
 ALIGNED = 16
 """A multiple that every guard of an aligned class divides: 16 bytes of the narrowest dtype."""
 
@@ -188,7 +190,7 @@ def _small(case: Case, found: Sizes) -> Sizes | None:
     return None
 
 
-def few_tiles(case: Case, found: Sizes, most: int = 24) -> Sizes:
+def few_tiles(case: Case, found: Sizes, most: int = SEVERAL) -> Sizes:
     """The sizes with as few tiles as `most`, if making dims smaller one after the other comes to that."""
     for dim in found:
         for extent in (2, 1):
@@ -248,10 +250,10 @@ def whole_calls(case: Case, iterations: int) -> list[Sizes]:
     for first in islice(sizes(case.shapes, {}), _SEARCHED):
         deep = deepened(case.shapes, first, {}, iterations) or first
         tiny = completed(case.shapes, dict.fromkeys(first, 3))
-        for candidate in (deep, tiny, first):
+        for candidate, most in ((deep, FEW), (tiny, SEVERAL), (first, SEVERAL)):
             whole = candidate and whole_rows(case.shapes, candidate, ALIGNED)
             fitting = next((c for c in (candidate, whole) if c is not None and fits(case.kernel, c)), None)
-            smaller = few_tiles(case, fitting) if fitting else None
+            smaller = few_tiles(case, fitting, most) if fitting else None
             found += [] if smaller is None or smaller in found else [smaller]
         if len(found) >= 3:
             break

@@ -68,7 +68,7 @@ def _run(case: Case, made: Call, domain: Domain) -> tuple[Machine, tuple[Event, 
     """Every block of a launch."""
     kernel = case.kernel
     memory = GlobalMemory(kernel.arrays, made.sizes, 1)
-    machine = Machine(kernel, made.sizes, domain, memory, made.read)
+    machine = Machine(kernel, made.sizes, domain, memory, made.read, footprints=case.elements)
     blocks = launch_blocks(kernel, made.sizes, RESIDENT * kernel.cluster)
     for first in range(0, blocks, kernel.cluster):
         machine.run(first, blocks)

@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 from kernelagent.dsl.interpret.held import Array
+from kernelagent.dsl.interpret.numbers import product
 from kernelagent.dsl.verify.semantics.constants import UNREACHED, literal
 from kernelagent.dsl.verify.semantics.terms import Group, Parameter, Poly
 
 NEGATIVE, POSITIVE = -1, 1 << 62
 _LOW = (1 << 32) - 1
 _CHUNK = 256
-"""Products of 27-bit numbers that a signed 64-bit sum holds."""
+"""Products of 14 and 27 bits whose sum a float holds."""
 
 
 class Unfielded(Exception):
@@ -222,8 +223,17 @@ class Field:
 
 
 def _matmul(a: Array, b: Array, modulus: int) -> Array:
+    """In floats, which BLAS multiplies: halves of 14 bits, so that sums of 256 products stay below 2^53."""
     total: Array = np.asarray(0, np.int64)
+    right = b.astype(np.float64)
+    high, low = (a >> 14).astype(np.float64), (a & 0x3FFF).astype(np.float64)
     for start in range(0, a.shape[-1], _CHUNK):
-        part = a[..., start : start + _CHUNK] @ b[..., start : start + _CHUNK, :]
-        total = (total + part % modulus) % modulus
+        part = slice(start, start + _CHUNK)
+        rows = right[..., part, :]
+        upper, lower = (_times(half[..., part], rows).astype(np.int64) % modulus for half in (high, low))
+        total = (total + (upper << 14) + lower) % modulus
     return total
+
+
+def _times(a: Array, b: Array) -> Array:
+    return product(a, b) if a.ndim == 2 else np.asarray(a @ b)
