@@ -133,51 +133,146 @@ COPIES = ("copy_bulk(a_s", "copy_bulk(w_s")
 
 FAULTS: Mapping[str, Fault] = {
     "producer's first parity": Fault("hopper", parity("producer", N // 4 % 2, "free"), ("deadlock",), (WAIT_FREE,)),
-    "consumer's first parity": Fault("hopper", parity("consumer", (N // 4 + 1) % 2, "filled"), ("missing-wait",), ("acc = mma",)),
-    "consumer's parity never flips": Fault("hopper", parity("consumer", index(0), "filled"), ("missing-wait", "overwrite", "phase-aliasing"), ("acc = mma", WAIT_FULL, *COPIES)),
-    "producer's parity never flips": Fault("hopper", parity("producer", index(1), "free"), ("overwrite", "arrivals", "phase-aliasing"), ("expect(", WAIT_FREE, *COPIES)),
-    "parity by the wrong depth": Fault("hopper", parity("consumer", N // 3 % 2, "filled"), ("missing-wait", "deadlock", "phase-aliasing"), ("acc = mma", WAIT_FULL)),
+    "consumer's first parity": Fault(
+        "hopper", parity("consumer", (N // 4 + 1) % 2, "filled"), ("missing-wait",), ("acc = mma",)
+    ),
+    "consumer's parity never flips": Fault(
+        "hopper",
+        parity("consumer", index(0), "filled"),
+        ("missing-wait", "overwrite", "phase-aliasing"),
+        ("acc = mma", WAIT_FULL, *COPIES),
+    ),
+    "producer's parity never flips": Fault(
+        "hopper",
+        parity("producer", index(1), "free"),
+        ("overwrite", "arrivals", "phase-aliasing"),
+        ("expect(", WAIT_FREE, *COPIES),
+    ),
+    "parity by the wrong depth": Fault(
+        "hopper",
+        parity("consumer", N // 3 % 2, "filled"),
+        ("missing-wait", "deadlock", "phase-aliasing"),
+        ("acc = mma", WAIT_FULL),
+    ),
     "empty barrier counts one too few": Fault("hopper", arrivals("free", 7), ("arrivals",), ("arrive(",)),
-    "empty barrier counts one warpgroup": Fault("hopper", arrivals("free", 4), ("arrivals", "overwrite"), ("arrive(", *COPIES)),
+    "empty barrier counts one warpgroup": Fault(
+        "hopper", arrivals("free", 4), ("arrivals", "overwrite"), ("arrive(", *COPIES)
+    ),
     "empty barrier counts one too many": Fault("hopper", arrivals("free", 9), ("deadlock",), (WAIT_FREE,)),
     "full barrier counts two": Fault("hopper", arrivals("filled", 2), ("deadlock",), (WAIT_FULL,)),
     "released before the products": Fault("hopper", early_release, ("overwrite",), COPIES),
     "released before the products are waited for": Fault("hopper", before_wait, ("overwrite",), COPIES),
     "products never waited for": Fault("hopper", drop(dev.WgmmaWait), ("overwrite",), COPIES),
-    "no wait for a free stage": Fault("hopper", drop(dev.WaitPhase, "producer"), ("overwrite", "arrivals"), ("expect(", *COPIES)),
+    "no wait for a free stage": Fault(
+        "hopper", drop(dev.WaitPhase, "producer"), ("overwrite", "arrivals"), ("expect(", *COPIES)
+    ),
     "no wait for data": Fault("hopper", drop(dev.WaitPhase, "consumer"), ("missing-wait",), ("acc = mma",)),
-    "too few bytes announced": Fault("hopper", lambda k: with_fields(k, dev.Expect, None, {"bytes": 16384}), ("transaction-bytes",), ("expect(",)),
-    "too many bytes announced": Fault("hopper", lambda k: with_fields(k, dev.Expect, None, {"bytes": 32784}), ("transaction-bytes",), ("expect(",)),
-    "a copy is missing": Fault("hopper", lambda k: edited(k, lambda s: () if isinstance(s, dev.CopyBulk) and s.target.buffer == "w_s" else None), ("transaction-bytes",), ("expect(",)),
+    "too few bytes announced": Fault(
+        "hopper", lambda k: with_fields(k, dev.Expect, None, {"bytes": 16384}), ("transaction-bytes",), ("expect(",)
+    ),
+    "too many bytes announced": Fault(
+        "hopper", lambda k: with_fields(k, dev.Expect, None, {"bytes": 32784}), ("transaction-bytes",), ("expect(",)
+    ),
+    "a copy is missing": Fault(
+        "hopper",
+        lambda k: edited(k, lambda s: () if isinstance(s, dev.CopyBulk) and s.target.buffer == "w_s" else None),
+        ("transaction-bytes",),
+        ("expect(",),
+    ),
     "nothing announced": Fault("hopper", drop(dev.Expect), ("deadlock", "transaction-bytes"), (WAIT_FULL, *COPIES)),
     "inits not fenced": Fault("hopper", drop(dev.FenceInit), ("barrier-init",), COPIES),
     "inits not seen": Fault("hopper", drop(dev.BlockBarrier, "prologue"), ("barrier-init",), (WAIT_FREE, WAIT_FULL)),
-    "a barrier never initialised": Fault("hopper", drop(dev.BarrierInit, None, barrier="free"), ("barrier-init",), (WAIT_FREE,)),
-    "a barrier initialised twice": Fault("hopper", twice(dev.BarrierInit, None, barrier="free"), ("barrier-init",), ("barrier_init(free",)),
-    "producer one step less": Fault("hopper", trips("producer", K - 64), ("deadlock", "wrong-tile"), (WAIT_FULL, "acc = mma")),
-    "consumer one step less": Fault("hopper", trips("consumer", K - 64), ("exit", "wrong-tile", "deadlock"), (*COPIES, WAIT_FREE, "acc = mma")),
-    "consumer one step more": Fault("hopper", trips("consumer", K + 64), ("deadlock", "wrong-tile"), (WAIT_FULL, "acc = mma")),
-    "consumer steps twice as far": Fault("hopper", trips("consumer", K, 128), ("exit", "wrong-tile", "deadlock"), (*COPIES, WAIT_FREE, "acc = mma")),
+    "a barrier never initialised": Fault(
+        "hopper", drop(dev.BarrierInit, None, barrier="free"), ("barrier-init",), (WAIT_FREE,)
+    ),
+    "a barrier initialised twice": Fault(
+        "hopper", twice(dev.BarrierInit, None, barrier="free"), ("barrier-init",), ("barrier_init(free",)
+    ),
+    "producer one step less": Fault(
+        "hopper", trips("producer", K - 64), ("deadlock", "wrong-tile"), (WAIT_FULL, "acc = mma")
+    ),
+    "consumer one step less": Fault(
+        "hopper", trips("consumer", K - 64), ("exit", "wrong-tile", "deadlock"), (*COPIES, WAIT_FREE, "acc = mma")
+    ),
+    "consumer one step more": Fault(
+        "hopper", trips("consumer", K + 64), ("deadlock", "wrong-tile"), (WAIT_FULL, "acc = mma")
+    ),
+    "consumer steps twice as far": Fault(
+        "hopper", trips("consumer", K, 128), ("exit", "wrong-tile", "deadlock"), (*COPIES, WAIT_FREE, "acc = mma")
+    ),
     "consumer takes one tile only": Fault("hopper", one_tile("consumer"), ("exit", "deadlock"), (*COPIES, WAIT_FREE)),
     "producer takes one tile only": Fault("hopper", one_tile("producer"), ("deadlock",), (WAIT_FULL,)),
     "stage never given back": Fault("hopper", drop(dev.Arrive), ("deadlock",), (WAIT_FREE,)),
     "stage given back twice": Fault("hopper", twice(dev.Arrive), ("arrivals", "overwrite"), ("arrive(",)),
-    "another stage given back": Fault("hopper", lambda k: with_fields(k, dev.Arrive, None, {"stage": (N + 1) % 4}), ("overwrite", "deadlock", "arrivals", "phase-aliasing"), (*COPIES, WAIT_FREE, "arrive(", "expect(")),
-    "another stage read": Fault("hopper", lambda k: read_stage(k, (N + 1) % 4), ("missing-wait", "overwrite"), ("acc = mma", *COPIES)),
-    "another stage filled": Fault("hopper", lambda k: in_target(k, "w_s", (N + 1) % 4), ("missing-wait", "overwrite"), ("acc = mma", *COPIES)),
-    "a copy on the next stage's barrier": Fault("hopper", lambda k: on_barrier(k, "w_s", (N + 1) % 4), ("deadlock", "transaction-bytes", "missing-wait"), (WAIT_FULL, "acc = mma", "expect(", *COPIES)),
-    "a stage that is not there": Fault("hopper", lambda k: with_fields(k, dev.WaitPhase, "producer", {"stage": N % 5}), ("stage",), (WAIT_FREE,)),
-    "ring of the consumer begins again in each tile": Fault(
-        "hopper", lambda k: with_fields(k, dev.WaitPhase, "consumer", {"stage": index(Symbol("k", "loop")) // 64 % 4}), ("deadlock", "missing-wait", "phase-aliasing"), (WAIT_FULL, "acc = mma"),
+    "another stage given back": Fault(
+        "hopper",
+        lambda k: with_fields(k, dev.Arrive, None, {"stage": (N + 1) % 4}),
+        ("overwrite", "deadlock", "arrivals", "phase-aliasing"),
+        (*COPIES, WAIT_FREE, "arrive(", "expect("),
     ),
-    "cluster: stages given back to the own block only": Fault("cluster", lambda k: with_fields(k, dev.Arrive, None, {"everywhere": False}), ("deadlock",), (WAIT_FREE,)),
-    "cluster: only the own block counted": Fault("cluster", arrivals("free", 4), ("arrivals", "overwrite"), ("arrive(", *COPIES)),
-    "cluster: a block leaves early": Fault("cluster", lambda k: without(without(k, dev.ClusterBarrier, "producer"), dev.ClusterBarrier, "consumer"), ("exit",), ("arrive(", *COPIES)),
-    "cluster: one role leaves early": Fault("cluster", drop(dev.ClusterBarrier, "producer"), ("deadlock",), ("cluster_barrier(",)),
-    "cluster: inits met by the block only": Fault("cluster", in_prologue(dev.ClusterBarrier, dev.BlockBarrier), ("barrier-init",), COPIES),
+    "another stage read": Fault(
+        "hopper", lambda k: read_stage(k, (N + 1) % 4), ("missing-wait", "overwrite"), ("acc = mma", *COPIES)
+    ),
+    "another stage filled": Fault(
+        "hopper", lambda k: in_target(k, "w_s", (N + 1) % 4), ("missing-wait", "overwrite"), ("acc = mma", *COPIES)
+    ),
+    "a copy on the next stage's barrier": Fault(
+        "hopper",
+        lambda k: on_barrier(k, "w_s", (N + 1) % 4),
+        ("deadlock", "transaction-bytes", "missing-wait"),
+        (WAIT_FULL, "acc = mma", "expect(", *COPIES),
+    ),
+    "a stage that is not there": Fault(
+        "hopper", lambda k: with_fields(k, dev.WaitPhase, "producer", {"stage": N % 5}), ("stage",), (WAIT_FREE,)
+    ),
+    "ring of the consumer begins again in each tile": Fault(
+        "hopper",
+        lambda k: with_fields(k, dev.WaitPhase, "consumer", {"stage": index(Symbol("k", "loop")) // 64 % 4}),
+        ("deadlock", "missing-wait", "phase-aliasing"),
+        (WAIT_FULL, "acc = mma"),
+    ),
+    "cluster: stages given back to the own block only": Fault(
+        "cluster", lambda k: with_fields(k, dev.Arrive, None, {"everywhere": False}), ("deadlock",), (WAIT_FREE,)
+    ),
+    "cluster: only the own block counted": Fault(
+        "cluster", arrivals("free", 4), ("arrivals", "overwrite"), ("arrive(", *COPIES)
+    ),
+    "cluster: a block leaves early": Fault(
+        "cluster",
+        lambda k: without(without(k, dev.ClusterBarrier, "producer"), dev.ClusterBarrier, "consumer"),
+        ("exit",),
+        ("arrive(", *COPIES),
+    ),
+    "cluster: one role leaves early": Fault(
+        "cluster", drop(dev.ClusterBarrier, "producer"), ("deadlock",), ("cluster_barrier(",)
+    ),
+    "cluster: inits met by the block only": Fault(
+        "cluster", in_prologue(dev.ClusterBarrier, dev.BlockBarrier), ("barrier-init",), COPIES
+    ),
     "cluster: inits not fenced": Fault("cluster", drop(dev.FenceInit), ("barrier-init",), COPIES),
-    "cluster: a copy shared by more blocks than there are": Fault("cluster", lambda k: edited(k, lambda s: (replace(s, shared_by=4),) if isinstance(s, dev.CopyBulk) and s.shared_by == 2 else None), ("transaction-bytes",), COPIES),
-    "cluster: a block waits for itself only": Fault("cluster", drop(dev.WaitPhase, "producer"), ("overwrite", "arrivals"), ("expect(", *COPIES)),
-    "turns: nobody waits for the other": Fault("ping pong", lambda k: without(without(k, dev.WaitPhase, "even", barrier="odd_done"), dev.WaitPhase, "odd", barrier="even_done"), ("phase-aliasing", "missing-wait"), ("wait(filled", "acc = mma")),
-    "turns: the odd one begins": Fault("ping pong", parity("even", index(Symbol("t", "loop")) // 2 % 2, "odd_done"), ("deadlock",), ("wait(odd_done", "wait(free", "wait(even_done")),
-}  # fmt: skip
+    "cluster: a copy shared by more blocks than there are": Fault(
+        "cluster",
+        lambda k: edited(
+            k, lambda s: (replace(s, shared_by=4),) if isinstance(s, dev.CopyBulk) and s.shared_by == 2 else None
+        ),
+        ("transaction-bytes",),
+        COPIES,
+    ),
+    "cluster: a block waits for itself only": Fault(
+        "cluster", drop(dev.WaitPhase, "producer"), ("overwrite", "arrivals"), ("expect(", *COPIES)
+    ),
+    "turns: nobody waits for the other": Fault(
+        "ping pong",
+        lambda k: without(
+            without(k, dev.WaitPhase, "even", barrier="odd_done"), dev.WaitPhase, "odd", barrier="even_done"
+        ),
+        ("phase-aliasing", "missing-wait"),
+        ("wait(filled", "acc = mma"),
+    ),
+    "turns: the odd one begins": Fault(
+        "ping pong",
+        parity("even", index(Symbol("t", "loop")) // 2 % 2, "odd_done"),
+        ("deadlock",),
+        ("wait(odd_done", "wait(free", "wait(even_done"),
+    ),
+}

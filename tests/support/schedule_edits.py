@@ -12,7 +12,7 @@ Edit = Callable[[dev.Statement], Sequence[dev.Statement] | None]
 
 
 def edited(kernel: dev.DeviceKernel, edit: Edit, role: str | None = None) -> dev.DeviceKernel:
-    """The kernel with every statement (of a role; "prologue": in front of the roles) replaced. Something must change."""
+    """Every statement (of a role; "prologue": in front of the roles) replaced. Something must change."""
     prologue = _block(kernel.prologue, edit) if role in (None, "prologue") else kernel.prologue
     roles = tuple(_role(r, edit) if role in (None, r.name) else r for r in kernel.roles)
     made = replace(kernel, prologue=prologue, roles=roles)

@@ -37,6 +37,7 @@ from kernelagent.dsl.verify.schedule.skeleton import (
     Agent,
     Announce,
     Do,
+    Event,
     Head,
     Jump,
     Loop,
@@ -178,10 +179,10 @@ class Explorer:
         return best
 
     def blocked(self, state: State, w: Warp) -> bool:
-        if w.waiting is None:
-            return False
-        kind, place, count = w.waiting
-        return kind == "meeting" or state.rings[self.steps.numbers[place]].count == count  # type: ignore[index]
+        if w.behind is not None:
+            place, count = w.behind
+            return state.rings[self.steps.numbers[place]].count == count
+        return w.meeting is not None
 
     def go(self, state: State, agent: Agent) -> None:
         """Up to the end of an iteration, or as far as the warp gets."""
@@ -192,7 +193,7 @@ class Explorer:
                     if (not leader or agent.leader) and not self.steps.act(state, agent, event):
                         return
                     w.pc += 1
-                    if w.waiting is not None:
+                    if w.meeting is not None:
                         return
                 case Head(loop, out):
                     self.head(state, agent, loop, out)
@@ -201,7 +202,7 @@ class Explorer:
                     return
                 case Test(condition, otherwise):
                     ask = self.asker(state, agent, None)
-                    w.pc = w.pc + 1 if self.values.truth(condition, w.env, ask) else otherwise
+                    w.pc = w.pc + 1 if self.values.truth(condition, w.env, w.ways, ask) else otherwise
                 case Jump(to):
                     w.pc = to
         self.steps.leave(state, agent)
@@ -222,6 +223,7 @@ class Explorer:
             w.walking = bool(w.frames) or any(isinstance(i, Head) for i in agent.code[out:])
             if loop.variable is not None:
                 w.env.pop(loop.variable.name, None)
+                w.ways.pop(loop.variable.name, None)
             w.pc = out
         w.turns += 1
         w.epoch += loop.tiles
@@ -249,7 +251,7 @@ class Explorer:
             going = answer(state, question, 0)
             w.frames[-1] = frame._replace(asked=question)
             return going
-        room = self.values.reduced(loop.room, w.env)
+        room = self.values.reduced(loop.room, w.env, w.ways)
         return positive(room - frame.turn * loop.step, self.asker(state, agent, frame))
 
     def asker(self, state: State, agent: Agent, frame: Frame | None) -> Callable[[Index, int], bool]:
@@ -271,9 +273,12 @@ class Explorer:
         if frame.tiles is not None:
             w.env.update(frame.tiles[frame.turn])
         elif loop.variable is not None and (not loop.tiles or self.sizes is not None):
-            first = self.values.reduced(loop.lo, w.env).constant
-            if first is not None:
-                w.env[loop.variable.name] = first + frame.turn * loop.step
+            first = self.values.reduced(loop.lo, w.env, w.ways)
+            at = first + frame.turn * loop.step
+            if at.constant is not None:
+                w.env[loop.variable.name] = at.constant
+            else:
+                w.ways[loop.variable.name] = at
 
     def again(self, w: Warp, agent: Agent, head: int) -> None:
         instruction = agent.code[head]
@@ -289,42 +294,36 @@ class Explorer:
         """Who waits, for what, and what is missing; the first warp that waits for a phase is named."""
         blocks = self.skeleton.blocks
         stuck = [(a, w) for a, w in zip(self.skeleton.agents, state.warps, strict=True) if not w.ended]
-        waits = [x for x in stuck if x[1].waiting is not None and x[1].waiting[0] == "phase"]
+        waits = [x for x in stuck if x[1].behind is not None]
         agent, w = (waits or stuck)[0]
         parts = tuple(dict.fromkeys(self.missing(state, a, x) for a, x in stuck if a.leader or (a, x) == (agent, w)))
         event = self.waits_at(agent, w)
         other = next((self.waits_at(a, x) for a, x in waits if a.role != agent.role), None)
-        place, phase = None, -2
-        if w.waiting is not None and w.waiting[0] == "phase":
-            place, phase = w.waiting[1], w.waiting[2]  # type: ignore[assignment]
+        place, phase = w.behind or (None, -2)
         together = [max(x.clock[k] for x in state.warps) for k in range(len(w.clock))]
-        near = {x.waiting[1] for _, x in waits if x.waiting is not None}
-        steps = history(state.steps, together, frozenset(near))  # type: ignore[arg-type]
+        steps = history(state.steps, together, frozenset(x.behind[0] for _, x in waits if x.behind is not None))
         message = f"`{who(agent, blocks)}` waits for ever"
         return Violation(
             "deadlock", message, "; ".join(parts), event, agent.number, place, phase, turn_of(w), other,
             "every wait ends", "no warp can go on", steps,
         )  # fmt: skip
 
-    def waits_at(self, agent: Agent, w: Warp) -> dev.Statement:
-        meeting = w.waiting is not None and w.waiting[0] == "meeting"
-        instruction = agent.code[w.pc - 1 if meeting else w.pc]
+    def waits_at(self, agent: Agent, w: Warp) -> Event:
+        instruction = agent.code[w.pc - (w.meeting is not None)]
         assert isinstance(instruction, Do)
-        assert not isinstance(instruction.event, (Announce, Read))
         return instruction.event
 
     def missing(self, state: State, agent: Agent, w: Warp) -> str:
-        """`consumer waits (line 9) for full[0], phase 0: 0 of 1 arrivals, 32768 of 32768 bytes are missing`."""
-        event, role = self.waits_at(agent, w), who(agent, self.skeleton.blocks)
-        assert w.waiting is not None
-        kind, place, phase = w.waiting
-        if kind == "meeting":
-            return f"`{role}` waits (line {line(event)}) for the others of its {place[1]}"
-        number = self.steps.numbers[place]  # type: ignore[index]
+        """`consumer waits (line 9) for phase 0 of full[0]: 0 of 1 arrivals, 32768 of 32768 bytes are missing`."""
+        begin = f"`{who(agent, self.skeleton.blocks)}` waits (line {line(self.waits_at(agent, w))}) for"
+        if w.behind is None:
+            return f"{begin} the others of its {w.meeting[1] if w.meeting else 'block'}"
+        place, phase = w.behind
+        number = self.steps.numbers[place]
         ring, wanted = state.rings[number], self.steps.arrivals[number]
-        text = f"`{role}` waits (line {line(event)}) for phase {phase} of {name(place)}: {ring.pending} of {wanted} arrivals"  # type: ignore[arg-type]
         lack = ring.expected - ring.issued
-        return text + (f", {lack} of {ring.expected} bytes are missing" if lack > 0 else "")
+        missing = f", {lack} of {ring.expected} bytes are missing" if lack > 0 else ""
+        return f"{begin} phase {phase} of {name(place)}: {ring.pending} of {wanted} arrivals{missing}"
 
 
 def answer(state: State, question: Question, threshold: int) -> bool:

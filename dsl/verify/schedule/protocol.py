@@ -17,7 +17,7 @@ from kernelagent.dsl.verify.records import Findings, Obligation, ScheduleCounter
 from kernelagent.dsl.verify.schedule.events import Violation, line, rendered, who
 from kernelagent.dsl.verify.schedule.explore import MOST_STATES, Explorer, OutOfBudget, Sizes
 from kernelagent.dsl.verify.schedule.launches import launches
-from kernelagent.dsl.verify.schedule.skeleton import Announce, Skeleton, Unsupported, skeleton
+from kernelagent.dsl.verify.schedule.skeleton import Skeleton, Unsupported, skeleton
 from kernelagent.dsl.verify.schedule.uniformity import Uneven, uneven
 
 SECONDS = 20.0
@@ -104,8 +104,7 @@ def _bounded(kernel: dev.DeviceKernel, lack: str, deadline: float) -> Findings:
 
 def _refuted(kernel: dev.DeviceKernel, made: Skeleton, found: Violation, sizes: Sizes) -> Findings:
     agent = made.agents[found.agent]
-    event = found.event.expect if isinstance(found.event, Announce) else found.event
-    own, other = line(event), None if found.other is None else line(found.other)
+    own, other = line(found.event), None if found.other is None else line(found.other)
     values: Mapping[str, int] = {n: v for n, v in sizes.values.items() if n in kernel.dims}
     counterexample = ScheduleCounterexample(
         family="protocol",

@@ -73,10 +73,10 @@ def _warp(
     if w.ended:
         return known
     if not w.walking:
-        return known, w.pc, w.waiting is not None and w.waiting[0] == "meeting"
+        return known, w.pc, w.meeting is not None
     counters = tuple(_counted(w.env.get(name, 0), least, folding) for name, least in folding.counters.items())
     frames = tuple(_frame(f, moved) for f in w.frames)
-    return known, w.pc, w.epoch - epoch, counters, frames, w.waiting is not None and w.waiting[0] == "meeting"
+    return known, w.pc, w.epoch - epoch, counters, frames, w.meeting is not None
 
 
 def _counted(value: int, least: int, folding: Folding) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeAlias
 
 from kernelagent.dsl import device as dev
+from kernelagent.dsl.index import Index
 from kernelagent.dsl.verify.schedule.skeleton import Event, Read
 
 Clock: TypeAlias = list[int]
@@ -45,8 +46,9 @@ class Step(NamedTuple):
 
 @dataclass
 class Warp:
-    """One agent. `epoch` counts the turns of grids, `committed` the groups of products; `waiting` names what it waits
-    for: a place with the phases it had completed, or a meeting. `walking`: it is not behind its last tile yet."""
+    """One agent. `epoch` counts the turns of grids, `committed` the groups of products. `behind`: the stage of a barrier
+    for whose phase it waits, and the phases that were over then; `meeting`: whom it waits for. `walking`: it is not
+    behind its last tile yet. `ways`: loop variables whose start is no number."""
 
     clock: Clock
     pc: int = 0
@@ -55,13 +57,14 @@ class Warp:
     env: dict[str, int] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
     committed: int = 0
-    waiting: tuple[str, Place | tuple[str, int, str], int] | None = None
-    event: Event | None = None
+    behind: tuple[Place, int] | None = None
+    meeting: tuple[int, str, int] | None = None
     ended: bool = False
     walking: bool = True
+    ways: dict[str, Index] = field(default_factory=dict)
 
     def copy(self) -> Warp:
-        return replace(self, clock=list(self.clock), env=dict(self.env), frames=list(self.frames))
+        return replace(self, clock=list(self.clock), env=dict(self.env), frames=list(self.frames), ways=dict(self.ways))
 
 
 class Done(NamedTuple):
@@ -111,7 +114,7 @@ class Fill(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """The last read of a stage by one warp, or by one warpgroup's products. `ends`: when it was over, as warps saw it."""
+    """The last read of a stage by a warp, or by a warpgroup's products. `ends`: when it was over, as warps saw it."""
 
     serial: int
     ends: tuple[tuple[int, int], ...]

@@ -325,9 +325,9 @@ class Steps:
                 f"phase {phase} or {phase + 1} open", f"phase {ring.count} open",
             )  # fmt: skip
         if ring.count <= phase:
-            w.waiting = ("phase", place, ring.count)
+            w.behind = place, ring.count
             return False
-        w.waiting = None
+        w.behind = None
         if phase == over:
             join(w.clock, ring.done[-1].clock)
         time = self.tick(state, agent, event, place, phase)
@@ -342,16 +342,16 @@ class Steps:
         scope = self.scope(agent, event)
         mates = [a for a in self.agents if self.scope(a, event) == scope]
         w = state.warps[agent.number]
-        w.waiting = ("meeting", scope, 0)
+        w.meeting = scope
         self.tick(state, agent, event, None, -2)
-        if not all(state.warps[m.number].waiting == w.waiting for m in mates):
+        if not all(state.warps[m.number].meeting == scope for m in mates):
             return True
         together = list(w.clock)
         for m in mates:
             join(together, state.warps[m.number].clock)
         for m in mates:
             state.warps[m.number].clock[:] = together
-            state.warps[m.number].waiting = None
+            state.warps[m.number].meeting = None
         return True
 
     def scope(self, agent: Agent, event: Event) -> tuple[int, str, int]:
@@ -405,16 +405,20 @@ class Steps:
         w = state.warps[agent.number]
         before = state.fills.get(place)
         if before is not None and (before.ring, before.phase) != (number, state.rings[number].count):
-            if self.known(state, w.clock, before.ring) <= before.phase:
-                message = f"stage {place[2]} of `{place[1]}` is filled again while an earlier copy may still write it"
-                why = f"the copy of phase {before.phase} of {name(self.places[before.ring])} has not been waited for"
-                raise self.violation(
-                    state, agent, event, "overwrite", message, why, self.places[before.ring], before.phase,
-                    before.copy, also=(place,),
-                )  # fmt: skip
+            self.require_landed(state, agent, event, place, before)
         for reading in state.reads.get(place, {}).values():
             if not _seen(w.clock, reading.ends):
                 raise self.overwritten(state, agent, event, place, number, reading)
+
+    def require_landed(self, state: State, agent: Agent, event: dev.CopyBulk, place: Place, before: Fill) -> None:
+        if self.known(state, state.warps[agent.number].clock, before.ring) > before.phase:
+            return
+        ring = self.places[before.ring]
+        message = f"stage {place[2]} of `{place[1]}` is filled again while an earlier copy may still write it"
+        why = f"the copy of phase {before.phase} of {name(ring)} has not been waited for"
+        raise self.violation(
+            state, agent, event, "overwrite", message, why, ring, before.phase, before.copy, also=(place,)
+        )  # fmt: skip
 
     def overwritten(
         self, state: State, agent: Agent, event: dev.CopyBulk, place: Place, number: int, reading: Reading
@@ -479,7 +483,7 @@ class Steps:
         w = state.warps[agent.number]
         group = (agent.block, self.group(agent))
         time = 0
-        for place, found in state.reads.items():
+        for found in state.reads.values():
             reading = found.get(group)
             if reading is None or reading.serial >= w.committed - event.pending:
                 continue

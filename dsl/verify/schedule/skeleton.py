@@ -24,7 +24,7 @@ ALONE = (dev.WaitPhase, dev.Expect, dev.CopyBulk, dev.For, dev.If)
 
 @dataclass(frozen=True)
 class Read:
-    """A stage of a buffer that bulk copies fill is read; a warpgroup's product goes on reading until it is waited for."""
+    """A stage of a buffer that bulk copies fill is read; a product goes on reading until it is waited for."""
 
     buffer: str
     stage: Index
@@ -303,7 +303,7 @@ class _Assembler:
         self.code.append(Next(start))
 
     def grid(self, grid: dev.Grid, alone: bool) -> None:
-        """The walk over the tiles; each outer grid's variables are loops that all blocks go through. `alone`: no nest."""
+        """The walk over the tiles; an outer grid's variables are loops of all blocks. `alone`: there is no nest."""
         inner = _Assembler(self.kernel, self.leads)
         inner.block(grid.body)
         if grid.inner is not None:

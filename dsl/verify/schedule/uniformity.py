@@ -78,7 +78,8 @@ def _numbers(kernel: dev.DeviceKernel) -> Iterator[Uneven]:
                 return
             if first.name != role.name:
                 message = f"roles `{first.name}` and `{role.name}` both use role barrier {statement.number}"
-                why = f"`{first.name}` waits for {first.threads} threads and `{role.name}` for {role.threads}, and each counts the other's"
+                counts = f"{first.threads} and {role.threads} threads"
+                why = f"the two wait for {counts}, and each counts the other's"
                 yield Uneven("role-barrier", message, why, role.name, line, at, "one role", "two roles")
                 return
 

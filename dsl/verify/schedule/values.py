@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kernelagent.dsl.index import Condition, Index, ReadElement
+from kernelagent.dsl.index import Condition, Index, ReadElement, index
 from kernelagent.dsl.verify.schedule.skeleton import Unsupported
 from kernelagent.dsl.verify.schedule.trips import Ask, holds
 
@@ -41,32 +41,25 @@ class Values:
             self._numbers[at] = found
         return found
 
-    def reduced(self, x: Index, env: Mapping[str, int]) -> Index:
-        """The expression with all known numbers put in."""
+    def reduced(self, x: Index, env: Mapping[str, int], ways: Mapping[str, Index]) -> Index:
+        """The expression with all known numbers put in, and loop variables in terms of their start (`ways`)."""
         names = self.names(x)
+        if any(n in ways for n in names):
+            return self._put(x, env, ways)
         at = (id(x), *(env.get(n) for n in names))
         found = self._reduced.get(at)
         if found is None:
-            found = x.substitute({n: v for n in names if (v := env.get(n, self.sizes.get(n))) is not None})
-            if self.read is not None:
-                found = self._with_elements(found)
+            found = self._put(x, env, {})
             self._reduced[at] = found
         return found
 
-    def _with_elements(self, x: Index) -> Index:
-        from kernelagent.dsl.index import index
+    def _put(self, x: Index, env: Mapping[str, int], ways: Mapping[str, Index]) -> Index:
+        known: dict[str, Index | int] = {**self.sizes, **env, **ways}
+        found = x.substitute(known)
+        return found if self.read is None or found.symbols() else index(found.evaluate({}, self.read))
 
-        return x if x.symbols() else index(x.evaluate({}, self.read))
-
-    def truth(self, condition: Condition, env: Mapping[str, int], ask: Ask) -> bool:
-        return holds(condition, lambda x: self._fresh(x, env), ask)
-
-    def _fresh(self, x: Index, env: Mapping[str, int]) -> Index:
-        """As `reduced`, for an expression that was made on the way."""
-        found = x.substitute(
-            {s.name: v for s in x.symbols() if (v := env.get(s.name, self.sizes.get(s.name))) is not None}
-        )
-        return self._with_elements(found) if self.read is not None else found
+    def truth(self, condition: Condition, env: Mapping[str, int], ways: Mapping[str, Index], ask: Ask) -> bool:
+        return holds(condition, lambda x: self._put(x, env, ways), ask)
 
 
 __all__ = ["Values"]
