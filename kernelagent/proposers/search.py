@@ -26,6 +26,9 @@ from .past import Past, fitted, runs, with_move
 if TYPE_CHECKING:
     from .surrogate import Point
 
+if TYPE_CHECKING:
+    from .surrogate import Point
+
 PARENTS = 3
 """Kernels that are changed further: the best, and the best of other shapes."""
 OPENINGS = 2
@@ -143,7 +146,7 @@ class View:
         points, values = zip(*[*here, *self._far_points()], strict=True)
         return Surrogate(points, values)
 
-    def _far_points(self):  # type: ignore[no-untyped-def]  # as above
+    def _far_points(self) -> Iterator[tuple[Point, float]]:
         """What relatives of this run measured, their texts fitted to this workload."""
         dims = self.context.workload.dims
         for past in self._elsewhere:
