@@ -107,7 +107,7 @@ def quick_estimate(problem: Problem, workload: Workload, chip: ChipRates) -> Cal
 
 
 def device_code(problem: Problem, workload: Workload, arch: str) -> Callable[[str], str | None]:
-    """Digest of the code that a workload takes of a text, without line marks and remarks; None where it does not fit."""
+    """Digest of the code that a workload takes of a text, without line marks and remarks; None if it does not fit."""
 
     @lru_cache(maxsize=4096)
     def code(text: str) -> str | None:
