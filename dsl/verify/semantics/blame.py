@@ -19,44 +19,16 @@ from kernelagent.dsl.verify.semantics.terms import (
     Call,
     Element,
     Extremum,
-    Group,
-    Mono,
     Parameter,
     Poly,
     Reduction,
     Whole,
+    inner_terms,
+    parts,
 )
 
 Mark: TypeAlias = tuple[str, frozenset[str]]
 """What an atom is (a word, or the name of an array), and the arrays and scalars in it."""
-
-
-def parts(p: Poly) -> Iterator[Atom]:
-    """Every atom of a term, inner ones first."""
-    for mono, _ in p.terms:
-        yield from _of_mono(mono)
-
-
-def _of_mono(mono: Mono) -> Iterator[Atom]:
-    if mono.exponent is not None:
-        yield from parts(mono.exponent)
-    for factor, _ in mono.factors:
-        for inner in _inner(factor):
-            yield from parts(inner)
-        yield factor
-
-
-def _inner(a: Atom) -> Sequence[Poly]:
-    match a:
-        case Call(_, args) | Extremum(_, args):
-            return args
-        case Group(base):
-            return (base,)
-        case Reduction(_, _, body):
-            return (body,)
-        case Bracket(_, subject) if isinstance(subject, Poly):
-            return (subject,)
-    return ()
 
 
 def mark(a: Atom) -> Mark:
@@ -73,16 +45,16 @@ def mark(a: Atom) -> Mark:
             kind = f"[{relation}]"
         case _:
             kind = type(a).__name__
-    leaves = [leaf for p in _inner(a) for leaf in parts(p)]
+    leaves = [leaf for p in inner_terms(a) for leaf in parts(p)]
     return kind, frozenset(n for leaf in leaves if isinstance(leaf, Element | Parameter) for n in mark(leaf)[1])
 
 
 def strange(found: Poly, expected: Poly) -> list[Atom]:
-    """Atoms of `found` that `expected` has not, inner ones first."""
+    """Atoms of `found` that `expected` has not, inner ones first. Parts with a bound name mean nothing alone."""
     known = {a.key for a in parts(expected)}
     result: dict[str, Atom] = {}
     for a in parts(found):
-        if a.key not in known:
+        if a.key not in known and not any(name.startswith("#") for name in a.free):
             result.setdefault(a.key, a)
     return list(result.values())
 
@@ -100,10 +72,15 @@ def made_at(history: Iterable[Made]) -> dict[Mark, int]:
 def line_of(found: Poly, expected: Poly, history: Iterable[Made]) -> int | None:
     """The line to look at, None when nothing points to one. `history`: lines with the terms that they made."""
     made = made_at(history)
-    for atom in strange(found, expected):
-        if mark(atom) in made and not isinstance(atom, Whole):
-            return made[mark(atom)]
-    return None
+    candidates = [a for a in strange(found, expected) if mark(a) in made and not isinstance(a, Whole)]
+    inside = {p.key for a in candidates if _stabilises(a) for body in inner_terms(a) for p in parts(body)}
+    telling = [a for a in candidates if not _stabilises(a) and a.key not in inside] or candidates
+    return made[mark(telling[0])] if telling else None
+
+
+def _stabilises(a: Atom) -> bool:
+    """A maximum that is left over: what was to cancel it is more likely wrong than it."""
+    return isinstance(a, Reduction | Extremum) and a.word == "max"
 
 
 def strange_literal(kernel: ir.Kernel, expected: set[str]) -> int | None:

@@ -204,6 +204,10 @@ class KernelMeaning:
             self._values[merged.result.number] = (merged.result, merged)
             self.conditions[merged.result.number] = (condition,)
 
+    def around(self) -> tuple[ir.For, ...]:
+        """The loops around the one that is being read."""
+        return tuple(self._loops[:-1])
+
     # Values ------------------------------------------------------------------------------------
 
     def element(self, value: ir.Value, place: Place) -> Poly:

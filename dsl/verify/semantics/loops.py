@@ -28,9 +28,11 @@ from kernelagent.dsl.verify.semantics.reductions import fresh, opened, parted, r
 from kernelagent.dsl.verify.semantics.rewriting import Rewriting
 from kernelagent.dsl.verify.semantics.terms import (
     ONE,
+    UNKNOWN,
     ZERO,
     Atom,
     Binder,
+    Call,
     Extremum,
     Mono,
     Poly,
@@ -40,7 +42,9 @@ from kernelagent.dsl.verify.semantics.terms import (
     Whole,
     Word,
     atom,
+    from_index,
     names,
+    parts,
     state_name,
 )
 
@@ -53,7 +57,8 @@ def summarise(meaning: KernelMeaning, loop: ir.For, number: int, outer: Known) -
     from kernelagent.dsl.verify.semantics.kernel import Summary
 
     solver = LoopSolver(meaning, loop, number, outer)
-    words = {state_name(number, k, ended): s.word for k, s in solver.solved.items() for ended in (False, True)}
+    reduced = {k: s.word for k, s in solver.solved.items() if any(_is_reduction(a, s.word) for a in parts(s.step))}
+    words = {state_name(number, k, ended): word for k, word in reduced.items() for ended in (False, True)}
     return Summary(loop, words, solver.closed)
 
 
@@ -70,6 +75,10 @@ def with_prefixes(p: Poly, summary: Summary, number: int, known: Known) -> Poly:
     return Rewriting({}, states, known).poly(p)
 
 
+def _is_reduction(a: Atom, word: str) -> bool:
+    return isinstance(a, Reduction) and a.word == word
+
+
 class LoopSolver:
     """The recurrences of one loop."""
 
@@ -79,8 +88,8 @@ class LoopSolver:
         self.steps = tuple(int(s.constant or 1) for s in loop.step)
         self.solved: dict[int, Solved] = {}
         self._closed: dict[tuple[int, Index | None, Known], Poly] = {}
+        self.around = meaning.around()
         self._ends: dict[int, tuple[tuple[str, ...], Poly]] = {}
-        self._why: dict[int, str] = {}
         self._solve_all()
 
     # Solving -----------------------------------------------------------------------------------
@@ -100,8 +109,7 @@ class LoopSolver:
     def _attempt(self, which: int) -> Solved | None:
         try:
             return self._solve(which)
-        except Undenoted as reason:
-            self._why[which] = str(reason)
+        except Undenoted:
             return None
 
     def end(self, which: int) -> tuple[tuple[str, ...], Poly]:
@@ -227,15 +235,14 @@ class LoopSolver:
     # Closed forms ------------------------------------------------------------------------------
 
     def closed(self, which: int, place: Place, end: Index | None, known: Known) -> Poly:
-        """The carried value before the iteration that begins at `end` (None: after the loop). Raises Undenoted."""
+        """The carried value before the iteration that begins at `end` (None: after the loop).
+
+        One that has no closed form is an unknown function of its place, the iteration and the loops around: where it
+        only stabilises it cancels. Raises Undenoted.
+        """
         solved = self.solved.get(which)
         if solved is None:
-            name = self.loop.carried[which].inside.name or "a carried value"
-            why = self._why.get(which)
-            line = self.loop.carried[which].end.origin.span.line
-            unsolved = Undenoted(f"how {name} changes on line {line} is no reduction" + (f" ({why})" if why else ""))
-            unsolved.line = line
-            raise unsolved
+            return self._unknown(which, place, end)
         if end is not None and len(self.loop.variables) != 1:
             raise Undenoted(f"a value in the middle of the nested loop on line {self.loop.origin.span.line}")
         from kernelagent.dsl.verify.semantics.kernel import Made
@@ -247,6 +254,13 @@ class LoopSolver:
             self.meaning.history.append(Made(line, self._closed[key]))
         moved = dict(zip(solved.axes, place, strict=True))
         return Rewriting(moved, None, known).poly(self._closed[key])
+
+    def _unknown(self, which: int, place: Place, end: Index | None) -> Poly:
+        carried = self.loop.carried[which]
+        around = [ix.index(v) for loop in self.around for v in loop.variables]
+        args = [from_index(i) for i in (*place, *around, *(() if end is None else (end,)))]
+        name, line = carried.inside.name or "a value", carried.end.origin.span.line
+        return atom(Call(f"{UNKNOWN}{name}, carried on line {line}", tuple(args)))
 
     def _generic(self, solved: Solved, end: Index | None, known: Known) -> Poly:
         folded = self.fold(solved.word, solved.step, end, known) if solved.step.terms else None

@@ -30,7 +30,7 @@ from kernelagent.dsl.verify.semantics.reference import ReferenceMeaning
 from kernelagent.dsl.verify.semantics.refute import Search, search
 from kernelagent.dsl.verify.semantics.solver import proves_equal
 from kernelagent.dsl.verify.semantics.stability import lint
-from kernelagent.dsl.verify.semantics.terms import Poly, Undenoted
+from kernelagent.dsl.verify.semantics.terms import UNKNOWN, Call, Poly, Undenoted, parts
 
 EQUAL = "EQUAL_OVER_REALS"
 SECONDS = 4.0
@@ -61,21 +61,21 @@ def prove_semantics(
     outputs = [a for a in module.entry.arrays if a.role != "In"]
     reading = read(module, choice, graph)
     differences = {d.array: d for d in reading.differences}
-    proved = (*(_equal(a) for a in outputs if a.name not in differences), *lint(reading.cases))
-    if not differences:
-        return Findings(proved)
     rest = [a for a in outputs if a.name in differences]
-    found = search(module, reference, choice, seconds) if reference is not None else Search(0)
+    found = Search(0) if reference is None else search(module, reference, choice, seconds, thorough=bool(rest))
+    remarks = Findings(lint(reading.cases))
     if found.failure is not None:
-        return Findings(proved) + _refuted(rest, differences, found.failure)
+        return remarks + _refuted(outputs, differences, found.failure)
     fields, why = (0, "")
-    if reference is not None and not graph.missing:
+    if rest and reference is not None and not graph.missing:
         fields, why = agreeing(module, choice, graph, reference)
-    return Findings((*proved, *(_tested(a, differences[a.name], found.runs, fields, why) for a in rest)))
+    proved = (_equal(a) for a in outputs if a.name not in differences)
+    tested = (_tested(a, differences[a.name], found.runs, fields, why) for a in rest)
+    return Findings((*proved, *tested)) + remarks
 
 
 def _equal(array: ir.Array) -> Obligation:
-    detail = f"{EQUAL}: every element is the reference's, for all sizes that the kernel accepts"
+    detail = f"{EQUAL}: every element that is stored is the reference's, for all sizes that the kernel accepts"
     return Obligation("semantics", "PROVED", array.span.line, detail, array.name, EQUAL)
 
 
@@ -91,17 +91,20 @@ def _tested(array: ir.Array, difference: Difference, runs: int, fields: int, why
     return Obligation("semantics", "TESTED", difference.line, detail, array.name, level)
 
 
-def _refuted(arrays: list[ir.Array], differences: Mapping[str, Difference], failure: Counterexample) -> Findings:
-    """The failure at the line to look at. An output that is neither proved nor seen to fail is unknown."""
-    wrong = next((a for a in arrays if a.name == failure.array), arrays[0])
+def _refuted(outputs: list[ir.Array], differences: Mapping[str, Difference], failure: Counterexample) -> Findings:
+    """The failure, at the line to look at. Terms that agree do not help where a value is not finite or never stored."""
+    wrong = next((a for a in outputs if a.name == failure.array), outputs[0])
     obligations: list[Obligation] = []
-    for array in arrays:
-        line, reason = differences[array.name].line, differences[array.name].reason
+    for array in outputs:
+        difference = differences.get(array.name)
+        line = difference.line if difference is not None else array.span.line
         if array is wrong:
             failure = replace(failure, lines=failure.lines or (line,))
             obligations.append(Obligation("semantics", "REFUTED", failure.lines[0], failure.message, array.name))
+        elif difference is not None:
+            obligations.append(Obligation("semantics", "UNKNOWN", line, difference.reason, array.name))
         else:
-            obligations.append(Obligation("semantics", "UNKNOWN", line, reason, array.name))
+            obligations.append(_equal(array))
     return Findings(tuple(obligations), (failure,))
 
 
@@ -155,7 +158,9 @@ def _compared(case: Case, stored: Stored, meaning: ReferenceMeaning, known: Know
         return Difference(array, line, str(reason))
     if equal(stored.value, expected, known) or proves_equal(stored.value, expected):
         return None
-    return Difference(array, _blamed(case, stored, expected, meaning.graph) or line, "the canonical forms differ")
+    unknown = next((a.word for a in parts(stored.value) if isinstance(a, Call) and a.word.startswith(UNKNOWN)), None)
+    text = f"how {unknown.removeprefix(UNKNOWN)} changes is no reduction" if unknown else "the canonical forms differ"
+    return Difference(array, _blamed(case, stored, expected, meaning.graph) or line, text)
 
 
 def _blamed(case: Case, stored: Stored, expected: Poly, graph: g.ReferenceGraph) -> int | None:

@@ -27,10 +27,10 @@ class Search:
     failure: Counterexample | None = None
 
 
-def search(module: Module, reference: Reference, choice: Choice, seconds: float) -> Search:
-    """Run trials, and trials with other values, until one fails or the time is up (one is always run)."""
+def search(module: Module, reference: Reference, choice: Choice, seconds: float, thorough: bool) -> Search:
+    """Run trials, and if `thorough` trials with other values, until one fails or the time is up (one is always run)."""
     end, runs = time.monotonic() + seconds, 0
-    for trial in _trials(reference):
+    for trial in _trials(reference) if thorough else reference.trials:
         if runs and time.monotonic() > end:
             break
         try:

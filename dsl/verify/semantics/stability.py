@@ -11,11 +11,11 @@ from fractions import Fraction
 from kernelagent.dsl import ir
 from kernelagent.dsl.instantiate import operands_of
 from kernelagent.dsl.verify.records import Obligation
-from kernelagent.dsl.verify.semantics.blame import lets, parts
+from kernelagent.dsl.verify.semantics.blame import lets
 from kernelagent.dsl.verify.semantics.functions import sole_atom
 from kernelagent.dsl.verify.semantics.kernel import Made
 from kernelagent.dsl.verify.semantics.program import Case
-from kernelagent.dsl.verify.semantics.terms import Atom, Element, Extremum, Poly, Reduction, State
+from kernelagent.dsl.verify.semantics.terms import Atom, Element, Extremum, Poly, Reduction, State, parts
 
 _ELEMENTWISE = (
     ir.Unary, ir.Binary, ir.Where, ir.Cast, ir.Broadcast, ir.ExpandDims, ir.Reshape, ir.Permute, ir.Fill, ir.Take,

@@ -13,7 +13,7 @@ uses.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -155,6 +155,10 @@ class State(Atom):
 
 def state_name(loop: int, which: int, ended: bool) -> str:
     return f"{'^' if ended else '~'}{loop}.{which}"
+
+
+UNKNOWN = "unknown "
+"""Calls of words that begin so are values that the verifier has no term for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -559,3 +563,35 @@ def to_index(p: Poly) -> Index | None:
                 product = product * ix.index(factor.atom)
         total = total + product
     return total
+
+
+# Parts -------------------------------------------------------------------------------------------
+
+
+def parts(p: Poly) -> Iterator[Atom]:
+    """Every atom of a term, inner ones first."""
+    for mono, _ in p.terms:
+        yield from _of_mono(mono)
+
+
+def _of_mono(mono: Mono) -> Iterator[Atom]:
+    if mono.exponent is not None:
+        yield from parts(mono.exponent)
+    for factor, _ in mono.factors:
+        for inner in inner_terms(factor):
+            yield from parts(inner)
+        yield factor
+
+
+def inner_terms(a: Atom) -> Sequence[Poly]:
+    """The terms that an atom is made of."""
+    match a:
+        case Call(_, args) | Extremum(_, args):
+            return args
+        case Group(base):
+            return (base,)
+        case Reduction(_, _, body):
+            return (body,)
+        case Bracket(_, subject) if isinstance(subject, Poly):
+            return (subject,)
+    return ()
