@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.interpret.fault import RunError, WorkLimit
 from kernelagent.dsl.ir import Module
 from kernelagent.dsl.verify.families import Choice
@@ -39,6 +40,8 @@ def search(module: Module, reference: Reference, choice: Choice, seconds: float,
             continue
         except RunError as error:
             failure = of_error(trial, error)
+        except KernelError:
+            continue  # a call that the kernel does not accept shows nothing
         if failure is not None:
             return Search(runs, replace(failure, family="semantics"))
         runs += 1
