@@ -20,6 +20,7 @@ import numpy as np
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.verify.schedule.clocks import NEVER
 from kernelagent.dsl.verify.schedule.machine import Actor, Block, Machine
+from kernelagent.dsl.verify.schedule.sizes import deepest_ring
 
 
 @dataclass
@@ -121,7 +122,7 @@ def _code(machine: Machine, number: int, now: dict[tuple[int, str], int]) -> int
 
 def _long_ago(machine: Machine) -> int:
     """Iterations after which how many no longer matters: every stage of every ring has come around."""
-    return max((b.stages for b in (*machine.kernel.buffers, *machine.kernel.barriers)), default=1) + 1
+    return deepest_ring(machine.kernel) + 1
 
 
 def _phase_parts(machine: Machine, block: Block) -> Iterator[Any]:

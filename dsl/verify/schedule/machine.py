@@ -185,9 +185,10 @@ class Machine:
         clock = Clock.start(self.agents)
         agent = number(block.number, "generic", name)
         clock.own[agent] = clock.own[number(block.number, "generic", "")] = ALWAYS
-        groups = [Groups(number(block.number, kind, name)) for kind in ("copies", "products", "stores")]
-        variables = {**self.sizes}
-        return Actor(block, name, first, threads, agent, clock, *groups, variables)
+        copies = Groups(number(block.number, "copies", name))
+        products = Groups(number(block.number, "products", name))
+        stores = Groups(number(block.number, "stores", name))
+        return Actor(block, name, first, threads, agent, clock, copies, products, stores, {**self.sizes})
 
     def _whole(self, actor: Actor, blocks: int | None, actors: list[Actor], starts: list[Steps]) -> Steps:
         """All threads of a block; where there are roles they follow the prologue as coroutines of their own."""

@@ -20,6 +20,7 @@ from kernelagent.dsl.verify.schedule.machine import Event, Machine
 from kernelagent.dsl.verify.schedule.sizes import (
     Sizes,
     by_trips,
+    deepest_ring,
     ends_early,
     limited,
     outermost,
@@ -46,7 +47,7 @@ class Ordered:
 
 def examine(case: Case) -> Ordered:
     """Run a block at every small trip count. Raises Unmodelled and LookupError for what the engine cannot know."""
-    ring = _ring(case.kernel)
+    ring = deepest_ring(case.kernel)
     found = by_trips(case, min(6 * ring + 4, LONGEST))
     if not found:
         return Ordered(reason="no sizes were found that the shape class takes")
@@ -72,11 +73,6 @@ def examine(case: Case) -> Ordered:
     runs = f"{min(found)} to {min(longest, needed)} iterations"
     runs += ", all that there are" if every else ", after which the state of the block comes back"
     return Ordered((), None, runs, left, min(longest, needed))
-
-
-def _ring(kernel: dev.DeviceKernel) -> int:
-    """The deepest ring of stages."""
-    return max((b.stages for b in (*kernel.buffers, *kernel.barriers)), default=1)
 
 
 @dataclass(frozen=True)

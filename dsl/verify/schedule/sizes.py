@@ -20,6 +20,12 @@ ALIGNED = 16
 """A multiple that every guard of an aligned class divides: 16 bytes of the narrowest dtype."""
 
 
+def deepest_ring(kernel: dev.DeviceKernel) -> int:
+    """The most stages of any buffer or barrier."""
+    counts = [b.stages for b in kernel.buffers] + [b.stages for b in kernel.barriers]
+    return max(counts, default=1)
+
+
 def outermost(kernel: dev.DeviceKernel) -> list[dev.For]:
     """Sequential loops of a tile that no loop is around, of every role."""
     found: list[dev.For] = []

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.diagnostics import KernelError
+from kernelagent.dsl.dtypes import from_numpy
 from kernelagent.dsl.interpret.fault import RunError, WorkLimit
 from kernelagent.dsl.interpret.machine import Options
 from kernelagent.dsl.interpret.run import execute
@@ -26,6 +27,10 @@ from kernelagent.dsl.verify.semantics.field_domain import FieldDomain
 RESIDENT = 2
 """Clusters of a persistent launch: fewer than tiles, so that each takes several."""
 WORK_LIMIT = 50_000_000
+ROUNDING = {
+    "f64": 2.0**-23, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7, "f8e4m3": 2.0**-3, "f8e5m2": 2.0**-2,
+}  # fmt: skip
+"""The relative step from one float to the next; elementary functions of f64 are compared as those of f32."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def launch(case: Case, sizes: Sizes, seed: int = 0) -> Launch:
         except (Unfielded, KernelError, RunError, WorkLimit):
             pass  # no such formula: floats instead
     machine, events = _run(case, made, Real(made.arrays, made.scalars))
-    expected = None if events or case.oracle is None else _expected(case, made, None)
+    expected = None if events or case.oracle is None else expected_outputs(case, made, None)
     if expected is not None:
         events = (*events, *_wrong(expected, machine, case.kernel, _close))
     return Launch(events, sizes, expected is not None)
@@ -96,7 +101,7 @@ def _store_of(kernel: dev.DeviceKernel, array: str) -> dev.Statement:
     return stores[0] if stores else every[0]
 
 
-def _expected(case: Case, made: Call, domain: FieldDomain | None) -> Mapping[str, Any] | None:
+def expected_outputs(case: Case, made: Call, domain: FieldDomain | None) -> Mapping[str, Any] | None:
     """The interpreter's outputs; None for a call that it refuses: that says nothing of the schedule."""
     try:
         return _execute(case, made, domain)
@@ -135,12 +140,10 @@ def _same(found: Any, wanted: Any) -> Any:
 
 def _close(found: Any, right: Any) -> Any:
     """Within what another order of sums can change. Integers may be one off where they were rounded from floats."""
-    import ml_dtypes
-
     wanted = right.astype(np.float64)
     if right.dtype.kind in "iub":
         return np.abs(found - wanted) <= 1
-    unit = float(ml_dtypes.finfo(right.dtype).eps)
+    unit = ROUNDING[from_numpy(right.dtype)]
     with np.errstate(all="ignore"):
         finite = np.isfinite(wanted)
         scale = float(np.abs(wanted[finite]).max(initial=0.0))
