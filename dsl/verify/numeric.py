@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.interpret.fault import RunError, WorkLimit
 from kernelagent.dsl.interpret.machine import Options
 from kernelagent.dsl.interpret.run import execute
@@ -56,6 +57,10 @@ def compare(
             continue
         except RunError as error:
             failure = of_error(trial, error)
+        except KernelError as error:
+            if any(d.code != "assume-violated" for d in error.diagnostics):
+                raise
+            continue  # a call that the kernel does not take
         if failure is not None:
             return Findings((_refuted(failure),), (failure,))
         done.append(trial.text())
