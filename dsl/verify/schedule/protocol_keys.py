@@ -97,7 +97,7 @@ def _ring(r: Ring, known: Known, rank: Callable[[int, int], int]) -> object:
     done = tuple((known(d.clock), frozenset((a, rank(a, t)) for a, t in d.came)) for d in r.done)
     came = frozenset((a, rank(a, t)) for a, t in r.came)
     waits = frozenset((a, r.count - x.phase, rank(a, x.time)) for a, x in r.waits.items())
-    return init, r.count & 1, min(r.count, FAR), r.pending, r.expected, r.issued, into, came, done, waits
+    return init, r.count & 1, r.pending, r.expected, r.issued, into, came, done, waits
 
 
 def _age(state: State, reading: Reading) -> int:
