@@ -47,8 +47,8 @@ class Step(NamedTuple):
 @dataclass
 class Warp:
     """One agent. `epoch` counts the turns of grids, `committed` the groups of products. `behind`: the stage of a
-    barrier for whose phase it waits, and the phases that were over then; `meeting`: whom it waits for. `walking`: it is not
-    behind its last tile yet. `ways`: loop variables whose start is no number."""
+    barrier for whose phase it waits, and the phases that were over then; `meeting`: whom it waits for. `walking`: it
+    is not behind its last tile yet. `ways`: loop variables whose start is no number."""
 
     clock: Clock
     pc: int = 0
