@@ -58,14 +58,14 @@ def _only_refuted(found: Findings) -> Findings:
 def _ordered(case: Case) -> Ordered:
     try:
         return examine(case)
-    except (Unmodelled, LookupError) as lack:
+    except (Unmodelled, LookupError, ZeroDivisionError) as lack:
         return Ordered(reason=f"not modelled: {lack}")
 
 
 def _launched(case: Case, sizes: Sizes) -> Launch | str:
     try:
         return launch(case, sizes)
-    except (Unmodelled, LookupError) as lack:
+    except (Unmodelled, LookupError, ZeroDivisionError) as lack:
         return f"not modelled: {lack}"
 
 
