@@ -56,6 +56,8 @@ class Event:
     array: str = ""
     element: tuple[int, ...] = ()
     count: int = 1
+    expected: str = ""
+    found: str = ""
 
 
 @dataclass

@@ -23,6 +23,7 @@ from kernelagent.dsl.verify.schedule.machine import Event
 from kernelagent.dsl.verify.schedule.order import Ordered, examine
 from kernelagent.dsl.verify.schedule.protocol import prove_protocol, prove_uniformity
 from kernelagent.dsl.verify.schedule.sizes import Sizes, whole_calls
+from kernelagent.dsl.verify.schedule.tagged import flow
 from kernelagent.dsl.verify.schedule.tiles import as_tiles
 from kernelagent.dsl.verify.schedule.walks import Unmodelled
 from kernelagent.dsl.verify.schedule.whole import Launch, launch
@@ -105,6 +106,7 @@ def _flow(case: Case, ordered: Ordered, launches: Sequence[Launch], lacks: Seque
     """Blocks of inner tiles, of every edge, and of every trip count until the state returns compute the formula of the
     kernel; what else there is differs from one of them by a shift."""
     if case.oracle is None:
+        yield from _traced(case, ordered, launches, lacks)
         return
     compared = [made for made in launches if made.compared]
     if not compared:
@@ -116,6 +118,17 @@ def _flow(case: Case, ordered: Ordered, launches: Sequence[Launch], lacks: Seque
     how = "over finite fields of about 2^27, " if fields else ""
     detail = f"each output is the kernel's formula of the same elements, {how}at {_sizes(compared)}"
     yield Obligation("flow", verdict, None, detail, subject(case))
+
+
+def _traced(case: Case, ordered: Ordered, launches: Sequence[Launch], lacks: Sequence[str]) -> Iterator[Obligation]:
+    """As `_flow`, but without a kernel to compare with: what each element says of where it comes from."""
+    traced = [made for made in launches if made.traces is not None]
+    if not traced:
+        why = lacks[0] if lacks else "branches on data, or no sizes were small enough to run"
+        yield Obligation("flow", "UNKNOWN", None, why, subject(case))
+        return
+    verdict: Verdict = "PROVED_BOUNDED" if ordered.reason else "PROVED"
+    yield from flow([made.traces for made in traced if made.traces], verdict, _sizes(traced), subject(case))
 
 
 def _sizes(launches: Sequence[Launch]) -> str:

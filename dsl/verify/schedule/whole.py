@@ -21,6 +21,8 @@ from kernelagent.dsl.verify.schedule.domains.real import Real
 from kernelagent.dsl.verify.schedule.globals import NOBODY, GlobalMemory
 from kernelagent.dsl.verify.schedule.machine import Event, Machine, Site
 from kernelagent.dsl.verify.schedule.sizes import Sizes
+from kernelagent.dsl.verify.schedule.tagged import Traces, trace
+from kernelagent.dsl.verify.schedule.walks import Unmodelled
 from kernelagent.dsl.verify.semantics.field import PAIRS, Field, Unfielded
 from kernelagent.dsl.verify.semantics.field_domain import FieldDomain
 
@@ -36,12 +38,13 @@ ROUNDING = {
 @dataclass(frozen=True)
 class Launch:
     """What one call did. `compared`: whether its values were held against those of the kernel, as numbers of finite
-    `fields` or as floats."""
+    `fields` or as floats; `traces`: where elements came from, if there is no kernel."""
 
     events: tuple[Event, ...]
     sizes: Sizes
     compared: bool = False
     fields: bool = False
+    traces: Traces | None = None
 
 
 def launch(case: Case, sizes: Sizes, seed: int = 0) -> Launch:
@@ -52,6 +55,11 @@ def launch(case: Case, sizes: Sizes, seed: int = 0) -> Launch:
             return _over_fields(case, made, seed)
         except (Unfielded, KernelError, RunError, WorkLimit):
             pass  # no such formula: floats instead
+    if case.oracle is None:
+        try:
+            return _traced(case, made)
+        except (Unmodelled, LookupError):
+            pass  # floats decide what happens
     machine, events = _run(case, made, Real(made.arrays, made.scalars))
     expected = None if events or case.oracle is None else expected_outputs(case, made, None)
     if expected is not None:
@@ -69,16 +77,24 @@ def _over_fields(case: Case, made: Call, seed: int) -> Launch:
     return Launch(events, made.sizes, True, True)
 
 
+def _traced(case: Case, made: Call) -> Launch:
+    events, traces = trace(case.kernel, made, lambda m: _blocks(case.kernel, m), case.elements)
+    return Launch(events, made.sizes, traces=traces)
+
+
 def _run(case: Case, made: Call, domain: Domain) -> tuple[Machine, tuple[Event, ...]]:
+    memory = GlobalMemory(case.kernel.arrays, made.sizes, 1)
+    machine = Machine(case.kernel, made.sizes, domain, memory, made.read, footprints=case.elements)
+    return machine, _blocks(case.kernel, machine)
+
+
+def _blocks(kernel: dev.DeviceKernel, machine: Machine) -> tuple[Event, ...]:
     """Every block of a launch."""
-    kernel = case.kernel
-    memory = GlobalMemory(kernel.arrays, made.sizes, 1)
-    machine = Machine(kernel, made.sizes, domain, memory, made.read, footprints=case.elements)
-    blocks = launch_blocks(kernel, made.sizes, RESIDENT * kernel.cluster)
+    blocks = launch_blocks(kernel, machine.sizes, RESIDENT * kernel.cluster)
     for first in range(0, blocks, kernel.cluster):
         machine.run(first, blocks)
     events = tuple(machine.events.values())
-    return machine, events or tuple(_left_out(kernel, memory, machine) if blocks else ())
+    return events or tuple(_left_out(kernel, machine.memory, machine) if blocks else ())
 
 
 def _left_out(kernel: dev.DeviceKernel, memory: GlobalMemory, machine: Machine) -> Iterator[Event]:
