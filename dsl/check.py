@@ -53,8 +53,8 @@ def check(
     absent: frozenset[str] = frozenset(),
     graph: ReferenceGraph | None = None,
 ) -> CheckReport:
-    """Check the entry of `text`; of a level-two text its rules. Never raises for a mistake of the text; it becomes a
-    diagnostic of the report.
+    """Check the entry of `text`; of a level-two text its rules and its schedule. Never raises for a mistake of the
+    text; it becomes a diagnostic of the report.
 
     `reference` adds a comparison of values on its trials, `graph` (of the same reference) a proof of equality over the
     reals, unless `quick`. `dtypes` chooses types for dtype variables (default f32),
@@ -69,7 +69,7 @@ def check(
     if is_level_two(text):
         from kernelagent.dsl.check_schedule import check_schedule
 
-        return check_schedule(text)
+        return check_schedule(text, quick)
     choice = Choice(dict(dtypes or {}), dict(scalars or {}), dict(tunables or {}), target)
     try:
         module = parse(text, absent)

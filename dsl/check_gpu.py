@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kernelagent.dsl.check import CheckReport, check
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
-from kernelagent.dsl.verify.records import DeviceCounterexample, worst
+from kernelagent.dsl.verify.records import DeviceCounterexample, ScheduleCounterexample, worst
 
 if TYPE_CHECKING:
     from kernelagent.dsl.ir import Module
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kernelagent.dsl.targets.emulator.launch import Completion
     from kernelagent.dsl.verify.families import Choice
     from kernelagent.dsl.verify.numeric import Reference
+    from kernelagent.dsl.verify.proofs import Use
     from kernelagent.dsl.verify.trials import Trial
 
 GpuTarget = Literal["cuda", "emu", "both"]
@@ -30,7 +31,7 @@ SECONDS = 6.0
 class GpuCalls:
     """What a text is compiled and run for. Empty `classes`: one for each member of its fixed dims; `trials` None: drawn
     at sizes around the text's own tiles. `against`: the level-one text whose interpreter says what a level-two text
-    should compute."""
+    should compute. `proofs`: whether kept proofs of schedules are taken, made afresh, or compared."""
 
     arch: str = "sm_80"
     dtypes: Mapping[str, str] = field(default_factory=dict)
@@ -40,22 +41,25 @@ class GpuCalls:
     classes: Sequence[Choices] = ()
     trials: Sequence[Trial] | None = None
     against: str | None = None
+    proofs: Use = "cached"
 
 
 def check_gpu(
     text: str, target: GpuTarget, calls: GpuCalls | None = None, reference: Reference | None = None, quick: bool = True
 ) -> CheckReport:
-    """`check` with the policies of an architecture; then `cuda` compiles every shape class and puts what they take into
-    `resources`, `emu` runs the emitted code in the emulator, and `both` emulates what the compiler took.
+    """`check` with the policies of an architecture, and the proofs of the schedules of all shape classes; then `cuda`
+    compiles them and puts what they take into `resources`, `emu` runs the emitted code in the emulator, and `both`
+    emulates what the compiler took.
 
     Never raises for a mistake of the text. Raises MissingTool or NoCompiler for what this machine lacks.
     """
     begin = time.perf_counter()
     calls = calls or GpuCalls()
-    report = check(text, reference, calls.arch, quick, calls.dtypes, calls.scalars, calls.tunables)
+    report = _of_text(text, calls, reference, quick)
     if report.ok:
         try:
-            if target != "emu":
+            report = _of_schedules(text, calls, report, quick)
+            if target != "emu" and report.ok:
                 report = _compiled(text, calls, report)
             if target != "cuda" and report.ok:
                 report = _emulated(text, calls, report, quick)
@@ -63,6 +67,49 @@ def check_gpu(
             found = (*report.diagnostics, *error.diagnostics)
             report = replace(report, ok=False, verdict="UNKNOWN", diagnostics=found)
     return replace(report, seconds=time.perf_counter() - begin)
+
+
+def _of_text(text: str, calls: GpuCalls, reference: Reference | None, quick: bool) -> CheckReport:
+    """The text by itself. A level-two text is its schedule: its proofs are part of this."""
+    from kernelagent.dsl.level2.parse_schedule import is_level_two
+
+    if is_level_two(text):
+        from kernelagent.dsl.check_schedule import check_schedule
+
+        return check_schedule(text, quick, calls.against, calls.proofs)
+    return check(text, reference, calls.arch, quick, calls.dtypes, calls.scalars, calls.tunables)
+
+
+def _of_schedules(text: str, calls: GpuCalls, report: CheckReport, quick: bool) -> CheckReport:
+    """What the compiler makes of a level-one text, proved in every shape class. Raises KernelError."""
+    from kernelagent.dsl.check_schedule import recheck_diagnostics
+    from kernelagent.dsl.level2.module import ScheduledModule
+    from kernelagent.dsl.verify.proofs import prove_schedules
+
+    module = _parsed(text)
+    if isinstance(module, ScheduledModule):
+        return report
+    proofs = prove_schedules(module, classes(module, calls), calls.arch, quick, use=calls.proofs)
+    findings = proofs.findings
+    obligations = (*report.obligations, *findings.obligations)
+    verdict = worst(o.verdict for o in obligations)
+    faults = tuple(_own_fault(c) for c in findings.counterexamples if isinstance(c, ScheduleCounterexample))
+    diagnostics = (*report.diagnostics, *recheck_diagnostics(proofs), *faults[:1])
+    resources = {**report.resources, "arch": calls.arch, "proofs": proofs.to_dict()}
+    return replace(
+        report, ok=verdict != "REFUTED", verdict=verdict, obligations=obligations, diagnostics=diagnostics,
+        counterexamples=(*report.counterexamples, *findings.counterexamples), resources=resources,
+    )  # fmt: skip
+
+
+def _own_fault(found: ScheduleCounterexample) -> Diagnostic:
+    """The text was accepted and its schedule is wrong: whoever wrote the text can do nothing about it."""
+    message = (
+        f"the compiler's own schedule of `{found.kernel}` ({found.shape_class}) is refuted ({found.family}): this is a "
+        "fault of kernelagent, not of the text"
+    )
+    hint = "please report it with this text; another tile size or `stages` may give a schedule that is proved"
+    return Diagnostic("compiler-fault", message, None, "error", hint, {"family": found.family, "kind": found.kind})
 
 
 def _compiled(text: str, calls: GpuCalls, report: CheckReport) -> CheckReport:
@@ -73,11 +120,27 @@ def _compiled(text: str, calls: GpuCalls, report: CheckReport) -> CheckReport:
     found = {"arch": calls.arch, "compiler": artifacts[0].compiler, "kernels": kernels}
     faults = tuple(d for a in artifacts for d in a.diagnostics)
     diagnostics = report.diagnostics + faults
+    for artifact in artifacts:
+        keep_beside(artifact.key, report)
     return replace(report, ok=not faults, diagnostics=diagnostics, resources={**report.resources, **found})
 
 
+def keep_beside(key: str, report: CheckReport) -> None:
+    """What was proved, as `proofs.json` in the folder of a compiled kernel."""
+    from kernelagent.dsl.targets import cache
+    from kernelagent.dsl.verify.proofs import beside
+
+    record = {
+        "verdict": report.verdict,
+        "obligations": [o.to_dict() for o in report.obligations],
+        "counterexamples": [c.to_dict() for c in report.counterexamples],
+        **report.resources.get("proofs", {}),
+    }
+    beside(cache.place(cache.cache_root("cuda"), key), record)
+
+
 def _emulated(text: str, calls: GpuCalls, report: CheckReport, quick: bool) -> CheckReport:
-    from kernelagent.dsl.check_schedule import positions_unknown, trials_against, without_runs
+    from kernelagent.dsl.check_schedule import positions_unknown, trials_against
     from kernelagent.dsl.level2.module import ScheduledModule
     from kernelagent.dsl.verify.emulated import Runs, emulated, small_trials
 
@@ -87,7 +150,6 @@ def _emulated(text: str, calls: GpuCalls, report: CheckReport, quick: bool) -> C
     if isinstance(module, ScheduledModule):
         if oracle is None and positions_unknown(module):
             return report
-        report = without_runs(report)
         trials = trials if oracle is None else trials_against(module, oracle, trials, choice)
     completions: tuple[Completion, ...] = ("late",) if quick else ("late", "random")
     findings = emulated(module, trials, choice, Runs(calls.arch, completions, _deadline(SECONDS)), oracle)

@@ -24,6 +24,7 @@ from kernelagent.settings import Settings, load_settings
 if TYPE_CHECKING:
     from kernelagent.dsl.check import CheckReport
     from kernelagent.dsl.check_gpu import GpuTarget
+    from kernelagent.dsl.verify.proofs import Use
     from kernelagent.harness.records import Evaluation
 
 
@@ -195,12 +196,13 @@ def check(
     dtypes: Mapping[str, str] | None = None,
     dims: Mapping[str, int] | None = None,
     against: str | None = None,
+    recheck: bool = False,
 ) -> CheckReport:
     """Parse, type and verify a kernel text, against a problem if one is given; never raises for its mistakes.
 
-    `target` "cuda" compiles it for `arch` too, "emu" runs the code for `arch` in the emulator; neither needs a GPU.
-    `arch` is by default that of a level-two text, else sm_80. `against`: the level-one text whose values an emulated
-    level-two text must have.
+    `target` "cuda" proves its schedules and compiles it for `arch` too, "emu" runs the code for `arch` in the emulator;
+    neither needs a GPU. `arch` is by default that of a level-two text, else sm_80. `against`: the level-one text whose
+    values a level-two text must have. `recheck`: prove schedules again and compare with the kept proofs.
     `dtypes` (of dtype variables, default f32) and `dims` (that are tile extents) are for a text without a problem.
     Raises CallError for them beside a problem, MissingTool or NoCompiler for what this machine lacks.
     """
@@ -211,16 +213,20 @@ def check(
     own = target_of(text)
     if own is not None and problem is not None:
         raise CallError("a level-two text is checked without a problem", "leave out --problem, compare with --against")
-    if against is not None and (own is None or target != "emu"):
-        raise CallError("only a level-two text in the emulator is compared with another", "add --target emu")
+    if against is not None and own is None:
+        raise CallError("only a level-two text is compared with another", "compare a kernel with --problem")
     arch = arch or own or "sm_80"
+    proofs: Use = "recheck" if recheck else "cached"
     if problem is None:
         from kernelagent.dsl.check import check as check_text
         from kernelagent.dsl.check_gpu import GpuCalls, check_gpu
+        from kernelagent.dsl.check_schedule import check_schedule
 
         if target in ("cuda", "emu"):
-            calls = GpuCalls(arch, dtypes or {}, dims=dims or {}, against=against)
+            calls = GpuCalls(arch, dtypes or {}, dims=dims or {}, against=against, proofs=proofs)
             return check_gpu(text, cast("GpuTarget", target), calls, None, quick)
+        if own is not None:
+            return check_schedule(text, quick, against, proofs)
         return check_text(text, target=target, quick=quick, dtypes=dtypes)
     from kernelagent.checking import check_for, check_gpu_for
 

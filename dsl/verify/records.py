@@ -93,12 +93,21 @@ class ScheduleCounterexample(Counterexample):
     `kind` names the fault (deadlock, phase-aliasing, overwrite ...); `line` is where `role` does it, `other_line` the
     event that it collides with. `barrier[stage]` is in phase `phase` (from 0), the role in iteration `iteration` of its
     innermost loop; None where there is no such thing. `trace` are at most eight events that lead there, the oldest
-    first; `why` is the arithmetic in one sentence.
+    first; `why` is the arithmetic in one sentence. `place` is what `warp` and `lane` of `block` access: a stage of a
+    buffer, or an array, and the element; `other` is who did the other access. `occurrences` counts elements or times
+    at these sizes. `fixes` are edits of the text after which the whole schedule was proved again.
     """
 
     kind: str = ""
     kernel: str = ""
     shape_class: str = ""
+    block: int | None = None
+    warp: int | None = None
+    lane: int | None = None
+    place: str = ""
+    other: str = ""
+    occurrences: int = 1
+    fixes: tuple[str, ...] = ()
     role: str = ""
     barrier: str | None = None
     stage: int | None = None
@@ -119,6 +128,29 @@ class Findings:
 
     def __add__(self, other: Findings) -> Findings:
         return Findings(self.obligations + other.obligations, self.counterexamples + other.counterexamples)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `findings_from` is the inverse."""
+        shown = [{"record": type(c).__name__, **asdict(c)} for c in self.counterexamples]
+        obligations = [o.to_dict() for o in self.obligations]
+        return {"schema": SCHEMA_VERSION, "obligations": obligations, "counterexamples": shown}
+
+
+def findings_from(record: Mapping[str, Any]) -> Findings:
+    """Inverse of `Findings.to_dict`. Raises KeyError or TypeError for another schema's record."""
+    made = [_counterexample_from(dict(c)) for c in record["counterexamples"]]
+    return Findings(tuple(Obligation(**o) for o in record["obligations"]), tuple(made))
+
+
+_RECORDS: dict[str, type[Counterexample]] = {
+    kind.__name__: kind for kind in (Counterexample, DeviceCounterexample, ScheduleCounterexample)
+}
+
+
+def _counterexample_from(record: dict[str, Any]) -> Counterexample:
+    kind = _RECORDS[record.pop("record")]
+    tuples = {name: tuple(value) for name, value in record.items() if isinstance(value, list)}
+    return kind(**{**record, **tuples})
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

@@ -14,6 +14,7 @@ from .output import json_option, print_json, table
 
 if TYPE_CHECKING:
     from kernelagent.dsl.check import CheckReport
+    from kernelagent.dsl.verify.records import Counterexample, Obligation
 
 
 @click.command()
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 @click.option("--target", type=click.Choice(["cpu", "cuda", "emu"]), default="cpu", show_default=True)
 @gpu_options
 @click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="For a level-two FILE in the emulator: the level-one text whose values it must have.")  # fmt: skip
+              help="For a level-two FILE: the level-one text whose values it must have.")  # fmt: skip
 @click.option("--quick", is_flag=True, help="Only what takes well under a second (emu: some seconds).")
+@click.option("--recheck", is_flag=True, help="Prove schedules again, and compare with the proofs that were kept.")
 @json_option
 @click.pass_context
 def check(
@@ -36,12 +38,13 @@ def check(
     dims: tuple[str, ...],
     against: Path | None,
     quick: bool,
+    recheck: bool,
     as_json: bool,
 ) -> None:
     """Parse, type and verify the kernel text or schedule (level two) in FILE.
 
-    --target cuda compiles it for a GPU and says what it takes; --target emu runs the GPU code in an emulator that sees
-    races, missing waits and accesses out of bounds. Neither needs a GPU.
+    --target cuda proves its schedules, compiles it for a GPU and says what it takes; --target emu proves them and runs
+    the GPU code in an emulator that sees races, missing waits and accesses out of bounds. Neither needs a GPU.
     """
     from kernelagent.api import check as check_text
 
@@ -49,6 +52,7 @@ def check(
     report = check_text(
         text, problem, target=target, quick=quick, arch=known_arch(arch, text), dtypes=read_dtypes(dtypes),
         dims=read_dims(dims), against=against.read_text(encoding="utf-8", errors="replace") if against else None,
+        recheck=recheck,
     )  # fmt: skip
     if as_json:
         print_json(report.to_dict())
@@ -60,21 +64,36 @@ def check(
 def _show(report: CheckReport, text: str, file: Path) -> None:
     from kernelagent.dsl.check_gpu import finding_diagnostics
     from kernelagent.dsl.diagnostics import render_all
+    from kernelagent.dsl.verify.telling import obligation_lines, told
 
     shown = (*report.diagnostics, *finding_diagnostics(report, text))
     if shown:
         click.echo(render_all(shown, text, str(file)))
         click.echo()
-    record = report.to_dict()
-    for obligation in record["obligations"]:
-        place = f"line {obligation['line'] or '-'}"
-        click.echo(f"{obligation['verdict']:15} {obligation['family']:14} {place}: {obligation['detail']}")
-    if kernels := record["resources"].get("kernels"):
+    for block in told(of_schedules(report), text, str(file)):
+        click.echo(block)
+    for line in obligation_lines(_listed(report)):
+        click.echo(line)
+    if kernels := report.resources.get("kernels"):
         table(
             ("kernel", "class", "dims", "registers", "spilled bytes", "shared bytes", "occupancy", "limited by"),
             [_row(k) for k in kernels],
         )
-    click.echo(f"{file}: {'ok' if report.ok else 'wrong'}, {record['verdict']}, {record['seconds']:.2f} s")
+    click.echo(f"{file}: {'ok' if report.ok else 'wrong'}, {report.verdict}, {report.seconds:.2f} s")
+
+
+def of_schedules(report: CheckReport) -> list[Counterexample]:
+    """What proofs of schedules refuted; what emulated runs showed is among the diagnostics."""
+    from kernelagent.dsl.verify.records import ScheduleCounterexample
+
+    return [c for c in report.counterexamples if isinstance(c, ScheduleCounterexample)]
+
+
+def _listed(report: CheckReport) -> list[Obligation]:
+    """A counterexample says more than its obligation, and beside one the reader looks for what is wrong only."""
+    if not of_schedules(report):
+        return list(report.obligations)
+    return [o for o in report.obligations if o.verdict == "UNKNOWN"]
 
 
 def _row(used: dict[str, Any]) -> tuple[object, ...]:

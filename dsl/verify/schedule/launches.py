@@ -12,6 +12,11 @@ from kernelagent.dsl.verify.schedule.skeleton import levels, roles_of
 MOST_TILES = 3
 
 
+def some_positions(_: str, at: tuple[int, ...]) -> int:
+    """Stands for integer data that the number of tiles depends on: rising, 128 apart."""
+    return 128 * at[-1] if at else 0
+
+
 def launches(kernel: dev.DeviceKernel) -> Iterator[Sizes]:
     """1 to 3 tiles with 0 to 2 S + 1 iterations each, S being the deepest ring; the smallest first."""
     stages = max((b.stages for b in kernel.barriers), default=1)
@@ -25,7 +30,7 @@ def launches(kernel: dev.DeviceKernel) -> Iterator[Sizes]:
             if first is not None:
                 values[first] = unit[first] * tiles * kernel.cluster
             if _taken(kernel, values):
-                yield Sizes(values, (tiles - 1) * kernel.cluster, lambda _, at: 128 * at[-1] if at else 0)
+                yield Sizes(values, (tiles - 1) * kernel.cluster, some_positions)
 
 
 def _grid_dims(kernel: dev.DeviceKernel) -> dict[str, int]:
@@ -65,4 +70,4 @@ def _taken(kernel: dev.DeviceKernel, values: dict[str, int]) -> bool:
     return True
 
 
-__all__ = ["launches"]
+__all__ = ["launches", "some_positions"]

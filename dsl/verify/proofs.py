@@ -1,0 +1,151 @@
+"""Proofs of the schedules of a text: one run for each shape class, kept on disk until the text or the verifier changes.
+
+    findings = prove_schedules(module, [choices], "sm_80")
+
+A report is keyed by the text, its entry and choices, the architecture, and the digest of the sources of compiler and
+verifier, so that another version's proofs are never taken for this one's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from kernelagent.dsl.targets import cache
+from kernelagent.dsl.targets.calls import Choices, absent_arrays
+from kernelagent.dsl.verify.records import Findings, findings_from
+
+if TYPE_CHECKING:
+    from kernelagent.dsl.ir import Module
+    from kernelagent.dsl.verify.schedule.cases import Case
+
+VERIFIER_VERSION = 1
+"""Raise it when a verdict means something else; sources that differ are told apart without it."""
+REPORT = "proofs.json"
+Use = Literal["cached", "fresh", "recheck"]
+"""`recheck`: prove again and say where the kept report differs."""
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """What was shown. `cached`: none of it in this call. `stale`: what a recheck found to be different."""
+
+    findings: Findings
+    cached: bool
+    key: str
+    stale: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """`resources.proofs` of a check."""
+        return {"key": self.key, "cached": self.cached, "verifier": VERIFIER_VERSION}
+
+
+def prove_schedules(
+    module: Module,
+    choices: Sequence[Choices],
+    arch: str,
+    quick: bool = False,
+    oracle: Module | None = None,
+    use: Use = "cached",
+    root: Path | None = None,
+) -> Proofs:
+    """The schedules that the compiler makes for each of `choices`, or the one that a level-two text is.
+
+    `oracle`: the level-one text that says what a level-two text computes. Raises KernelError for what the architecture
+    refuses.
+    """
+    place = cache.cache_root("proofs", root)
+    key = key_of(module, choices, arch, quick, oracle)
+    kept = _kept(place, key)
+    if kept is None and quick:
+        kept = _kept(place, key_of(module, choices, arch, False, oracle))
+    if kept is not None and use == "cached":
+        return Proofs(kept, True, key)
+    findings = Findings()
+    for chosen in choices:
+        findings += _proved(module, chosen, arch, quick, oracle)
+    _keep(place, key, findings, use == "recheck")
+    stale = _differences(kept, findings) if kept is not None and use == "recheck" else ()
+    return Proofs(findings, False, key, stale)
+
+
+def _proved(module: Module, chosen: Choices, arch: str, quick: bool, oracle: Module | None) -> Findings:
+    from kernelagent.dsl.level2.module import ScheduledModule
+    from kernelagent.dsl.verify.schedule.against import against
+    from kernelagent.dsl.verify.schedule.cases import cases
+    from kernelagent.dsl.verify.schedule.confirm import confirmed
+    from kernelagent.dsl.verify.schedule.prove import prove
+
+    findings = Findings()
+    made: Sequence[Case] = list(cases(module, chosen, arch))
+    if isinstance(module, ScheduledModule) and oracle is not None:
+        made = [against(case, module, oracle, chosen) for case in made]
+    for case in made:
+        findings += confirmed(case, prove(case, quick))
+    return findings
+
+
+def key_of(module: Module, choices: Sequence[Choices], arch: str, quick: bool, oracle: Module | None) -> str:
+    """Hex digest of everything that the proofs depend on."""
+    from kernelagent.dsl.targets.cuda.build import sources_digest
+
+    facts = {
+        "text": module.text,
+        "entry": module.entry.name,
+        "absent": absent_arrays(module),
+        "choices": [asdict(c) for c in choices],
+        "arch": arch,
+        "quick": quick,
+        "oracle": None if oracle is None else oracle.text,
+        "verifier": (VERIFIER_VERSION, sources_digest()),
+    }
+    return cache.key_of(facts)
+
+
+# The store -------------------------------------------------------------------------------------------------
+
+
+def _kept(root: Path, key: str) -> Findings | None:
+    path = cache.place(root, key) / REPORT
+    if not path.is_file():
+        return None
+    return findings_from(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _keep(root: Path, key: str, findings: Findings, again: bool) -> None:
+    def write(folder: Path) -> None:
+        (folder / REPORT).write_text(json.dumps(findings.to_dict()), encoding="utf-8")
+
+    folder = cache.entry(root, key, write)
+    if again:
+        write(folder)
+
+
+def beside(folder: Path, record: Mapping[str, Any]) -> None:
+    """A report as `proofs.json` in the folder of a compiled kernel, which appears whole or not at all."""
+    if not folder.is_dir():
+        return
+    text, path = json.dumps(record, default=str), folder / REPORT
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        made = folder / f".{REPORT}.{os.getpid()}"
+        made.write_text(text, encoding="utf-8")
+        made.replace(path)
+
+
+def _differences(kept: Findings, found: Findings) -> tuple[str, ...]:
+    """Obligations whose verdict is another one than in the kept report."""
+    before, after = _verdicts(kept), _verdicts(found)
+    names = sorted(before.keys() | after.keys(), key=str)
+    said = [f"{n}: kept {before.get(n, 'nothing')}, now {after.get(n, 'nothing')}" for n in names]
+    return tuple(s for s, n in zip(said, names, strict=True) if before.get(n) != after.get(n))
+
+
+def _verdicts(findings: Findings) -> Mapping[str, Any]:
+    return {f"{o.subject} {o.family} line {o.line} {o.detail}": o.verdict for o in findings.obligations}
+
+
+__all__ = ["REPORT", "VERIFIER_VERSION", "Proofs", "Use", "beside", "key_of", "prove_schedules"]
