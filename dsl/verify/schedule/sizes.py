@@ -14,6 +14,7 @@ from kernelagent.dsl.verify.shapes import completed, deepened, sizes, whole_rows
 
 Sizes = Mapping[str, int]
 _SEARCHED = 400
+_DOUBLINGS = 6
 FEW, SEVERAL = 6, 24
 """Tiles of a launch with many iterations each, and of others."""
 ALIGNED = 16
@@ -197,19 +198,46 @@ def _small(case: Case, found: Sizes) -> Sizes | None:
 
 
 def few_tiles(case: Case, found: Sizes, most: int = SEVERAL) -> Sizes:
-    """The sizes with as few tiles as `most`, if making dims smaller one after the other comes to that."""
-    for dim in found:
-        for extent in (2, 1):
-            if _tiles(case.kernel, found) <= most:
-                return found
-            smaller = completed(case.shapes, {**found, dim: extent})
-            if (
-                smaller is not None
-                and fits(case.kernel, smaller)
-                and _tiles(case.kernel, smaller) <= _tiles(case.kernel, found) // 2
-            ):
-                found = smaller
+    """The sizes with as few tiles as `most`, if making dims smaller comes to that: each time the dim that shrinks least
+    for half as many tiles, so that those with a cut tile stay."""
+    while (count := _tiles(case.kernel, found)) > most:
+        shrunk = [(n / e, completed(case.shapes, {**found, d: e})) for d, n in found.items() for e in (2, 1) if n > e]
+        taken = [(ratio, s) for ratio, s in shrunk if s is not None and fits(case.kernel, s)]
+        halved = [(ratio, s) for ratio, s in taken if _tiles(case.kernel, s) <= count // 2]
+        if not halved:
+            break
+        found = min(halved, key=lambda pair: pair[0])[1]
     return found
+
+
+def cut_everywhere(case: Case, found: Sizes) -> Sizes:
+    """The sizes with a second tile along every axis: dims grow that others follow from, `P == (H + 1) // 2`."""
+    for axis in range(len(case.kernel.grid.hi)):
+        for _ in range(_DOUBLINGS):
+            count = _along(case.kernel, found, axis)
+            if count is None or count > 1:
+                break
+            grown = (completed(case.shapes, {**found, d: 2 * n + 1}) for d, n in found.items() if n)
+            longer = (s for s in grown if s is not None and fits(case.kernel, s) and _more(case.kernel, found, s, axis))
+            found = next(longer, found)
+    return found
+
+
+def _more(kernel: dev.DeviceKernel, found: Sizes, other: Sizes, axis: int) -> bool:
+    """Whether a grid's axis is longer, and no other has more tiles."""
+    lo, hi = kernel.grid.lo[axis], kernel.grid.hi[axis]
+    longer = (hi - lo).evaluate(other) > (hi - lo).evaluate(found)
+    others = (k for k in range(len(kernel.grid.hi)) if k != axis)
+    return longer and all(_along(kernel, found, k) == _along(kernel, other, k) for k in others)
+
+
+def _along(kernel: dev.DeviceKernel, found: Sizes, axis: int) -> int | None:
+    """Tiles along an axis of the outer grid; None where data decides."""
+    grid = kernel.grid
+    try:
+        return -(-(grid.hi[axis] - grid.lo[axis]).evaluate(found) // grid.step[axis].evaluate(found))
+    except KeyError:
+        return None
 
 
 def _tiles(kernel: dev.DeviceKernel, found: Sizes) -> int:
@@ -251,19 +279,20 @@ def _width(dtype: str) -> int:
 
 def whole_calls(case: Case, iterations: int) -> list[Sizes]:
     """Sizes at which all blocks are run: one past each tile in every dim and so many rounds of sequential loops, tiny
-    ones, and one past each tile alone. Only such as take the case's class."""
+    ones, one past each tile alone, and 1. Only such as take the case's class."""
     found: list[Sizes] = []
     for first in islice(sizes(case.shapes, {}), _SEARCHED):
         deep = deepened(case.shapes, first, {}, iterations) or first
-        tiny = completed(case.shapes, dict.fromkeys(first, 3))
-        for candidate, most in ((deep, FEW), (tiny, SEVERAL), (first, SEVERAL)):
+        tiny, one = (completed(case.shapes, dict.fromkeys(first, n)) for n in (3, 1))
+        for candidate, most in ((deep, FEW), (tiny, SEVERAL), (first, SEVERAL), (one, SEVERAL)):
             whole = candidate and whole_rows(case.shapes, candidate, ALIGNED)
             fitting = next((c for c in (candidate, whole) if c is not None and fits(case.kernel, c)), None)
-            smaller = few_tiles(case, fitting, most) if fitting else None
+            cut = cut_everywhere(case, fitting) if fitting and candidate is first else fitting
+            smaller = few_tiles(case, cut, most) if cut else None
             found += [] if smaller is None or smaller in found else [smaller]
         if len(found) >= 3:
             break
-    return found[:3]
+    return found[:4]
 
 
 __all__ = ["Sizes", "by_trips", "fits", "outermost", "trips", "whole_calls"]
