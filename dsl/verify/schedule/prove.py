@@ -4,7 +4,9 @@
     races, definedness, completion  a block at every small trip count until its state comes back (`order`)
     bounds, coverage              what is accessed and stored, as tiles, for all sizes (`verify.bounds`, `coverage`)
     alignment                     divisibility, for all sizes of the class (`alignment`)
-    flow                          whole launches over finite fields against the kernel of tiles (`whole`)
+    flow                          whole launches over finite fields against the kernel of tiles (`whole`); without one,
+                                  with the coordinates of all elements (`tagged`)
+    banks, coalescing, resources  counted (`banks`, `coalescing`, `limits`)
 
 A fault that a run shows is a counterexample, and then only faults are reported.
 """
@@ -17,15 +19,18 @@ from kernelagent.dsl.verify import coverage
 from kernelagent.dsl.verify.families import prove_bounds
 from kernelagent.dsl.verify.records import Family, Findings, Obligation, Verdict
 from kernelagent.dsl.verify.schedule.alignment import prove_alignment
+from kernelagent.dsl.verify.schedule.banks import prove_banks
 from kernelagent.dsl.verify.schedule.cases import Case
+from kernelagent.dsl.verify.schedule.coalescing import prove_coalescing
 from kernelagent.dsl.verify.schedule.explain import counterexample, line_of, said
+from kernelagent.dsl.verify.schedule.limits import prove_resources
 from kernelagent.dsl.verify.schedule.machine import Event
 from kernelagent.dsl.verify.schedule.order import Ordered, examine
 from kernelagent.dsl.verify.schedule.protocol import prove_protocol, prove_uniformity
 from kernelagent.dsl.verify.schedule.sizes import Sizes, whole_calls
 from kernelagent.dsl.verify.schedule.tagged import flow
 from kernelagent.dsl.verify.schedule.tiles import as_tiles
-from kernelagent.dsl.verify.schedule.walks import Unmodelled
+from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
 from kernelagent.dsl.verify.schedule.whole import Launch, launch
 
 ORDER: tuple[Family, ...] = ("races", "definedness", "completion")
@@ -49,7 +54,13 @@ def prove(case: Case, quick: bool = False) -> Findings:
         else:
             launches.append(made)
     shown = (*_order(case, ordered), *_symbolic(case, launches, not quick), *_flow(case, ordered, launches, lacks))
-    return found + Findings(shown)
+    return found + Findings((*shown, *counted(case)))
+
+
+def counted(case: Case) -> list[Obligation]:
+    """What needs no run: the hardware's share."""
+    found = [*prove_banks(case.kernel, subject(case)), *prove_coalescing(case, subject(case))]
+    return found + prove_resources(case.kernel, subject(case))
 
 
 def _only_refuted(found: Findings) -> Findings:

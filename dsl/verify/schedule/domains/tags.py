@@ -146,9 +146,7 @@ class Traced:
 
     # Products ------------------------------------------------------------------------------------------
 
-    def mma(
-        self, a: Tagged, b: Tagged, acc: Tagged, sources: tuple[str, str], dtype: str, precision: str
-    ) -> Tagged:
+    def mma(self, a: Tagged, b: Tagged, acc: Tagged, sources: tuple[str, str], dtype: str, precision: str) -> Tagged:
         self._taken(a)
         self._taken(b)
         self._conform(a, b)
