@@ -80,10 +80,10 @@ def emulate(
     reports: list[EmulatorReport] = []
     codes: list[DeviceCode] = []
     for unit, call in zip(units, calls, strict=True):
-        arguments = {a.name: _argument(a, call.arrays[a.name]) for a in unit.item.kernel.arrays}
+        arguments = {a.name: argument(a, call.arrays[a.name]) for a in unit.item.kernel.arrays}
         code = _code(unit, call, arguments)
         codes.append(code)
-        reports.append(_launch(code, call, arguments, completion, seed))
+        reports.append(launch(code, call.dims, call.scalars, arguments, completion, seed))
     names = tuple(c.schedule.name for c in codes)
     return Emulation(tuple(reports), names, tuple(c.schedule.shape_class.name for c in codes))
 
@@ -104,17 +104,22 @@ def _code(unit: DeviceUnit, call: PlacedCall, arguments: Mapping[str, ArrayArgum
     return chosen(unit.classes, places, call.dims)
 
 
-def _launch(
-    code: DeviceCode, call: PlacedCall, arguments: Mapping[str, ArrayArgument], completion: Completion, seed: int
+def launch(
+    code: DeviceCode,
+    dims: Mapping[str, int],
+    given: Scalars,
+    arguments: Mapping[str, ArrayArgument],
+    completion: Completion = "late",
+    seed: int = 0,
 ) -> EmulatorReport:
+    """One schedule's body on arrays that fit its class; outputs are written into the arguments. Raises what `run`
+    raises."""
     schedule = code.schedule
-    sizes = {**call.dims, **{n: v for n, v in call.scalars.items() if isinstance(v, int)}}
+    sizes = {**dims, **{n: v for n, v in given.items() if isinstance(v, int)}}
     blocks = launch_blocks(schedule, sizes, RESIDENT_BLOCKS)
     arrays = [arguments[a.name] for a in schedule.arrays]
-    ints = [call.dims[d] for d in schedule.dims]
-    values = [
-        ScalarArgument(call.scalars[s.name], _scalar_dtype(s.dtype)) for s in schedule.scalars if s.dtype != "const"
-    ]
+    ints = [dims[d] for d in schedule.dims]
+    values = [ScalarArgument(given[s.name], _scalar_dtype(s.dtype)) for s in schedule.scalars if s.dtype != "const"]
     if blocks == 0:
         return EmulatorReport((), 0.0, 0.0, completion, seed)
     return run(
@@ -124,8 +129,8 @@ def _launch(
     )  # fmt: skip
 
 
-def _argument(array: ir.Array, data: NDArray[Any]) -> ArrayArgument:
-    """Rank 0 becomes one element: `ka_array` has a stride at least."""
+def argument(array: ir.Array, data: NDArray[Any]) -> ArrayArgument:
+    """An array as a launch takes it. Rank 0 becomes one element: `ka_array` has a stride at least."""
     if array.dtype == "u4":
         return ArrayArgument(array.name, pack(array.name, data), _ROLES[array.role], packed=True)
     return ArrayArgument(array.name, data.reshape(1) if data.ndim == 0 else data, _ROLES[array.role])
