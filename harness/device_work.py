@@ -15,7 +15,9 @@ from kernelagent.dsl.atoms import atom
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Index, evaluate_condition
 from kernelagent.dsl.ir import View
-from kernelagent.dsl.raster import filled, place
+from kernelagent.dsl.lanes import WARP
+from kernelagent.dsl.raster import place
+from kernelagent.dsl.walks import tile_at, tile_counts
 
 Environment = Mapping[str, int]
 
@@ -37,7 +39,6 @@ SPECIAL = frozenset({
     "exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "erf", "sin", "cos", "sigmoid", "div", "pow",
 })  # fmt: skip
 """Words that take the special-function unit at least once."""
-WARP = 32
 
 
 @dataclass(frozen=True)
@@ -305,20 +306,12 @@ class Tiles:
 def tiles_of(kernel: dev.DeviceKernel, environment: Environment) -> Tiles:
     """Of a ragged nest the outer tiles, each with its inner grid at the middle."""
     grid = kernel.grid
-    firsts, counts, steps = [], [], []
-    for lo, hi, step in zip(grid.lo, grid.hi, grid.step, strict=True):
-        first, stride = lo.evaluate(environment), step.evaluate(environment)
-        firsts.append(first)
-        steps.append(stride)
-        counts.append(max(0, -(-(hi.evaluate(environment) - first) // stride)))
-    counts = filled(counts, grid.together)
+    counts = tile_counts(grid, environment)
 
     def at(number: int) -> dict[str, int]:
-        places = place(grid.raster, grid.group, grid.together, counts, number)
-        return {v.name: f + s * p for v, f, s, p in zip(grid.variables, firsts, steps, places, strict=True)}
+        return tile_at(grid, place(grid.raster, grid.group, grid.together, counts, number), environment)
 
-    middle = {v.name: f + s * ((n - 1) // 2) for v, f, s, n in zip(grid.variables, firsts, steps, counts, strict=True)}
-    return Tiles(math.prod(counts), at, middle)
+    return Tiles(math.prod(counts), at, tile_at(grid, [(n - 1) // 2 for n in counts], environment))
 
 
 def inner_tiles(kernel: dev.DeviceKernel, environment: Environment) -> tuple[int, dict[str, int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from itertools import combinations, pairwise
+from math import prod
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
@@ -323,8 +324,7 @@ def _guarded(kernel: dev.DeviceKernel) -> Rules:
 
 def box_bytes(kernel: dev.DeviceKernel, copy: dev.CopyBulk) -> int:
     """What a copy adds to its barrier, wherever its boxes lie."""
-    buffer = kernel.buffer(copy.target.buffer)
-    return buffer.shape[0] * buffer.shape[1] * bits(buffer.dtype) // 8
+    return prod(copy.shape) * bits(kernel.buffer(copy.target.buffer).dtype) // 8
 
 
 def _expected(kernel: dev.DeviceKernel, block: tuple[dev.Statement, ...]) -> Rules:

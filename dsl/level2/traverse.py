@@ -79,6 +79,15 @@ def grids(grid: dev.Grid) -> Iterator[dev.Grid]:
         found = found.inner
 
 
+ALONE = (dev.WaitPhase, dev.Expect, dev.CopyBulk, dev.For, dev.If)
+"""Statements that need but one thread."""
+
+
+def runs_alone(role: dev.Role) -> bool:
+    """Whether one thread does all that the role does for its tiles; its other warps go on behind the last tile."""
+    return all(isinstance(s, ALONE) for grid in grids(role.grid) for s in dev.walk(grid.body))
+
+
 @dataclass(frozen=True)
 class Part:
     """Statements that share their fragments: the prologue, one walk over the tiles (outer grids first), or what a role

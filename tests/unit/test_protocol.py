@@ -12,10 +12,8 @@ from kernelagent.dsl import parse
 from kernelagent.dsl.index import Compare, index
 from kernelagent.dsl.level2 import parse_schedule
 from kernelagent.dsl.targets.calls import Choices
-from kernelagent.dsl.targets.cuda.emit_roles import runs_alone as emitted_alone
 from kernelagent.dsl.targets.cuda.units import device_units
 from kernelagent.dsl.verify.schedule.protocol import prove_protocol
-from kernelagent.dsl.verify.schedule.skeleton import runs_alone
 from support.gpu_cases import CASES
 from support.level2_kernels import codes
 from support.level2_texts import TEXTS
@@ -28,7 +26,7 @@ HOPPER = TEXTS["hopper"]
 
 
 def verdicts(schedule: dev.DeviceKernel) -> dict[str, str]:
-    found = prove_protocol(schedule)
+    found = prove_protocol(schedule, seconds=120)  # a verdict here does not depend on what else runs
     assert not found.counterexamples, found.counterexamples
     return {o.family: o.verdict for o in found.obligations}
 
@@ -40,7 +38,6 @@ PROVED = {"uniformity": "PROVED", "protocol": "PROVED"}
 def test_every_kernel_is_proved_for_every_trip_count(name: str) -> None:
     for code in codes(name, "sm_90a"):
         assert verdicts(code.schedule) == PROVED
-        assert all(runs_alone(r) == emitted_alone(r) for r in code.schedule.roles)
 
 
 @pytest.mark.parametrize("path", sorted(LADDER.glob("*.tile")), ids=lambda p: p.stem)

@@ -8,10 +8,10 @@ from dataclasses import replace
 from math import prod
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.index import Index, Symbol, cdiv
-from kernelagent.dsl.raster import filled
+from kernelagent.dsl.index import Index, Symbol
 from kernelagent.dsl.targets.cuda.body import Body
 from kernelagent.dsl.targets.cuda.emit_index import Range, symbol_name
+from kernelagent.dsl.walks import counts_of, tile_counts
 
 EmitStatements = Callable[[Body, Sequence[dev.Statement]], None]
 
@@ -25,14 +25,9 @@ def launch_blocks(kernel: dev.DeviceKernel, dims: Mapping[str, int], resident: i
     grid = kernel.grid
     if grid.inner is not None:
         return resident
-    total = prod(filled([max(0, c.evaluate(dims)) for c in _counts(grid)], grid.together))
+    total = prod(tile_counts(grid, dims))
     whole = max(1, resident // kernel.cluster) * kernel.cluster
     return min(total, whole) if grid.persistent else total
-
-
-def _counts(grid: dev.Grid) -> list[Index]:
-    """Tiles along each variable, negative for empty ranges."""
-    return [cdiv(hi - lo, step) for lo, hi, step in zip(grid.lo, grid.hi, grid.step, strict=True)]
 
 
 def emit_grid(body: Body, grid: dev.Grid, statements: EmitStatements) -> None:
@@ -64,7 +59,7 @@ def _emit_walk(body: Body, grid: dev.Grid, statements: EmitStatements) -> None:
 
 def _emit_counts(body: Body, grid: dev.Grid) -> list[str]:
     found: list[str] = []
-    for count in _counts(grid):
+    for count in counts_of(grid):
         text = body.texts.text(count)
         held = text if body.texts.ctype(count) == "int" else f"(int){text}"
         found.append(body.const("int", "n", held if body.texts.never_negative(count) else f"ka_max({held}, 0)"))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import Symbol, index
+from kernelagent.dsl.level2.traverse import runs_alone
 from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.targets.cuda.body import Body
 from kernelagent.dsl.targets.cuda.emit_grid import EmitStatements, emit_grid
@@ -14,8 +14,6 @@ from kernelagent.dsl.targets.cuda.emit_index import Range, symbol_name
 
 ENDLESS = index(2**31 - 1)
 INDENT = "    "
-ALONE = (dev.WaitPhase, dev.Expect, dev.CopyBulk, dev.For, dev.If)
-"""Statements of a role that needs but one thread."""
 
 
 def emit_roles(kernel: dev.DeviceKernel, prologue: Body, statements: EmitStatements) -> list[str]:
@@ -79,10 +77,4 @@ def _counters(role: dev.Role) -> list[Symbol]:
     return list(dict.fromkeys(found))
 
 
-def runs_alone(role: dev.Role) -> bool:
-    """Whether one thread can do all that the role does for its tiles."""
-    every: Iterator[dev.Statement] = dev.walk(innermost(role.grid).body)
-    return all(isinstance(s, ALONE) for s in every)
-
-
-__all__ = ["emit_roles", "runs_alone"]
+__all__ = ["emit_roles"]

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kernelagent.dsl.lanes import WARP
 from kernelagent.dsl.targets.cuda.archs import Arch
-
-WARP = 32
 
 
 @dataclass(frozen=True)

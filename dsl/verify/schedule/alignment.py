@@ -10,6 +10,7 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Element, Extremum, FloorDiv, Index, Mod, Monomial, Select, Symbol
 from kernelagent.dsl.ir import Assume, View, position
+from kernelagent.dsl.level2.traverse import grids
 from kernelagent.dsl.verify.records import Obligation
 
 ENDLESS = 0
@@ -107,10 +108,8 @@ def multiples(kernel: dev.DeviceKernel, assumes: tuple[Assume, ...]) -> dict[str
 
 def _loops(kernel: dev.DeviceKernel) -> Iterator[tuple[tuple[Symbol, ...], tuple[Index, ...], tuple[Index, ...]]]:
     for walk in (kernel.grid, *(r.grid for r in kernel.roles)):
-        grid: dev.Grid | None = walk
-        while grid is not None:
+        for grid in grids(walk):
             yield grid.variables, grid.lo, grid.step
-            grid = grid.inner
     for s in dev.statements(kernel):
         if isinstance(s, dev.For):
             yield s.variables, s.lo, s.step

@@ -19,7 +19,7 @@ from kernelagent.dsl.verify.schedule.replay import Fault, Watched, fault, watch_
 from kernelagent.dsl.verify.schedule.scopes import scope
 from kernelagent.dsl.verify.schedule.sizes import ALIGNED, Sizes, by_trips, fits, steps
 from kernelagent.dsl.verify.schedule.skeleton import Unsupported, skeleton
-from kernelagent.dsl.verify.schedule.walks import Unmodelled
+from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
 from kernelagent.dsl.verify.schedule.whole import launch
 from kernelagent.dsl.verify.shapes import completed
 

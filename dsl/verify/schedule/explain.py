@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kernelagent.dsl import device as dev
+from kernelagent.dsl.lanes import WARP
 from kernelagent.dsl.verify.records import ScheduleCounterexample
-from kernelagent.dsl.verify.schedule.machine import WARP, Event, Site
+from kernelagent.dsl.verify.schedule.machine import Event, Site
 
 
 def counterexample(event: Event, kernel: dev.DeviceKernel, sizes: Mapping[str, int]) -> ScheduleCounterexample:

@@ -49,7 +49,7 @@ from kernelagent.dsl.verify.schedule.skeleton import (
 )  # fmt: skip
 from kernelagent.dsl.verify.schedule.trips import compared, constants, positive, shift
 from kernelagent.dsl.verify.schedule.values import Values
-from kernelagent.dsl.verify.schedule.walks import tile_counts, tiles
+from kernelagent.dsl.walks import tile_counts, tiles
 
 MOST_STATES = 200_000
 MOST_PERIOD = 512

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.dtypes import bits
-from kernelagent.dsl.lanes import Distribution
+from kernelagent.dsl.lanes import WARP, Distribution
 from kernelagent.dsl.level2.traverse import parts
 from kernelagent.dsl.verify.schedule.places import (
     Integers,
@@ -25,7 +25,6 @@ from kernelagent.dsl.verify.schedule.places import (
     tile_bytes,
 )
 
-WARP = 32
 MANY = -2
 """Stands for several threads."""
 ASYNCHRONOUS = -1

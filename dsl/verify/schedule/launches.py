@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import Index
+from kernelagent.dsl.level2.traverse import grids
 from kernelagent.dsl.verify.schedule.explore import Sizes
-from kernelagent.dsl.verify.schedule.skeleton import levels, roles_of
+from kernelagent.dsl.verify.schedule.skeleton import roles_of
 
 MOST_TILES = 3
 
@@ -37,7 +38,7 @@ def _grid_dims(kernel: dev.DeviceKernel) -> dict[str, int]:
     """Dims that the number of tiles depends on, with the tiles' extents; the rows of tiles first."""
     found: dict[str, int] = {}
     for role in roles_of(kernel):
-        for grid in levels(role.grid):
+        for grid in grids(role.grid):
             bounds = list(zip(grid.hi, grid.step, strict=True))
             for hi, step in (*bounds[-2:-1], *bounds[-1:], *bounds[:-2]):
                 _note(found, hi, step)

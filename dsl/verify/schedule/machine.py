@@ -15,6 +15,7 @@ import numpy as np
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Index, ReadElement, evaluate_condition
+from kernelagent.dsl.lanes import WARP
 from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.verify.records import Family
 from kernelagent.dsl.verify.schedule.clocks import ALWAYS, Agents, Clock
@@ -23,9 +24,8 @@ from kernelagent.dsl.verify.schedule.footprints import Footprints
 from kernelagent.dsl.verify.schedule.globals import GlobalMemory
 from kernelagent.dsl.verify.schedule.phases import Phase
 from kernelagent.dsl.verify.schedule.shadow import FAMILIES, Conflict, Shadow
-from kernelagent.dsl.verify.schedule.walks import Unmodelled, tile_counts, tiles
-
-WARP = 32
+from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
+from kernelagent.dsl.walks import tile_counts, tiles
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.dtypes import is_float
+from kernelagent.dsl.verify.schedule.arrays import whole_vectors, with_indices, within_array
 from kernelagent.dsl.verify.schedule.machine import Actor, Event, Machine
 from kernelagent.dsl.verify.schedule.places import grid_of, view_positions
-from kernelagent.dsl.verify.schedule.walks import Unmodelled
+from kernelagent.dsl.verify.schedule.registers import value_of
+from kernelagent.dsl.verify.schedule.stages import is_asynchronous, read_shared, read_tile
+from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
 
 if TYPE_CHECKING:
     from kernelagent.dsl.verify.schedule.domains.domain import Value
@@ -18,8 +21,6 @@ if TYPE_CHECKING:
 
 def compute(m: Machine, actor: Actor, let: dev.Let) -> Value:
     """The value of the fragment."""
-    from kernelagent.dsl.verify.schedule.statements import read_shared, value_of
-
     fragment, operation, domain = let.fragment, let.operation, m.domain
     dtype, shape = fragment.dtype, fragment.shape
 
@@ -74,8 +75,6 @@ def _reindexed(
 
 
 def _load(m: Machine, actor: Actor, let: dev.Let) -> Value:
-    from kernelagent.dsl.verify.schedule.statements import value_of, whole_vectors, with_indices, within_array
-
     operation = let.operation
     assert isinstance(operation, dev.Load | dev.Gather)
     view, offsets = operation.view, grid_of(let.fragment.shape)
@@ -95,8 +94,6 @@ def _load(m: Machine, actor: Actor, let: dev.Let) -> Value:
 
 
 def _product(m: Machine, actor: Actor, let: dev.Let, operation: dev.Mma) -> Value:
-    from kernelagent.dsl.verify.schedule.statements import is_asynchronous, read_tile, value_of
-
     asynchronous = is_asynchronous(let)
     precision = "tf32" if operation.atom.endswith("tf32") else "exact"
     sources: list[str] = []

@@ -8,6 +8,7 @@ warps therefore holds in all of them (the module text of `explore` has the argum
 from __future__ import annotations
 
 from kernelagent.dsl import device as dev
+from kernelagent.dsl.level2.roles import box_bytes
 from kernelagent.dsl.verify.schedule.events import Violation, history, line, name, who
 from kernelagent.dsl.verify.schedule.protocol_state import (
     Clock,
@@ -22,7 +23,7 @@ from kernelagent.dsl.verify.schedule.protocol_state import (
     Warp,
     join,
 )  # fmt: skip
-from kernelagent.dsl.verify.schedule.skeleton import Agent, Announce, Do, Event, Read, Skeleton, box_bytes
+from kernelagent.dsl.verify.schedule.skeleton import Agent, Announce, Do, Event, Read, Skeleton
 from kernelagent.dsl.verify.schedule.values import Values
 
 

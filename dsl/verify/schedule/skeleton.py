@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import TypeAlias
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Condition, Index, Symbol, index
 from kernelagent.dsl.ir import Origin
 from kernelagent.dsl.lanes import WARP
+from kernelagent.dsl.level2.roles import box_bytes
+from kernelagent.dsl.level2.traverse import runs_alone
 
 WARPS_OF_GROUP = 4
-ALONE = (dev.WaitPhase, dev.Expect, dev.CopyBulk, dev.For, dev.If)
-"""A role of nothing but these runs in one thread; its other warps go on to what stands behind its last tile."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,6 @@ Event: TypeAlias = (
 _BY_ALL = (
     dev.Arrive, dev.WaitPhase, dev.WgmmaCommit, dev.WgmmaWait, dev.RoleBarrier, dev.BlockBarrier, dev.ClusterBarrier,
 )  # fmt: skip
-_BY_ONE = (dev.BarrierInit, dev.FenceInit, dev.CopyBulk)
 
 
 @dataclass(frozen=True)
@@ -162,16 +159,6 @@ def _parts(warps: int) -> Iterator[tuple[str, int, int]]:
         yield "other warpgroups", warps - WARPS_OF_GROUP, 1
 
 
-def runs_alone(role: dev.Role) -> bool:
-    """Whether one thread does all that the role does for its tiles."""
-    return all(isinstance(s, ALONE) for grid in levels(role.grid) for s in dev.walk(grid.body))
-
-
-def levels(grid: dev.Grid) -> list[dev.Grid]:
-    """The grid and those inside it."""
-    return [grid, *(levels(grid.inner) if grid.inner is not None else [])]
-
-
 def filled_buffers(kernel: dev.DeviceKernel) -> frozenset[str]:
     """Buffers that bulk copies and nothing else write: their stages are given back and filled again by the protocol."""
     copied, stored = set(), set()
@@ -184,11 +171,6 @@ def filled_buffers(kernel: dev.DeviceKernel) -> frozenset[str]:
             case _:
                 pass
     return frozenset(copied - stored)
-
-
-def box_bytes(kernel: dev.DeviceKernel, copy: dev.CopyBulk) -> int:
-    """What a copy adds to the barrier of each block that it writes to, by all blocks' parts together."""
-    return prod(copy.shape) * bits(kernel.buffer(copy.target.buffer).dtype) // 8
 
 
 # Code -----------------------------------------------------------------------------------------------

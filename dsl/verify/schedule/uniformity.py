@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.lanes import WARP
-from kernelagent.dsl.verify.schedule.skeleton import WARPS_OF_GROUP, levels, roles_of
+from kernelagent.dsl.level2.traverse import grids
+from kernelagent.dsl.verify.schedule.skeleton import WARPS_OF_GROUP, roles_of
 
 MOST_NUMBER = 15
 """Role barriers 1..15; 0 is the block's own (PTX ISA, "barrier")."""
@@ -43,7 +44,7 @@ def uneven(kernel: dev.DeviceKernel) -> Iterator[Uneven]:
 
 
 def _all(role: dev.Role) -> list[dev.Statement]:
-    return [*(s for g in levels(role.grid) for s in dev.walk(g.body)), *dev.walk(role.after)]
+    return [*(s for g in grids(role.grid) for s in dev.walk(g.body)), *dev.walk(role.after)]
 
 
 def _warps(kernel: dev.DeviceKernel) -> Iterator[Uneven]:
@@ -86,7 +87,7 @@ def _numbers(kernel: dev.DeviceKernel) -> Iterator[Uneven]:
 
 def _block_barriers(kernel: dev.DeviceKernel, role: dev.Role) -> Iterator[Uneven]:
     """Inside a role's walk the block's other threads do not come."""
-    for grid in levels(role.grid):
+    for grid in grids(role.grid):
         for statement in dev.walk(grid.body):
             if isinstance(statement, (dev.BlockBarrier, dev.ClusterBarrier)):
                 word = "barrier()" if isinstance(statement, dev.BlockBarrier) else "cluster_barrier()"

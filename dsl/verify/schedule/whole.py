@@ -22,7 +22,7 @@ from kernelagent.dsl.verify.schedule.globals import NOBODY, GlobalMemory
 from kernelagent.dsl.verify.schedule.machine import Event, Machine, Site
 from kernelagent.dsl.verify.schedule.sizes import Sizes
 from kernelagent.dsl.verify.schedule.tagged import Traces, trace
-from kernelagent.dsl.verify.schedule.walks import Unmodelled
+from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
 from kernelagent.dsl.verify.semantics.field import PAIRS, Field, Unfielded
 from kernelagent.dsl.verify.semantics.field_domain import FieldDomain
 
