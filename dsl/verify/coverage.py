@@ -188,7 +188,9 @@ def _strided(place: Place, coordinate: Index, variable: Symbol, unused: set[str]
 
 def _digit_length(store: Touch, digit: Symbol, unused: set[str]) -> Index:
     """The length of one view axis, once it is shown that the tiles cover it exactly once."""
-    axis = next(a for a in range(len(store.view.axes)) if position(a) == digit)
+    axis = next((a for a in range(len(store.view.axes)) if position(a) == digit), None)
+    if axis is None:
+        raise _Unshown(f"{digit} is no axis of the view")
     bounds, start, extent = store.view.axes[axis], store.start[axis], store.shape[axis]
     if bounds.lo != index(0) or bounds.hi != bounds.length:
         raise _Unshown("a window is stored through")
