@@ -69,6 +69,18 @@ def check_gpu(
     return replace(report, seconds=time.perf_counter() - begin)
 
 
+def trace(text: str, calls: GpuCalls, report: CheckReport, number: int) -> list[str]:
+    """The run of counterexample `number` of a report (from 1, of those that schedules have), step by step. Empty if
+    there is no such one."""
+    from kernelagent.dsl.verify.proofs import traced
+
+    found = [c for c in report.counterexamples if isinstance(c, ScheduleCounterexample)]
+    if not 0 < number <= len(found):
+        return []
+    module, oracle = _parsed(text), None if calls.against is None else _parsed(calls.against)
+    return traced(module, classes(module, calls), calls.arch, found[number - 1], oracle)
+
+
 def _of_text(text: str, calls: GpuCalls, reference: Reference | None, quick: bool) -> CheckReport:
     """The text by itself. A level-two text is its schedule: its proofs are part of this."""
     from kernelagent.dsl.level2.parse_schedule import is_level_two

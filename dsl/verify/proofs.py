@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kernelagent.dsl.targets import cache
 from kernelagent.dsl.targets.calls import Choices, absent_arrays
-from kernelagent.dsl.verify.records import Findings, findings_from
+from kernelagent.dsl.verify.records import Findings, ScheduleCounterexample, findings_from
 
 if TYPE_CHECKING:
     from kernelagent.dsl.ir import Module
@@ -73,19 +73,45 @@ def prove_schedules(
     return Proofs(findings, False, key, stale)
 
 
-def _proved(module: Module, chosen: Choices, arch: str, quick: bool, oracle: Module | None) -> Findings:
+def traced(
+    module: Module, choices: Sequence[Choices], arch: str, found: ScheduleCounterexample, oracle: Module | None = None
+) -> list[str]:
+    """The run that a counterexample is of, step by step. Raises KernelError."""
+    from kernelagent.dsl.verify.schedule.trace import trace
+
+    for chosen in choices:
+        for case in _cases(module, chosen, arch, oracle):
+            if (case.kernel.name, case.kernel.shape_class.name) == (found.kernel, found.shape_class):
+                return trace(case, found, module.text)
+    return []
+
+
+def _cases(module: Module, chosen: Choices, arch: str, oracle: Module | None) -> list[Case]:
     from kernelagent.dsl.level2.module import ScheduledModule
     from kernelagent.dsl.verify.schedule.against import against
     from kernelagent.dsl.verify.schedule.cases import cases
+
+    made = list(cases(module, chosen, arch))
+    if isinstance(module, ScheduledModule) and oracle is not None:
+        return [against(case, module, oracle, chosen) for case in made]
+    return made
+
+
+def _proved(module: Module, chosen: Choices, arch: str, quick: bool, oracle: Module | None) -> Findings:
+    from kernelagent.dsl.level2.module import ScheduledModule, scheduled
     from kernelagent.dsl.verify.schedule.confirm import confirmed
+    from kernelagent.dsl.verify.schedule.mend import mended
     from kernelagent.dsl.verify.schedule.prove import prove
 
+    def rebuilt(text: str) -> Case:
+        return _cases(scheduled(text), chosen, arch, oracle)[0]
+
     findings = Findings()
-    made: Sequence[Case] = list(cases(module, chosen, arch))
-    if isinstance(module, ScheduledModule) and oracle is not None:
-        made = [against(case, module, oracle, chosen) for case in made]
-    for case in made:
-        findings += confirmed(case, prove(case, quick))
+    for case in _cases(module, chosen, arch, oracle):
+        found = confirmed(case, prove(case, quick))
+        if found.counterexamples and isinstance(module, ScheduledModule) and not quick:
+            found = mended(module.text, rebuilt, found)
+        findings += found
     return findings
 
 
@@ -148,4 +174,4 @@ def _verdicts(findings: Findings) -> Mapping[str, Any]:
     return {f"{o.subject} {o.family} line {o.line} {o.detail}": o.verdict for o in findings.obligations}
 
 
-__all__ = ["REPORT", "VERIFIER_VERSION", "Proofs", "Use", "beside", "key_of", "prove_schedules"]
+__all__ = ["REPORT", "VERIFIER_VERSION", "Proofs", "Use", "beside", "key_of", "prove_schedules", "traced"]

@@ -14,6 +14,7 @@ from .output import json_option, print_json, table
 
 if TYPE_CHECKING:
     from kernelagent.dsl.check import CheckReport
+    from kernelagent.dsl.check_gpu import GpuCalls
     from kernelagent.dsl.verify.records import Counterexample, Obligation
 
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
               help="For a level-two FILE: the level-one text whose values it must have.")  # fmt: skip
 @click.option("--quick", is_flag=True, help="Only what takes well under a second (emu: some seconds).")
 @click.option("--recheck", is_flag=True, help="Prove schedules again, and compare with the proofs that were kept.")
+@click.option("--trace", type=int, metavar="N", help="Show the run of counterexample N step by step.")
 @json_option
 @click.pass_context
 def check(
@@ -39,6 +41,7 @@ def check(
     against: Path | None,
     quick: bool,
     recheck: bool,
+    trace: int | None,
     as_json: bool,
 ) -> None:
     """Parse, type and verify the kernel text or schedule (level two) in FILE.
@@ -47,18 +50,35 @@ def check(
     the GPU code in an emulator that sees races, missing waits and accesses out of bounds. Neither needs a GPU.
     """
     from kernelagent.api import check as check_text
+    from kernelagent.dsl.check_gpu import GpuCalls
 
     text = file.read_text(encoding="utf-8", errors="replace")
+    other = against.read_text(encoding="utf-8", errors="replace") if against else None
+    named, chosen, sizes = known_arch(arch, text), read_dtypes(dtypes), read_dims(dims)
     report = check_text(
-        text, problem, target=target, quick=quick, arch=known_arch(arch, text), dtypes=read_dtypes(dtypes),
-        dims=read_dims(dims), against=against.read_text(encoding="utf-8", errors="replace") if against else None,
-        recheck=recheck,
-    )  # fmt: skip
+        text, problem, target=target, quick=quick, arch=named, dtypes=chosen, dims=sizes, against=other, recheck=recheck
+    )
+    steps = () if trace is None else _steps(report, text, trace, GpuCalls(named, chosen, dims=sizes, against=other))
     if as_json:
-        print_json(report.to_dict())
+        print_json(report.to_dict() | ({"trace": steps} if trace is not None else {}))
+    elif trace is not None:
+        click.echo("\n".join(steps))
     else:
         _show(report, text, file)
     ctx.exit(0 if report.ok else EXIT_WRONG_CANDIDATE)
+
+
+def _steps(report: CheckReport, text: str, number: int, calls: GpuCalls) -> list[str]:
+    """Raises CallError for a number that the report does not have."""
+    from kernelagent.dsl.check_gpu import trace
+    from kernelagent.errors import CallError
+
+    steps = trace(text, calls, report, number)
+    if not steps:
+        count = len(of_schedules(report))
+        hint = f"the report has {count} of schedules, numbered from 1" if count else "nothing of a schedule is refuted"
+        raise CallError(f"there is no counterexample {number}", hint)
+    return steps
 
 
 def _show(report: CheckReport, text: str, file: Path) -> None:

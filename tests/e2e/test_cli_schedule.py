@@ -75,7 +75,7 @@ def test_mistakes_show_their_place(files: tuple[Path, Path]) -> None:
 
 def test_calls_that_make_no_sense(files: tuple[Path, Path]) -> None:
     kernel, schedule = files
-    for arguments in (("check", schedule, "--problem", "softmax"), ("check", schedule, "--against", kernel)):
+    for arguments in (("check", schedule, "--problem", "softmax"), ("check", kernel, "--against", kernel)):
         done = kernelagent(*arguments, folder=schedule.parent)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr

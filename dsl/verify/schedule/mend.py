@@ -1,0 +1,77 @@
+"""Fixes that were proved: small edits of a refuted level-two text, each tried and the whole schedule proved again.
+
+A fix is said only if every family of the edited schedule is proved. Edits that may change values are tried only where
+the values are held against something: a kernel of tiles, or the coordinates that elements carry.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from kernelagent.dsl.diagnostics import KernelError
+from kernelagent.dsl.verify.records import Counterexample, Findings, ScheduleCounterexample
+from kernelagent.dsl.verify.schedule.cases import Case
+from kernelagent.dsl.verify.schedule.edits import Edit, edits
+from kernelagent.dsl.verify.schedule.prove import prove
+from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
+
+SECONDS = 2.0
+"""Of CPU time, so that the same fixes are found on a busy machine; the last one tried may take longer."""
+MOST = 2
+"""Fixes that are said."""
+_HOLDS = ("PROVED", "PROVED_BOUNDED")
+
+
+def mended(text: str, rebuild: Callable[[str], Case], findings: Findings, seconds: float = SECONDS) -> Findings:
+    """The findings with fixes in their first counterexample. `rebuild` makes a case of an edited text and raises
+    KernelError for one that breaks the rules."""
+    faults = [c for c in findings.counterexamples if isinstance(c, ScheduleCounterexample) and c.line]
+    if not faults:
+        return findings
+    end = time.process_time() + seconds
+    found: list[str] = []
+    for fault in faults[:2]:
+        for edit in edits(fault, text):
+            if time.process_time() > end or len(found) >= MOST:
+                break
+            how = _verified(edit, rebuild)
+            if how:
+                found.append(f"{edit.said} ({how})")
+        if found:
+            break
+    return findings if not found else _with_fixes(findings, faults[0], tuple(found))
+
+
+def _with_fixes(findings: Findings, fault: ScheduleCounterexample, found: tuple[str, ...]) -> Findings:
+    shown: list[Counterexample] = [replace(c, fixes=found) if c is fault else c for c in findings.counterexamples]  # type: ignore[call-arg]
+    return Findings(findings.obligations, tuple(shown))
+
+
+def _verified(edit: Edit, rebuild: Callable[[str], Case]) -> str:
+    """What was shown of the edited schedule, "" if anything is refuted or left open."""
+    try:
+        case = rebuild(edit.text)
+        if not _holds(prove(case, quick=True), edit):
+            return ""
+        whole = prove(case)
+    except (KernelError, Unmodelled, LookupError):
+        return ""
+    if not _holds(whole, edit):
+        return ""
+    families = len({o.family for o in whole.obligations})
+    bounded = any(o.verdict == "PROVED_BOUNDED" for o in whole.obligations)
+    values = ", values those of the kernel" if case.oracle is not None else ""
+    return f"verified: all {families} families {'PROVED or PROVED_BOUNDED' if bounded else 'PROVED'}{values}"
+
+
+def _holds(findings: Findings, edit: Edit) -> bool:
+    """Every family; the flow of values may stay open for an edit that only orders."""
+    if findings.counterexamples:
+        return False
+    open_ = [o for o in findings.obligations if o.verdict not in _HOLDS]
+    return all(edit.ordering and o.family == "flow" and o.verdict in ("UNKNOWN", "TESTED") for o in open_)
+
+
+__all__ = ["MOST", "SECONDS", "mended"]
