@@ -60,7 +60,7 @@ def launch(case: Case, sizes: Sizes, seed: int = 0) -> Launch:
             return _traced(case, made)
         except (Unmodelled, LookupError):
             pass  # floats decide what happens
-    machine, events = _run(case, made, Real(made.arrays, made.scalars))
+    machine, events = run_launch(case, made, Real(made.arrays, made.scalars))
     expected = None if events or case.oracle is None else expected_outputs(case, made, None)
     if expected is not None:
         events = (*events, *_wrong(expected, machine, case.kernel, _close))
@@ -70,7 +70,7 @@ def launch(case: Case, sizes: Sizes, seed: int = 0) -> Launch:
 def _over_fields(case: Case, made: Call, seed: int) -> Launch:
     field = Total(PAIRS[seed % len(PAIRS)], seed)
     domain = Finite(field, made.arrays, made.scalars)
-    machine, events = _run(case, made, domain)
+    machine, events = run_launch(case, made, domain)
     expected = _execute(case, made, Oracle(domain, Field(field.pair, seed)))
     if not events:
         events = tuple(_wrong(expected, machine, case.kernel, _same))
@@ -82,7 +82,8 @@ def _traced(case: Case, made: Call) -> Launch:
     return Launch(events, made.sizes, traces=traces)
 
 
-def _run(case: Case, made: Call, domain: Domain) -> tuple[Machine, tuple[Event, ...]]:
+def run_launch(case: Case, made: Call, domain: Domain) -> tuple[Machine, tuple[Event, ...]]:
+    """Every block of a call, and the faults that show without a comparison."""
     memory = GlobalMemory(case.kernel.arrays, made.sizes, 1)
     machine = Machine(case.kernel, made.sizes, domain, memory, made.read, footprints=case.elements)
     return machine, _blocks(case.kernel, machine)
@@ -110,11 +111,11 @@ def _left_out(kernel: dev.DeviceKernel, memory: GlobalMemory, machine: Machine) 
             )  # fmt: skip
 
 
-def _store_of(kernel: dev.DeviceKernel, array: str) -> dev.Statement:
-    """The statement that stores an array; any, if none does."""
-    every = list(dev.statements(kernel))
-    stores = [s for s in every if isinstance(s, dev.Store | dev.Scatter | dev.StoreBulk) and s.view.array == array]
-    return stores[0] if stores else every[0]
+def _store_of(kernel: dev.DeviceKernel, array: str) -> dev.Statement | dev.Grid:
+    """The statement that stores an array; the walk over tiles, if none does."""
+    stores = (s for s in dev.statements(kernel) if isinstance(s, dev.Store | dev.Scatter | dev.StoreBulk))
+    walk = kernel.roles[-1].grid if kernel.roles else kernel.grid
+    return next((s for s in stores if s.view.array == array), walk)
 
 
 def expected_outputs(case: Case, made: Call, domain: FieldDomain | None) -> Mapping[str, Any] | None:
@@ -140,14 +141,19 @@ def _wrong(
         off = np.argwhere(~same(stored.values[0], np.asarray(right)))
         if len(off):
             element = tuple(int(c) for c in off[0])
-            number = int(stored.site[element])
-            site = Site(_store_of(kernel, name), 0, "", 0, {}) if number == NOBODY else machine.sites[number]
+            site = stored_by(machine, kernel, name, element)
             message = f"{name}{list(element)} is not what the kernel computes there"
             if same is _close:
                 message = (
                     f"{name}{list(element)} is {stored.values[0][element]:.6g}, the kernel says {right[element]:.6g}"
                 )
             yield Event("flow", "value", site, message, array=name, element=element, count=len(off))
+
+
+def stored_by(machine: Machine, kernel: dev.DeviceKernel, array: str, element: tuple[int, ...]) -> Site:
+    """The statement that stored an element, as it ran."""
+    number = int(machine.memory.stored[array].site[element])
+    return Site(_store_of(kernel, array), 0, "", 0, {}) if number == NOBODY else machine.sites[number]
 
 
 def _same(found: Any, wanted: Any) -> Any:
