@@ -70,11 +70,20 @@ def render_all(diagnostics: Sequence[Diagnostic], text: str, filename: str = "ke
     return "\n\n".join(render(d, text, filename) for d in diagnostics)
 
 
+EXCERPT = 160
+"""Longer lines are shown around the place only."""
+
+
 def _excerpt(span: Span, text: str, filename: str) -> str:
     lines = text.splitlines()
     line = lines[span.line - 1] if 0 < span.line <= len(lines) else ""
     end = span.end_column if span.end_line == span.line else len(line) + 1
     number = str(span.line)
     gutter = " " * len(number)
-    carets = " " * (span.column - 1) + "^" * max(1, end - span.column)
-    return f" {gutter}--> {filename}:{span.line}:{span.column}\n {number} | {line}\n {gutter} | {carets}"
+    cut = 0 if len(line) <= EXCERPT else max(0, span.column - 1 - EXCERPT // 2)
+    shown = "".join(
+        c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in line[cut : cut + EXCERPT]
+    )
+    start = span.column - 1 - cut
+    carets = " " * start + "^" * max(1, min(end - span.column, EXCERPT - start))
+    return f" {gutter}--> {filename}:{span.line}:{span.column}\n {number} | {shown}\n {gutter} | {carets}"

@@ -7,8 +7,10 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -45,7 +47,7 @@ def _compiler() -> Finding:
         found = compiler.find_compiler()
     except compiler.NoCompiler as lack:
         return Finding("C compiler", False, True, str(lack), hint)
-    return Finding("C compiler", True, True, str(found))
+    return Finding("C compiler", True, True, found.identity)
 
 
 def _cxx_compiler() -> Finding:
@@ -131,11 +133,20 @@ def _home() -> Finding:
 
     home = load_settings().home
     target = home if home.exists() else next(p for p in home.parents if p.exists())
-    writable = os.access(target, os.W_OK)
+    writable = _can_write(target)
     free_gb = shutil.disk_usage(target).free / 1e9
     return Finding(
         "state", writable, True, f"{home}, {free_gb:.0f} GB free", "set KERNELAGENT_HOME to a writable folder"
     )
+
+
+def _can_write(folder: Path) -> bool:
+    """Tried, because rights say yes to root even where nothing can be made."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (

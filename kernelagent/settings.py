@@ -143,11 +143,14 @@ def _checked(name: str, value: Any, source: str) -> Any:
 
 
 def _converted(value: Any, wanted: type) -> Any:
-    """The value in the wanted type, from TOML, Python or the text of a variable; None when it does not fit."""
+    """The value in the wanted type, from TOML, Python or the text of a variable; None when it does not fit.
+
+    Paths become absolute: workers have folders of their own.
+    """
     if wanted is bool:
         return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(str(value).lower())
     if wanted is Path:
-        return Path(value).expanduser() if isinstance(value, str | os.PathLike) and str(value) else None
+        return Path(value).expanduser().absolute() if isinstance(value, str | os.PathLike) and str(value) else None
     if wanted is str:
         return value if isinstance(value, str) and value else None
     if isinstance(value, bool) or not isinstance(value, str | int | float):

@@ -59,8 +59,12 @@ def load(name_or_path: str | Path) -> Problem:
 
 
 def _load_file(path: Path) -> Problem:
+    if path.is_dir():
+        raise ProblemError(str(path), None, "is a folder; a problem is a Python file")
     if not path.is_file():
         raise ProblemError(str(path), None, "no such file")
+    if path.suffix != ".py":
+        raise ProblemError(str(path), None, "not a Python file; kernel texts go to `check`, `bench` and `inspect`")
     problem = getattr(_execute(path), "PROBLEM", None)
     if problem is None:
         raise ProblemError(str(path), None, "defines no PROBLEM; `problems new NAME` writes a file to start from")

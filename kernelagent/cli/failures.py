@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 import traceback
 from pathlib import Path
@@ -28,6 +30,9 @@ EXIT_CODES = {
 }
 
 
+_NO_FAULT = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+
+
 def report_failure(failure: Exception) -> int:
     """Print the failure to stderr and return the exit code."""
     if isinstance(failure, click.exceptions.Exit):
@@ -38,6 +43,10 @@ def report_failure(failure: Exception) -> int:
     if isinstance(failure, click.ClickException):
         failure.show()
         return EXIT_WRONG_CALL
+    if isinstance(failure, OSError) and _of_the_machine(failure):
+        click.echo(f"error: {failure.strerror}: {failure.filename}", err=True)
+        click.echo("  help: set KERNELAGENT_HOME to a folder that can be written, with space left", err=True)
+        return EXIT_ENVIRONMENT
     code = exit_code(failure)
     if code is None:
         return _unexpected(failure)
@@ -46,6 +55,15 @@ def report_failure(failure: Exception) -> int:
     if hint:
         click.echo(f"  help: {hint}", err=True)
     return code
+
+
+def _of_the_machine(failure: OSError) -> bool:
+    """Whether a file could not be had: for want of rights or space anywhere, or in the state folder for any reason."""
+    from kernelagent.settings import load_settings
+
+    if failure.filename is None:
+        return False
+    return failure.errno in _NO_FAULT or Path(os.fsdecode(failure.filename)).is_relative_to(load_settings().home)
 
 
 def exit_code(failure: Exception) -> int | None:

@@ -37,8 +37,7 @@ class PlainView:
             case "bound":
                 return f"bound: {_bounds(event, self.board.untimed)}"
             case "baseline":
-                rivals = ", ".join(f"{b['name']} {milliseconds(b['time_ms'])}" for b in event["baselines"])
-                return f"baselines: {rivals or 'none'}"
+                return _baselines(event, late=bool(self.board.trials))
             case "trial-finished":
                 return self._trial(event, before)
             case "warning":
@@ -54,6 +53,14 @@ class PlainView:
         better = time_ms is not None and (before is None or time_ms < before)
         gap = f"  {self.board.gap:.2f}x the bound" if better and self.board.gap else ""
         return f"trial {number:3}  {event['status']:10} {shown_ms(event):>12} {'*' if better else ' '} {note}{gap}"
+
+
+def _baselines(event: Event, late: bool) -> str | None:
+    """The slow ones come behind the trials, if there are any."""
+    rivals = ", ".join(f"{b['name']} {milliseconds(b['time_ms'])}" for b in event["baselines"])
+    if late:
+        return f"more baselines: {rivals}" if rivals else None
+    return f"baselines: {rivals or 'none'}"
 
 
 def _bounds(event: Event, untimed: bool) -> str:

@@ -189,6 +189,14 @@ def test_no_compiler_is_exit_3(home: Path, tmp_path: Path) -> None:
     assert kernelagent("sol", "softmax", "--chip", "h100-sxm", env=env).returncode == 0
 
 
+def test_a_state_folder_that_cannot_be_is_exit_3() -> None:
+    done = kernelagent("optimize", "run", "softmax", "--workload", "small", "--trials", "1", home=Path("/dev/null"))
+    assert done.returncode == 3
+    assert "help: set KERNELAGENT_HOME to a folder that can be written" in done.stderr
+    assert "internal error" not in done.stderr
+    assert kernelagent("doctor", home=Path("/dev/null/inner")).returncode == 3
+
+
 def test_explain_and_doctor(home: Path) -> None:
     assert "unknown-word" in kernelagent("explain").stdout
     assert kernelagent("explain", "unknown-word").returncode == 0

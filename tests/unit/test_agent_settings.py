@@ -40,6 +40,11 @@ def test_home_moves(tmp_path: Path) -> None:
     assert found.knowledge_base == tmp_path / "h" / "knowledge.db"
 
 
+def test_home_is_absolute() -> None:
+    """Workers run in folders of their own, where a relative path would be another one."""
+    assert load_settings({}, {"KERNELAGENT_HOME": "here"}).home == Path.cwd() / "here"
+
+
 def test_the_key_of_openai_is_taken_and_shown_nowhere(tmp_path: Path) -> None:
     found = load_settings({}, {"OPENAI_API_KEY": "sk-abcdef0123456789abcdef"}, tmp_path)
     assert found.api_key == "sk-abcdef0123456789abcdef"

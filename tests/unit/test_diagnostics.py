@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from kernelagent.dsl.catalogue import Entry, diagnose, entries, example_text, explain
-from kernelagent.dsl.diagnostics import Diagnostic, KernelError, render
+from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span, render
 
 from kernelagent import dsl
 
@@ -341,3 +341,17 @@ def test_data_as_a_subscript_needs_a_statement_about_it() -> None:
 def test_a_single_row_is_only_suspicious_when_the_tile_is_read_too() -> None:
     body = "        store(y, (i, j), v * scale + load(x[i], (j,), (BN,))[None, :] + cast(idx[0], f32))\n"
     assert warnings(HEAD + body) == ["single-row"]
+
+
+def test_long_lines_are_shown_around_the_place() -> None:
+    text = "a" * 500 + " @ " + "b" * 30_000
+    shown = render(Diagnostic("matmul-operator", "no", Span(1, 502, 1, 503)), text).splitlines()
+    source, carets = shown[2], shown[3]
+    assert max(map(len, shown)) < 200
+    assert source[carets.index("^")] == "@"
+    assert carets.count("^") == 1
+
+
+def test_what_terminals_would_obey_is_not_printed() -> None:
+    shown = render(Diagnostic("syntax", "no", Span(1, 1, 1, 2)), "\x1b]0;owned\x07\x00\tx")
+    assert shown.splitlines()[2] == " 1 | \N{REPLACEMENT CHARACTER}]0;owned" + 2 * "\N{REPLACEMENT CHARACTER}" + "\tx"

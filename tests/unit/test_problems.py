@@ -199,6 +199,14 @@ def test_missing_file() -> None:
         problems.load("/nowhere/mine.py")
 
 
+def test_what_is_no_python_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.tile").write_text("edition(1)\n", encoding="utf-8")
+    with pytest.raises(problems.ProblemError, match="not a Python file; kernel texts go to `check`"):
+        problems.load(tmp_path / "mine.tile")
+    with pytest.raises(problems.ProblemError, match="is a folder"):
+        problems.load(tmp_path)
+
+
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=50))
 def test_erf_is_math_erf(values: list[float]) -> None:
     found = extra.erf(np, np.array(values))
