@@ -23,7 +23,6 @@ from kernelagent.dsl.verify.semantics.terms import (
     Poly,
     Reduction,
     Whole,
-    inner_terms,
     parts,
 )
 
@@ -45,7 +44,7 @@ def mark(a: Atom) -> Mark:
             kind = f"[{relation}]"
         case _:
             kind = type(a).__name__
-    leaves = [leaf for p in inner_terms(a) for leaf in parts(p)]
+    leaves = [leaf for p in a.inner for leaf in parts(p)]
     return kind, frozenset(n for leaf in leaves if isinstance(leaf, Element | Parameter) for n in mark(leaf)[1])
 
 
@@ -73,7 +72,7 @@ def line_of(found: Poly, expected: Poly, history: Iterable[Made]) -> int | None:
     """The line to look at, None when nothing points to one. `history`: lines with the terms that they made."""
     made = made_at(history)
     candidates = [a for a in strange(found, expected) if mark(a) in made and not isinstance(a, Whole)]
-    inside = {p.key for a in candidates if _stabilises(a) for body in inner_terms(a) for p in parts(body)}
+    inside = {p.key for a in candidates if _stabilises(a) for body in a.inner for p in parts(body)}
     telling = [a for a in candidates if not _stabilises(a) and a.key not in inside] or candidates
     return made[mark(telling[0])] if telling else None
 

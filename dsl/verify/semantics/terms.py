@@ -2,304 +2,47 @@
 
 A `Poly` is a sum of monomials with rational coefficients; a `Mono` is a product of atoms with rational exponents
 times the exponential of a polynomial. So exp(a) * exp(b) is exp(a + b), x / x is 1, a - a is 0, and two polynomials
-are equal iff their keys are. Atoms are everything that the normal form does not look into: elements, reductions,
-maxima, brackets.
-
-`free` has the names of all index symbols that are not bound, and of the states of loops ("~" now, "^" at the end of
-the iteration). `height` is the number of nested binders; a reduction of height h binds symbols that no part of it
-uses.
+are equal iff their keys are. Atoms (`atoms.py`) are everything that the normal form does not look into: elements,
+reductions, maxima, brackets.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
-from functools import cached_property
 from math import gcd, lcm
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from kernelagent.dsl import index as ix
 from kernelagent.dsl.index import Index
+from kernelagent.dsl.verify.semantics.atoms import EVEN as EVEN
+from kernelagent.dsl.verify.semantics.atoms import ODD as ODD
+from kernelagent.dsl.verify.semantics.atoms import UNKNOWN as UNKNOWN
+from kernelagent.dsl.verify.semantics.atoms import Atom as Atom
+from kernelagent.dsl.verify.semantics.atoms import Binder as Binder
+from kernelagent.dsl.verify.semantics.atoms import Bracket as Bracket
+from kernelagent.dsl.verify.semantics.atoms import Call as Call
+from kernelagent.dsl.verify.semantics.atoms import Element as Element
+from kernelagent.dsl.verify.semantics.atoms import Extremum as Extremum
+from kernelagent.dsl.verify.semantics.atoms import Group as Group
+from kernelagent.dsl.verify.semantics.atoms import Infinity as Infinity
+from kernelagent.dsl.verify.semantics.atoms import Parameter as Parameter
+from kernelagent.dsl.verify.semantics.atoms import Reduction as Reduction
+from kernelagent.dsl.verify.semantics.atoms import State as State
+from kernelagent.dsl.verify.semantics.atoms import Whole as Whole
+from kernelagent.dsl.verify.semantics.atoms import Word as Word
+from kernelagent.dsl.verify.semantics.atoms import digest
+from kernelagent.dsl.verify.semantics.atoms import names as names
+from kernelagent.dsl.verify.semantics.atoms import state_name as state_name
 
 LIMIT = 2_000
 """Monomials of one polynomial; larger ones are given up."""
-
-ODD, EVEN = frozenset({"erf", "sin", "round"}), frozenset({"cos"})
-ODD_AND_EVEN = ODD | EVEN
-_SHORT = 160
 
 
 class Undenoted(Exception):
     """The value has no canonical form here; the message says which construct stopped it, `line` where it stands."""
 
     line: int | None = None
-
-
-def _digest(text: str) -> str:
-    return text if len(text) <= _SHORT else "#" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-@dataclass(frozen=True, eq=False)
-class Atom:
-    """Base of atoms; equal iff their keys are."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Atom) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    @cached_property
-    def key(self) -> str:
-        return _digest(self.text())
-
-    @cached_property
-    def free(self) -> frozenset[str]:
-        raise NotImplementedError
-
-    @cached_property
-    def height(self) -> int:
-        return 0
-
-    @cached_property
-    def fragile(self) -> bool:
-        """Whether its canonical form may change when names do: it holds a choice that was made by comparing keys."""
-        return False
-
-    def text(self) -> str:
-        """All of the atom in one line: what is compared, and what people are shown."""
-        raise NotImplementedError
-
-
-def names(i: Index) -> frozenset[str]:
-    return frozenset(s.name for s in i.symbols())
-
-
-@dataclass(frozen=True, eq=False)
-class Whole(Atom):
-    """An index atom (a size, a loop variable, a quotient) as a number."""
-
-    atom: ix.Atom
-
-    def text(self) -> str:
-        return f"{self.atom}"
-
-    @cached_property
-    def free(self) -> frozenset[str]:
-        return names(ix.index(self.atom))
-
-
-@dataclass(frozen=True, eq=False)
-class Element(Atom):
-    """One element of an input array."""
-
-    array: str
-    place: tuple[Index, ...]
-
-    def text(self) -> str:
-        return f"{self.array}[{', '.join(map(str, self.place))}]"
-
-    @cached_property
-    def free(self) -> frozenset[str]:
-        return frozenset().union(*(names(i) for i in self.place))
-
-
-@dataclass(frozen=True, eq=False)
-class Parameter(Atom):
-    """A runtime scalar, or a named irrational constant (`ln2`, `pi`)."""
-
-    name: str
-
-    def text(self) -> str:
-        return f"{self.name}"
-
-    @cached_property
-    def free(self) -> frozenset[str]:
-        return frozenset()
-
-
-@dataclass(frozen=True, eq=False)
-class Infinity(Atom):
-    """Formal infinity: inf - inf within one selection is 0, exp(-inf) is 0, max(x, -inf) is x."""
-
-    def text(self) -> str:
-        return "inf"
-
-    @cached_property
-    def free(self) -> frozenset[str]:
-        return frozenset()
-
-
-@dataclass(frozen=True, eq=False)
-class State(Atom):
-    """Carried value number `which` of loop `loop` at the top of an iteration; with `ended` at its bottom."""
-
-    loop: int
-    which: int
-    place: tuple[Index, ...]
-    ended: bool = False
-
-    @property
-    def name(self) -> str:
-        return state_name(self.loop, self.which, self.ended)
-
-    def text(self) -> str:
-        return f"{self.name}[{', '.join(map(str, self.place))}]"
-
-    @cached_property
-    def free(self) -> frozenset[str]:
-        return frozenset((self.name,)).union(*(names(i) for i in self.place))
-
-
-def state_name(loop: int, which: int, ended: bool) -> str:
-    return f"{'^' if ended else '~'}{loop}.{which}"
-
-
-UNKNOWN = "unknown "
-"""Calls of words that begin so are values that the verifier has no term for."""
-
-
-@dataclass(frozen=True, eq=False)
-class Call(Atom):
-    """A function that only its arguments determine: erf, log, sin ..."""
-
-    word: str
-    args: tuple[Poly, ...]
-
-    def text(self) -> str:
-        return f"{self.word}({', '.join(a.text() for a in self.args)})"
-
-    @cached_property
-    def free(self) -> frozenset[str]:
-        return frozenset().union(*(a.free for a in self.args))
-
-    @cached_property
-    def height(self) -> int:
-        return max((a.height for a in self.args), default=0)
-
-    @cached_property
-    def fragile(self) -> bool:
-        return self.word in ODD_AND_EVEN or any(a.fragile for a in self.args)
-
-
-@dataclass(frozen=True, eq=False)
-class Group(Atom):
-    """A polynomial of several monomials as the base of a negative or fractional exponent."""
-
-    base: Poly
-
-    def text(self) -> str:
-        return f"({self.base.text()})"
-
-    @cached_property
-    def free(self) -> frozenset[str]:
-        return self.base.free
-
-    @cached_property
-    def height(self) -> int:
-        return self.base.height
-
-    @cached_property
-    def fragile(self) -> bool:
-        return True
-
-
-@dataclass(frozen=True, eq=False)
-class Bracket(Atom):
-    """1 where the condition holds, else 0: `index >= 0` or `index == 0` of integers, `poly > 0` of reals."""
-
-    relation: Literal[">=", "==", ">"]
-    subject: Index | Poly
-
-    def text(self) -> str:
-        subject = self.subject.text() if isinstance(self.subject, Poly) else str(self.subject)
-        return f"[{subject} {self.relation} 0]"
-
-    @cached_property
-    def free(self) -> frozenset[str]:
-        return self.subject.free if isinstance(self.subject, Poly) else names(self.subject)
-
-    @cached_property
-    def height(self) -> int:
-        return self.subject.height if isinstance(self.subject, Poly) else 0
-
-    @cached_property
-    def fragile(self) -> bool:
-        return self.relation == "==" or (isinstance(self.subject, Poly) and self.subject.fragile)
-
-
-Word: TypeAlias = Literal["sum", "prod", "max", "min"]
-
-
-@dataclass(frozen=True, eq=False)
-class Extremum(Atom):
-    """The larger or smaller of several terms, in canonical order."""
-
-    word: Literal["max", "min"]
-    args: tuple[Poly, ...]
-
-    def text(self) -> str:
-        return f"{self.word}({', '.join(a.text() for a in self.args)})"
-
-    @cached_property
-    def free(self) -> frozenset[str]:
-        return frozenset().union(*(a.free for a in self.args))
-
-    @cached_property
-    def height(self) -> int:
-        return max(a.height for a in self.args)
-
-    @cached_property
-    def fragile(self) -> bool:
-        return any(a.fragile for a in self.args)
-
-
-@dataclass(frozen=True)
-class Binder:
-    """`name` runs from the largest of `lo` to below the smallest of `hi`."""
-
-    name: str
-    lo: tuple[Index, ...]
-    hi: tuple[Index, ...]
-
-    @property
-    def symbol(self) -> Index:
-        return ix.symbol(self.name, "loop")
-
-    def text(self) -> str:
-        lo = str(self.lo[0]) if len(self.lo) == 1 else f"max({', '.join(map(str, self.lo))})"
-        hi = str(self.hi[0]) if len(self.hi) == 1 else f"min({', '.join(map(str, self.hi))})"
-        return f"{self.name} in {lo}..{hi}"
-
-    def names(self) -> frozenset[str]:
-        return frozenset().union(*(names(i) for i in (*self.lo, *self.hi)))
-
-
-@dataclass(frozen=True, eq=False)
-class Reduction(Atom):
-    """A monoid reduction over the box of its binders. A sum's body is one monomial with coefficient 1."""
-
-    word: Word
-    binders: tuple[Binder, ...]
-    body: Poly
-
-    def text(self) -> str:
-        return f"{self.word}({self.body.text()} for {', '.join(b.text() for b in self.binders)})"
-
-    @cached_property
-    def free(self) -> frozenset[str]:
-        used = self.body.free.union(*(b.names() for b in self.binders))
-        return used - {b.name for b in self.binders}
-
-    @cached_property
-    def height(self) -> int:
-        return self.body.height + len(self.binders)
-
-    @cached_property
-    def fragile(self) -> bool:
-        return len(self.binders) > 1 or self.body.fragile
 
 
 # Monomials and polynomials -----------------------------------------------------------------------
@@ -315,7 +58,7 @@ class Mono:
     def __init__(self, factors: Iterable[tuple[Atom, Fraction]], exponent: Poly | None = None) -> None:
         self.factors: Factors = tuple(sorted(((a, e) for a, e in factors if e), key=lambda f: f[0].key))
         self.exponent = exponent if exponent is not None and exponent.terms else None
-        self.key = _digest(self.text(keys=True))
+        self.key = digest(self.text(keys=True))
         self._free: frozenset[str] | None = None
         self._height: int | None = None
 
@@ -374,7 +117,7 @@ class Poly:
     @property
     def key(self) -> str:
         if self._key is None:
-            self._key = _digest(" + ".join(f"{c}*{m.key}" for m, c in self.terms))
+            self._key = digest(" + ".join(f"{c}*{m.key}" for m, c in self.terms))
         return self._key
 
     def __eq__(self, other: object) -> bool:
@@ -578,20 +321,6 @@ def _of_mono(mono: Mono) -> Iterator[Atom]:
     if mono.exponent is not None:
         yield from parts(mono.exponent)
     for factor, _ in mono.factors:
-        for inner in inner_terms(factor):
+        for inner in factor.inner:
             yield from parts(inner)
         yield factor
-
-
-def inner_terms(a: Atom) -> Sequence[Poly]:
-    """The terms that an atom is made of."""
-    match a:
-        case Call(_, args) | Extremum(_, args):
-            return args
-        case Group(base):
-            return (base,)
-        case Reduction(_, _, body):
-            return (body,)
-        case Bracket(_, subject) if isinstance(subject, Poly):
-            return (subject,)
-    return ()
