@@ -139,9 +139,10 @@ def _bound(kernel: Kernel, line: int, subject: str, group: list[Question], solve
 
 
 def _after_solver(left: list[Question]) -> list[Question]:
+    from kernelagent.dsl.verify.schedule.budget import exhausted
     from kernelagent.dsl.verify.solver import proves
 
-    return [q for q in left if q.from_data or not proves(q)]
+    return [q for q in left if q.from_data or exhausted() or not proves(q)]
 
 
 # Kernels -------------------------------------------------------------------------------------

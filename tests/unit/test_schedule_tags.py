@@ -70,7 +70,8 @@ def test_operands_of_different_k() -> None:
     lines[at] = lines[at].replace("(j, k", "(j, k + 32")
     assert lines[at] != text.splitlines()[at]
     shown = counterexample("\n".join(lines) + "\n", "other-k")
-    assert shown.expected is not None and shown.expected != shown.found
+    assert shown.expected is not None
+    assert shown.expected != shown.found
     assert "mma(" in lines[(shown.line or 0) - 1]
     assert shown.lane is not None
 
@@ -107,4 +108,5 @@ def test_sums_that_leave_k_out_are_not_proved() -> None:
     found = flow(text.replace("range(0, N, 64)", "range(0, minimum(N, 64), 64)"))
     assert not found.counterexamples
     open_ = [o for o in found.obligations if o.verdict == "UNKNOWN"]
-    assert open_ and "leave parts" in open_[0].detail
+    assert open_
+    assert "leave parts" in open_[0].detail

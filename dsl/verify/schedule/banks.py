@@ -17,7 +17,7 @@ from kernelagent.dsl.atoms import atom, fetch
 from kernelagent.dsl.atoms.fetch import Fetch, Side
 from kernelagent.dsl.atoms.fetch import held as named
 from kernelagent.dsl.dtypes import bits
-from kernelagent.dsl.lanes import WARP, drop
+from kernelagent.dsl.lanes import WARP, Distribution, drop
 from kernelagent.dsl.swizzle import BANKS, WORD
 from kernelagent.dsl.targets.cuda.emit_mma import warp_grid
 from kernelagent.dsl.verify.records import Obligation
@@ -151,7 +151,7 @@ def requests(kernel: dev.DeviceKernel, statement: Accessing, operand: str = "") 
 
 
 def _by_registers(
-    buffer: dev.SharedBuffer, shared: dev.Shared, layout: dev.Distribution, vector: int, writes: bool
+    buffer: dev.SharedBuffer, shared: dev.Shared, layout: Distribution, vector: int, writes: bool
 ) -> Requests:
     at = register_bytes(buffer, shared.axes, layout, layout.shape)[:, ::vector]
     if writes:
@@ -195,7 +195,8 @@ def _by_fragments(
     """As `emit_mma` fetches: for each warp, each step along k and each repetition one instruction (or one a word)."""
     made, layout = atom(name), fragment.layout
     unit = made.operand("d").layout
-    assert layout is not None and unit is not None
+    assert layout is not None
+    assert unit is not None
     tile = tile_bytes(buffer, shared.axes, referred(buffer, shared))
     warps = warp_grid(layout, unit, layout.threads)
     own, k_axis = (0, 1) if side == "a" else (1, 0)

@@ -13,7 +13,9 @@ from kernelagent.dsl.dtypes import is_float
 from kernelagent.dsl.level2.module import ScheduledModule, outline
 from kernelagent.dsl.targets.calls import Choices
 from kernelagent.dsl.verify.draw import draw
+from kernelagent.dsl.verify.schedule.budget import check_arrays
 from kernelagent.dsl.verify.schedule.footprints import Footprints
+from kernelagent.dsl.verify.schedule.unmodelled import OutsideArray
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,11 @@ class Call:
     scalars: Mapping[str, float | int | bool]
 
     def read(self, array: str, at: tuple[int, ...]) -> int:
-        """One element of an integer array."""
-        return int(self.arrays[array][at])
+        """One element of an integer array. Raises OutsideArray."""
+        data = self.arrays[array]
+        if not all(0 <= c < n for c, n in zip(at, data.shape, strict=True)):
+            raise OutsideArray(array, at)
+        return int(data[at])
 
 
 def cases(module: ir.Module, choices: Choices, arch: str) -> Iterator[Case]:
@@ -67,6 +72,7 @@ def call(case: Case, dims: Mapping[str, int], seed: int = 0, positions_only: boo
     entry = case.shapes.entry
     if positions_only:
         entry = replace(entry, arrays=tuple(a for a in entry.arrays if not is_float(a.dtype)))
+    check_arrays(case.kernel.arrays, dims)
     given = {s.name: case.scalars[s.name] for s in entry.scalars if s.name in case.scalars}
     trial = draw(entry, dims, {}, given, {}, seed)
     defaults = {s.name: s.default for s in entry.scalars if s.default is not None}

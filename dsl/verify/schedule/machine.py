@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import gcd
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from kernelagent.dsl import device as dev
@@ -18,13 +18,14 @@ from kernelagent.dsl.index import Index, ReadElement, evaluate_condition
 from kernelagent.dsl.lanes import WARP
 from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.verify.records import Family
+from kernelagent.dsl.verify.schedule.budget import spend
 from kernelagent.dsl.verify.schedule.clocks import ALWAYS, Agents, Clock
 from kernelagent.dsl.verify.schedule.domains.domain import Domain
 from kernelagent.dsl.verify.schedule.footprints import Footprints
 from kernelagent.dsl.verify.schedule.globals import GlobalMemory
 from kernelagent.dsl.verify.schedule.phases import Phase
 from kernelagent.dsl.verify.schedule.shadow import FAMILIES, Conflict, Shadow
-from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
+from kernelagent.dsl.verify.schedule.unmodelled import OutsideArray, Unmodelled
 from kernelagent.dsl.walks import tile_counts, tiles
 
 
@@ -32,7 +33,7 @@ from kernelagent.dsl.walks import tile_counts, tiles
 class Site:
     """A statement as it ran: by which role of which block, with which values of loop variables."""
 
-    statement: dev.Statement
+    statement: dev.Statement | dev.Grid  # a walk: for what no statement of it does
     block: int
     role: str
     first_thread: int
@@ -116,6 +117,10 @@ Watch = Callable[["Machine", Actor, "dev.For | dev.Grid"], None]
 """Is told of every tile of a walk and every iteration of an outermost loop, before its body."""
 
 
+class _Halt(Exception):
+    """A run that cannot go on; why is noted."""
+
+
 class Machine:
     """Runs the blocks `cluster_blocks` of a launch; they are one cluster."""
 
@@ -160,9 +165,12 @@ class Machine:
             actors.append(whole)
             starts.append(self._whole(whole, blocks, actors, starts))
         self.actors = actors
-        if self._schedule(actors, starts):
-            for actor in actors:
-                self._leave(actor)
+        try:
+            ended = self._schedule(actors, starts)
+        except _Halt:
+            ended = False
+        for actor in actors if ended else ():
+            self._leave(actor)
 
     def _block(self, number: int) -> Block:
         """Names its agents; the shadow follows when all agents of the cluster are known."""
@@ -314,13 +322,24 @@ class Machine:
             if handler is None:
                 raise Unmodelled(f"the statement {type(statement).__name__}")
             self.order += 1
-            steps = handler(self, actor, statement)
-            if steps is not None:
-                yield from steps
+            spend()
+            try:
+                steps = handler(self, actor, statement)
+                if steps is not None:
+                    yield from steps
+            except OutsideArray as outside:
+                self._halt(actor, statement, outside)
+
+    def _halt(self, actor: Actor, statement: dev.Statement, outside: OutsideArray) -> NoReturn:
+        """An index array was read where it has no element: nothing is known of what follows."""
+        site = self.sites[self.site(actor, statement)]
+        self.note(Event("bounds", "outside", site, str(outside), array=outside.array, element=outside.at))
+        raise _Halt
 
     def observe(self, actor: Actor, loop: dev.For) -> None:
         """An iteration begins."""
         self.order += 1
+        spend()
         if actor.depth == 1:
             actor.iteration += 1
             if self.watch is not None:
@@ -338,7 +357,7 @@ class Machine:
         self.sites.append(Site(statement, *place, variables, actor.iteration if actor.depth else -1))
         return len(self.sites) - 1
 
-    def statement_number(self, statement: dev.Statement) -> int:
+    def statement_number(self, statement: dev.Statement | dev.Grid) -> int:
         """Statements are numbered as they are met."""
         return self._numbers.setdefault(id(statement), len(self._numbers))
 

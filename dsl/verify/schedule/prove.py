@@ -14,20 +14,24 @@ A fault that a run shows is a counterexample, and then only faults are reported.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import prod
 
 from kernelagent.dsl.verify import coverage
 from kernelagent.dsl.verify.families import prove_bounds
 from kernelagent.dsl.verify.records import Family, Findings, Obligation, Verdict
 from kernelagent.dsl.verify.schedule.alignment import prove_alignment
 from kernelagent.dsl.verify.schedule.banks import prove_banks
+from kernelagent.dsl.verify.schedule.budget import Exhausted, check_iterations, check_kernel, exhausted, within
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.coalescing import prove_coalescing
 from kernelagent.dsl.verify.schedule.explain import counterexample, line_of, said
+from kernelagent.dsl.verify.schedule.extremes import FAR, far_from_zero, suits
 from kernelagent.dsl.verify.schedule.limits import prove_resources
 from kernelagent.dsl.verify.schedule.machine import Event
 from kernelagent.dsl.verify.schedule.order import Ordered, examine
 from kernelagent.dsl.verify.schedule.protocol import prove_protocol, prove_uniformity
-from kernelagent.dsl.verify.schedule.sizes import Sizes, whole_calls
+from kernelagent.dsl.verify.schedule.rounding import prove_rounding
+from kernelagent.dsl.verify.schedule.sizes import Sizes, tile_count, trips, whole_calls
 from kernelagent.dsl.verify.schedule.tagged import flow
 from kernelagent.dsl.verify.schedule.tiles import as_tiles
 from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
@@ -37,7 +41,13 @@ ORDER: tuple[Family, ...] = ("races", "definedness", "completion")
 
 
 def prove(case: Case, quick: bool = False) -> Findings:
-    """All families of one schedule; `quick` leaves out the solver, the search over protocols, and two launches."""
+    """All families of one schedule; `quick` leaves out the solver, the search over protocols, and two launches. What
+    its budget does not suffice for is UNKNOWN."""
+    with within():
+        return _prove(case, quick)
+
+
+def _prove(case: Case, quick: bool) -> Findings:
     ordered = _ordered(case)
     found = prove_uniformity(case.kernel) if quick else prove_protocol(case.kernel)
     faults = _refuted(case, ordered.events, ordered.sizes or {}) if ordered.events else Findings()
@@ -53,12 +63,22 @@ def prove(case: Case, quick: bool = False) -> Findings:
             return _refuted(case, made.events, sizes)
         else:
             launches.append(made)
-    shown = (*_order(case, ordered), *_symbolic(case, launches, not quick), *_flow(case, ordered, launches, lacks))
+    rounded, far = prove_rounding(case, subject(case)), _far(case, [made.sizes for made in launches])
+    if rounded.counterexamples or far.counterexamples:
+        return _only_refuted(rounded) + far
+    found += rounded + far
+    solver = not quick and not exhausted()
+    shown = (*_order(case, ordered), *_symbolic(case, launches, solver), *_flow(case, ordered, launches, lacks))
     return found + Findings((*shown, *counted(case)))
 
 
 def counted(case: Case) -> list[Obligation]:
     """What needs no run: the hardware's share."""
+    try:
+        check_kernel(case.kernel)
+    except Exhausted as lack:
+        families: tuple[Family, ...] = ("banks", "coalescing")
+        return [Obligation(family, "UNKNOWN", None, str(lack), subject(case)) for family in families]
     found = [*prove_banks(case.kernel, subject(case)), *prove_coalescing(case, subject(case))]
     return found + prove_resources(case.kernel, subject(case))
 
@@ -69,6 +89,7 @@ def _only_refuted(found: Findings) -> Findings:
 
 def _ordered(case: Case) -> Ordered:
     try:
+        check_kernel(case.kernel)
         return examine(case)
     except (Unmodelled, LookupError, ZeroDivisionError) as lack:
         return Ordered(reason=f"not modelled: {lack}")
@@ -76,9 +97,30 @@ def _ordered(case: Case) -> Ordered:
 
 def _launched(case: Case, sizes: Sizes) -> Launch | str:
     try:
+        check_kernel(case.kernel)
+        check_iterations((trips(case.kernel, sizes) or 1) * tile_count(case.kernel, sizes))
         return launch(case, sizes)
     except (Unmodelled, LookupError, ZeroDivisionError) as lack:
         return f"not modelled: {lack}"
+
+
+def _far(case: Case, ran: Sequence[Sizes]) -> Findings:
+    """Inputs far from zero, at the sizes with the fewest elements of those that were run."""
+    if not ran or not suits(case):
+        return Findings()
+    sizes = min(ran, key=lambda s: prod(s.values()))
+    try:
+        events = tuple(far_from_zero(case, sizes))
+    except (Unmodelled, LookupError, ZeroDivisionError):
+        return Findings()  # branches on data: nothing is claimed
+    if events:
+        return _refuted(case, events, sizes)
+    detail = f"where the kernel has numbers for inputs about {FAR:g} from zero, so has the schedule, at {_told(sizes)}"
+    return Findings((Obligation("stability", "TESTED", None, detail, subject(case)),))
+
+
+def _told(sizes: Sizes) -> str:
+    return ", ".join(f"{d}={n}" for d, n in sizes.items())
 
 
 # Verdicts --------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import Element, Extremum, Index
 from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.schedule import Guard
+from kernelagent.dsl.verify.schedule.budget import spend
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.shapes import completed, deepened, sizes, whole_rows
 
@@ -103,6 +104,7 @@ def reachable(case: Case, count: int) -> Sizes | None:
 
 
 def _keep(case: Case, chosen: dict[str, int], most: int, found: dict[int, Sizes]) -> None:
+    spend()
     accepted = completed(case.shapes, chosen)
     if accepted is None or not fits(case.kernel, accepted):
         return
@@ -200,10 +202,10 @@ def _small(case: Case, found: Sizes) -> Sizes | None:
 def few_tiles(case: Case, found: Sizes, most: int = SEVERAL) -> Sizes:
     """The sizes with as few tiles as `most`, if making dims smaller comes to that: each time the dim that shrinks least
     for half as many tiles, so that those with a cut tile stay."""
-    while (count := _tiles(case.kernel, found)) > most:
+    while (count := tile_count(case.kernel, found)) > most:
         shrunk = [(n / e, completed(case.shapes, {**found, d: e})) for d, n in found.items() for e in (2, 1) if n > e]
         taken = [(ratio, s) for ratio, s in shrunk if s is not None and fits(case.kernel, s)]
-        halved = [(ratio, s) for ratio, s in taken if _tiles(case.kernel, s) <= count // 2]
+        halved = [(ratio, s) for ratio, s in taken if tile_count(case.kernel, s) <= count // 2]
         if not halved:
             break
         found = min(halved, key=lambda pair: pair[0])[1]
@@ -240,7 +242,7 @@ def _along(kernel: dev.DeviceKernel, found: Sizes, axis: int) -> int | None:
         return None
 
 
-def _tiles(kernel: dev.DeviceKernel, found: Sizes) -> int:
+def tile_count(kernel: dev.DeviceKernel, found: Sizes) -> int:
     """Tiles of all grids that do not depend on data, inner ones taken as often as outer ones run."""
     known, total = _first_tile(kernel, found), 1
     grid: dev.Grid | None = kernel.grid

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.verify.schedule.arrays import scatter, store
+from kernelagent.dsl.verify.schedule.budget import spend_on
 from kernelagent.dsl.verify.schedule.control import Steps, branch, loop
 from kernelagent.dsl.verify.schedule.machine import Actor, Machine
 from kernelagent.dsl.verify.schedule.operations import compute
@@ -31,6 +33,7 @@ from kernelagent.dsl.verify.schedule.synchronisation import (
 
 
 def let(m: Machine, actor: Actor, statement: dev.Let) -> None:
+    spend_on(prod(statement.fragment.shape) if m.domain.channels else 0)
     actor.values[statement.fragment.number] = compute(m, actor, statement)
     actor.made[statement.fragment.number] = m.order
 

@@ -41,7 +41,7 @@ class Destinations(GlobalMemory):
     """Global memory that compares coordinates of what is stored with the place."""
 
     def __init__(self, kernel: dev.DeviceKernel, sizes: Mapping[str, int], traced: Traced) -> None:
-        super().__init__(kernel.arrays, sizes, traced.channels)
+        super().__init__(kernel.arrays, sizes, 0)  # coordinates are compared, not kept
         self.traced = traced
         self.shifts: dict[Place, set[int]] = {}
         self.first: dict[Place, tuple[int, Fault]] = {}
@@ -51,7 +51,7 @@ class Destinations(GlobalMemory):
         for place, number in self.traced.axes.named(array):
             if place not in self.traced.loose:
                 self._compare((array, self.traced.axes.names[number]), at, place, values[number], site)
-        return super().store(array, at, values, site, block, add)
+        return super().store(array, at, values[:0], site, block, add)
 
     def _compare(self, name: Place, at: tuple[Any, ...], place: int, tags: Any, site: int) -> None:
         known = tags > NONE

@@ -1,0 +1,111 @@
+"""How much the proof of one schedule may cost: work and time, after which what is not shown yet is UNKNOWN.
+
+Work is counted, so that verdicts do not depend on the machine; the time limit only ends what counting does not see.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from math import prod
+
+from kernelagent.dsl import device as dev
+from kernelagent.dsl.ir import Array
+from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
+
+SECONDS = 20.0
+WORK = 600_000
+"""Statements of the engine and steps of searches, some 20 microseconds each; an element costs 1 / PER_STATEMENT."""
+PER_STATEMENT = 1024
+ELEMENTS = 1 << 23
+"""Of all arrays of one call: with what the engine keeps of each, below a gigabyte."""
+ITERATIONS = 100_000
+"""Of outermost loops, of all blocks of a launch."""
+TILE = 1 << 22
+"""Elements of one value."""
+
+
+class Exhausted(Unmodelled):
+    """The budget is spent, or what is asked for is too large for it."""
+
+
+@dataclass
+class Budget:
+    """What is left of the work, and when time is up. `reason` says what ended it first."""
+
+    work: int = WORK
+    end: float = field(default_factory=lambda: time.monotonic() + SECONDS)
+    reason: str = ""
+
+
+_CURRENT: ContextVar[Budget | None] = ContextVar("budget", default=None)
+
+
+@contextmanager
+def within(seconds: float = SECONDS, work: int = WORK) -> Iterator[Budget]:
+    """Everything inside spends from one budget: the outermost."""
+    budget = _CURRENT.get() or Budget(work, time.monotonic() + seconds)
+    token = _CURRENT.set(budget)
+    try:
+        yield budget
+    finally:
+        _CURRENT.reset(token)
+
+
+def spend(work: int = 1) -> None:
+    """Raises Exhausted where nothing is left; free outside of `within`."""
+    budget = _CURRENT.get()
+    if budget is None:
+        return
+    budget.work -= work
+    if budget.work < 0:
+        budget.reason = budget.reason or "more work than the limit allows"
+    elif time.monotonic() > budget.end:
+        budget.reason = budget.reason or "more time than the limit allows"
+    if budget.reason:
+        raise Exhausted(budget.reason)
+
+
+def exhausted() -> bool:
+    """Whether nothing is left: what would cost more is to be left out."""
+    try:
+        spend(0)
+    except Exhausted:
+        return True
+    return False
+
+
+def spend_on(elements: int) -> None:
+    """Work on a tile of so many elements."""
+    spend(elements // PER_STATEMENT)
+
+
+def check_arrays(arrays: tuple[Array, ...], sizes: Mapping[str, int]) -> None:
+    """Raises Exhausted for arrays that are too large to run with."""
+    total = sum(prod(d.evaluate(sizes) for d in a.dims) for a in arrays)
+    if total > ELEMENTS:
+        raise Exhausted(f"arrays of {total} elements are too large to run with; at most {ELEMENTS}")
+
+
+def check_iterations(count: int) -> None:
+    """Raises Exhausted for launches of more iterations than any budget suffices for."""
+    if count > ITERATIONS:
+        raise Exhausted(f"{count} iterations are too many to run; at most {ITERATIONS}")
+
+
+def check_kernel(kernel: dev.DeviceKernel) -> None:
+    """Raises Exhausted for tiles that are too large to run with."""
+    for s in dev.statements(kernel):
+        shape = s.fragment.shape if isinstance(s, dev.Let) else ()
+        if prod(shape) > TILE:
+            line = s.fragment.origin.span.line if isinstance(s, dev.Let) else 0
+            raise Exhausted(f"a tile of {prod(shape)} elements (line {line}) is too large to run; at most {TILE}")
+
+
+__all__ = [
+    "ELEMENTS", "ITERATIONS", "SECONDS", "TILE", "WORK", "Budget", "Exhausted", "check_arrays", "check_iterations",
+    "check_kernel", "exhausted", "spend", "spend_on", "within",
+]  # fmt: skip
