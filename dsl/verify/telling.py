@@ -12,7 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kernelagent.dsl.diagnostics import Diagnostic, Span, render
-from kernelagent.dsl.verify.records import Counterexample, DeviceCounterexample, Obligation, ScheduleCounterexample
+from kernelagent.dsl.verify.records import (
+    Counterexample,
+    DeviceCounterexample,
+    Obligation,
+    ScheduleCounterexample,
+    counts,
+)
 
 MOST_GROUPS = 3
 MOST_LINES = 40
@@ -157,6 +163,20 @@ def _clipped(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 3].rstrip() + "..."
 
 
+def report_lines(
+    counterexamples: Sequence[Counterexample], obligations: Sequence[Obligation], text: str, filename: str = "kernel"
+) -> list[str]:
+    """What is wrong with a schedule, else what was shown. Beside a counterexample the obligations that hold are counted
+    only, and what nobody knows is said apart from what is refuted."""
+    if not counterexamples:
+        return obligation_lines(obligations)
+    found = counts(o for o in obligations if o.verdict != "REFUTED")
+    held = ", ".join(f"{n} {verdict}" for verdict, n in found.items())
+    unknown = obligation_lines([o for o in obligations if o.verdict == "UNKNOWN"])
+    shown = [_clipped(line, 150) for line in unknown[:2]]
+    return [*told(counterexamples, text, filename), *shown, *([f"other obligations: {held}"] if held else [])]
+
+
 # Prompts -------------------------------------------------------------------------------------------------
 
 
@@ -199,4 +219,14 @@ def _few(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers[:4])) + (", ..." if len(numbers) > 4 else "") if numbers else "-"
 
 
-__all__ = ["Group", "counterexample_text", "fixes", "groups", "obligation_lines", "prompt", "told", "where"]
+__all__ = [
+    "Group",
+    "counterexample_text",
+    "fixes",
+    "groups",
+    "obligation_lines",
+    "prompt",
+    "report_lines",
+    "told",
+    "where",
+]

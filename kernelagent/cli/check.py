@@ -15,7 +15,7 @@ from .output import json_option, print_json, table
 if TYPE_CHECKING:
     from kernelagent.dsl.check import CheckReport
     from kernelagent.dsl.check_gpu import GpuCalls
-    from kernelagent.dsl.verify.records import Counterexample, Obligation
+    from kernelagent.dsl.verify.records import Counterexample
 
 
 @click.command()
@@ -84,15 +84,13 @@ def _steps(report: CheckReport, text: str, number: int, calls: GpuCalls) -> list
 def _show(report: CheckReport, text: str, file: Path) -> None:
     from kernelagent.dsl.check_gpu import finding_diagnostics
     from kernelagent.dsl.diagnostics import render_all
-    from kernelagent.dsl.verify.telling import obligation_lines, told
+    from kernelagent.dsl.verify.telling import report_lines
 
     shown = (*report.diagnostics, *finding_diagnostics(report, text))
     if shown:
         click.echo(render_all(shown, text, str(file)))
         click.echo()
-    for block in told(of_schedules(report), text, str(file)):
-        click.echo(block)
-    for line in obligation_lines(_listed(report)):
+    for line in report_lines(of_schedules(report), report.obligations, text, str(file)):
         click.echo(line)
     if kernels := report.resources.get("kernels"):
         table(
@@ -107,13 +105,6 @@ def of_schedules(report: CheckReport) -> list[Counterexample]:
     from kernelagent.dsl.verify.records import ScheduleCounterexample
 
     return [c for c in report.counterexamples if isinstance(c, ScheduleCounterexample)]
-
-
-def _listed(report: CheckReport) -> list[Obligation]:
-    """A counterexample says more than its obligation, and beside one the reader looks for what is wrong only."""
-    if not of_schedules(report):
-        return list(report.obligations)
-    return [o for o in report.obligations if o.verdict == "UNKNOWN"]
 
 
 def _row(used: dict[str, Any]) -> tuple[object, ...]:

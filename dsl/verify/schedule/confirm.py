@@ -112,7 +112,8 @@ class Replays:
     def deep(self) -> Watched | None:
         """A run of several rounds of every ring, from which one sees how a fault goes on."""
         if self._deep is None:
-            ring = max((b.stages for b in (*self.case.kernel.buffers, *self.case.kernel.barriers)), default=1)
+            kernel = self.case.kernel
+            ring = max([1, *(b.stages for b in kernel.buffers), *(b.stages for b in kernel.barriers)])
             found = by_trips(self.case, 2 * ring + 2)
             if not found:
                 return None

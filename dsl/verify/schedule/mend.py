@@ -45,7 +45,7 @@ def mended(text: str, rebuild: Callable[[str], Case], findings: Findings, second
 
 
 def _with_fixes(findings: Findings, fault: ScheduleCounterexample, found: tuple[str, ...]) -> Findings:
-    shown: list[Counterexample] = [replace(c, fixes=found) if c is fault else c for c in findings.counterexamples]  # type: ignore[call-arg]
+    shown: list[Counterexample] = [replace(c, fixes=found) if c is fault else c for c in findings.counterexamples]
     return Findings(findings.obligations, tuple(shown))
 
 

@@ -130,7 +130,7 @@ def _unordered(machine: Watched, event: Event, other: Site) -> str:
     return f"no {meeting} runs between line {line_of(other)} and line {_at(event)}{before}"
 
 
-def _asynchronous_read(statement: dev.Statement) -> int | None:
+def _asynchronous_read(statement: dev.Statement | dev.Grid) -> int | None:
     if isinstance(statement, dev.StoreBulk):
         return STORES
     if isinstance(statement, dev.Let) and isinstance(statement.operation, dev.Mma):
