@@ -150,7 +150,7 @@ def _count(flat: Integers, layout: Distribution, vector: int, width: int, writes
 def _different(rows: Integers) -> Integers:
     """How many numbers of each row differ, -1 aside."""
     ordered = np.sort(rows, axis=1)
-    return ((ordered >= 0) & (np.diff(ordered, axis=1, prepend=-2) != 0)).sum(1)
+    return np.asarray(((ordered >= 0) & (np.diff(ordered, axis=1, prepend=-2) != 0)).sum(1))
 
 
 __all__ = ["SECTOR", "Touched", "large", "prove_coalescing", "touched"]

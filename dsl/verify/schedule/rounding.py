@@ -92,8 +92,8 @@ def _in_kernel(kernel: ir.Kernel) -> bool:
                 for m in merged:
                     parts = tuple((x.number, x.type.dtype) for x in (m.then, m.otherwise))
                     made[m.result.number] = _Made(parts, 1)
-    carried = [c for loop in loops for c in loop.carried if bits(c.end.type.dtype) >= 32]
-    return any(_narrowed((c.end.number, c.end.type.dtype), c.inside.number, made) for c in carried)
+    wide = [c for loop in loops for c in loop.carried if bits(c.end.type.dtype) >= 32]
+    return any(_narrowed((c.end.number, c.end.type.dtype), c.inside.number, made) for c in wide)
 
 
 def _narrowed(end: Step, inside: int, made: Mapping[int, _Made]) -> int | None:

@@ -78,8 +78,8 @@ def trace(
     traced = Traced(Axes(kernel.arrays), made.arrays, made.scalars)
     memory = Destinations(kernel, made.sizes, traced)
     machine = Machine(kernel, made.sizes, traced, memory, made.read, footprints=elements)
-    handlers = {**machine.handlers, **{kind: _watched(machine.handlers[kind]) for kind in _MOVING}}
-    machine.handlers = handlers
+    watched: dict[type, Any] = {kind: _watched(machine.handlers[kind]) for kind in _MOVING}
+    machine.handlers = {**machine.handlers, **watched}
     events = tuple(run(machine))
     if not events:
         events = tuple(_misplaced(machine, memory))

@@ -135,11 +135,11 @@ class Traced:
 
     def reduce(self, word: str, x: Tagged, axis: int, dtype: str) -> Tagged:
         self._taken(x)
-        return Tagged(self.known.reduce(word, x.value, axis, dtype), consumed(x.tags, axis), x.live.any(axis))
+        return Tagged(self.known.reduce(word, x.value, axis, dtype), consumed(x.tags, axis), _any(x.live, axis))
 
     def position_of(self, word: str, x: Tagged, axis: int, dtype: str) -> Tagged:
         value = self.known.position_of(word, x.value, axis, dtype)
-        return Tagged(value, consumed(x.tags, axis), x.live.any(axis))
+        return Tagged(value, consumed(x.tags, axis), _any(x.live, axis))
 
     def scan(self, word: str, x: Tagged, axis: int, dtype: str) -> Tagged:
         return Tagged(self.known.scan(word, x.value, axis, dtype), x.tags, x.live, x.used)
@@ -153,7 +153,7 @@ class Traced:
         used = _union(acc.used, {self.statement: self._used_once(a, b, acc)})
         rows, columns = consumed(a.tags, 1), consumed(b.tags, 0)
         tags = joined(acc.tags, joined(rows[:, :, None], columns[:, None, :]))
-        return Tagged(None, tags, a.live.any(1)[:, None] & b.live.any(0)[None, :], used)
+        return Tagged(None, tags, _any(a.live, 1)[:, None] & _any(b.live, 0)[None, :], used)
 
     def _conform(self, a: Tagged, b: Tagged) -> None:
         """Where both operands have coordinates of one axis that runs along k, they are equal for every k."""
@@ -193,9 +193,9 @@ class Traced:
 
     def _used_once(self, a: Tagged, b: Tagged, acc: Tagged) -> Tags:
         """The products of one element that this statement has added to it, with the new ones."""
-        row, column = _first(a.live.any(1)), _first(b.live.any(0))
+        row, column = _first(_any(a.live, 1)), _first(_any(b.live, 0))
         live = a.live[row] & b.live[:, column]
-        marks = _hashed(np.concatenate([a.tags[:, row], b.tags[:, :, column]]))[live]
+        marks: Tags = _hashed(np.concatenate([a.tags[:, row], b.tags[:, :, column]]))[live]
         before = acc.used.get(self.statement)
         if before is None:
             return marks
@@ -276,6 +276,10 @@ def _union(a: Mapping[int, Tags], b: Mapping[int, Tags]) -> dict[int, Tags]:
     if not b:
         return dict(a)
     return {**a, **{k: np.union1d(a[k], v) if k in a else v for k, v in b.items()}}
+
+
+def _any(live: Truths, axis: int) -> Truths:
+    return np.asarray(live.any(axis))
 
 
 def _first(live: Truths) -> int:
