@@ -209,7 +209,9 @@ def check(
     if problem is not None and (dtypes or dims):
         raise CallError("the problem decides dtypes and dims", "leave out --dtype and --dim, or --problem")
     from kernelagent.dsl.level2 import target_of
+    from kernelagent.named import refuse_unknown
 
+    refuse_unknown(text, dtypes or {}, dims or {})
     own = target_of(text)
     if own is not None and problem is not None:
         raise CallError("a level-two text is checked without a problem", "leave out --problem, compare with --against")

@@ -16,12 +16,13 @@ from kernelagent.dsl.targets.cuda.cache import read_entry
 from kernelagent.dsl.targets.cuda.inspect import Inspection
 from kernelagent.dsl.targets.cuda.inspect import inspect as inspect_cubin
 from kernelagent.dsl.targets.cuda.units import DeviceCode, device_units
+from kernelagent.named import refuse_unknown
 
 
 @dataclass(frozen=True)
 class Part:
-    """One kernel in one shape class. `used` and `machine` are None where nothing was compiled, `schedule` is
-    empty where nothing was lowered."""
+    """One kernel in one shape class. `used` is None where nothing was compiled, `machine` too where the machine code
+    could not be read, `schedule` is empty where nothing was lowered."""
 
     kernel: str
     shape_class: str
@@ -52,17 +53,31 @@ class Part:
         relies = f", which relies on {', '.join(self.guards)}" if self.guards else ", for every call"
         lines = [f"{self.kernel}{sizes}: {self.shape_class} class{relies}"]
         lines += [f"  choice         {choice}" for choice in self.choices]
-        return "\n".join([*lines, *([str(self.machine)] if self.machine else [])])
+        return "\n".join([*lines, *([str(self.machine)] if self.machine else self._said())])
+
+    def _said(self) -> list[str]:
+        """What the compiler said, where nothing else can be had."""
+        u = self.used
+        if u is None:
+            return []
+        return [
+            f"  registers      {u['registers']} a thread",
+            f"  spills         {u['spill_store_bytes']} and {u['spill_load_bytes']} bytes a thread",
+            f"  shared memory  {u['static_shared_bytes']} static + {u['dynamic_shared_bytes']} dynamic bytes",
+            f"  occupancy      {u['occupancy']:.0%}, limited by {u['limiter']}",
+        ]
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """Every kernel and shape class of a text, in call order. `faults`: why the gate lets no call through."""
+    """Every kernel and shape class of a text, in call order. `faults`: why the gate lets no call through; `unread`: why
+    there are no opcodes."""
 
     arch: str
     compiler: str | None
     parts: tuple[Part, ...]
     faults: tuple[Diagnostic, ...] = ()
+    unread: str | None = None
 
     def to_dict(self, schedule: bool = False, body: bool = False) -> dict[str, Any]:
         return {
@@ -70,21 +85,36 @@ class Inspected:
             "compiler": self.compiler,
             "diagnostics": [d.to_dict() for d in self.faults],
             "kernels": [p.to_dict(schedule, body) for p in self.parts],
+            "unread": self.unread,
         }
 
 
 def inspect_text(text: str, calls: GpuCalls | None = None, machine_code: bool = True) -> Inspected:
     """Inspect the entry of a text. Without `machine_code` no compiler is needed: schedules and emitted code only.
 
-    Raises KernelError for what the text gets wrong or the architecture cannot do, MissingTool for a missing program.
+    Raises KernelError for what the text gets wrong or the architecture cannot do, CallError for names that it does not
+    have, MissingTool for a missing compiler. Without a disassembler opcodes are missing, and `unread` says so.
     """
     calls = calls or GpuCalls()
+    refuse_unknown(text, calls.dtypes, calls.dims)
     module = read_module(text)
     if not machine_code:
         return Inspected(calls.arch, None, tuple(_lowered(module, calls)))
     artifacts = compile_classes(module, calls, CudaOptions(gate=False))
-    parts = tuple(_compiled(a, b) for a in artifacts for b in a.binaries())
-    return Inspected(calls.arch, artifacts[0].compiler, parts, tuple(d for a in artifacts for d in a.diagnostics))
+    unread = _no_disassembler()
+    parts = tuple(_compiled(a, b, unread is None) for a in artifacts for b in a.binaries())
+    faults = tuple(d for a in artifacts for d in a.diagnostics)
+    return Inspected(calls.arch, artifacts[0].compiler, parts, faults, unread)
+
+
+def _no_disassembler() -> str | None:
+    """Why machine code cannot be read here."""
+    from kernelagent.dsl.targets.cuda import tools
+
+    lacks = [name for name in ("nvdisasm", "cuobjdump") if tools.find_program(name) is None]
+    if not lacks:
+        return None
+    return f"no opcodes: {' and '.join(lacks)} not found; pip install {' '.join(f'nvidia-cuda-{n}' for n in lacks)}"
 
 
 def _lowered(module: Module, calls: GpuCalls) -> Iterator[Part]:
@@ -102,11 +132,15 @@ def _part(code: DeviceCode, dims: Mapping[str, int]) -> Part:
     return Part(schedule.name, schedule.shape_class.name, guards, dims, choices, code.body, print_schedule(schedule))
 
 
-def _compiled(artifact: CudaArtifact, binary: Binary) -> Part:
-    compiled = read_entry(Path(binary.cubin_path).parent)
-    shared = binary.resources.dynamic_shared_bytes
-    machine = inspect_cubin(compiled, artifact.arch, binary.threads, shared, binary.function)
+def _compiled(artifact: CudaArtifact, binary: Binary, readable: bool) -> Part:
+    machine = _machine(artifact, binary) if readable else None
     return Part(
         binary.kernel, binary.shape_class, binary.guard_texts, artifact.dims, binary.report, binary.body,
         used=resources(artifact, binary), machine=machine,
     )  # fmt: skip
+
+
+def _machine(artifact: CudaArtifact, binary: Binary) -> Inspection:
+    compiled = read_entry(Path(binary.cubin_path).parent)
+    shared = binary.resources.dynamic_shared_bytes
+    return inspect_cubin(compiled, artifact.arch, binary.threads, shared, binary.function)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kernelagent.errors import EXIT_WRONG_CANDIDATE
+from kernelagent.errors import EXIT_WRONG_CANDIDATE, CallError
 
 from .choices import gpu_options, known_arch, read_dims, read_dtypes
-from .output import json_option, print_json
+from .output import json_option, print_json, progress
+
+if TYPE_CHECKING:
+    from kernelagent.inspection import Inspected
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @gpu_options
+@click.option("--class", "shape_class", help="Only this shape class (aligned, general ...): one schedule, one file.")
 @click.option("--schedule", is_flag=True, help="Print the schedule as level-two text instead.")
 @click.option("--body", is_flag=True, help="Print the emitted C++ instead.")
 @json_option
@@ -26,6 +32,7 @@ def inspect(
     arch: str | None,
     dtypes: tuple[str, ...],
     dims: tuple[str, ...],
+    shape_class: str | None,
     schedule: bool,
     body: bool,
     as_json: bool,
@@ -50,14 +57,38 @@ def inspect(
         else:
             click.echo(render_all(error.diagnostics, text, str(file)))
         ctx.exit(EXIT_WRONG_CANDIDATE)
+    found = _only(found, shape_class)
     if as_json:
         print_json({"file": str(file), **found.to_dict(schedule, body)})
     else:
         for part in found.parts:
             click.echo(_text(part, schedule, body))
+        for note in _notes(found, schedule):
+            progress(note)
         if found.faults:
             click.echo(render_all(found.faults, text, str(file)))
     ctx.exit(EXIT_WRONG_CANDIDATE if found.faults else 0)
+
+
+def _only(found: Inspected, shape_class: str | None) -> Inspected:
+    """Raises CallError for a shape class that no kernel has."""
+    if shape_class is None:
+        return found
+    parts = tuple(p for p in found.parts if p.shape_class == shape_class)
+    if not parts:
+        known = ", ".join(dict.fromkeys(p.shape_class for p in found.parts))
+        raise CallError(f"no kernel of the text has the shape class '{shape_class}'", f"there are: {known}")
+    return replace(found, parts=parts)
+
+
+def _notes(found: Inspected, schedule: bool) -> Iterator[str]:
+    """Beside the output, so that it can go to a file."""
+    if found.unread:
+        yield f"note: {found.unread}"
+    names = dict.fromkeys(p.shape_class for p in found.parts)
+    if schedule and len(found.parts) > 1:
+        one = " or ".join(f"--class {name}" for name in names)
+        yield f"note: these are {len(found.parts)} texts; each is a file of its own ({one} prints fewer)"
 
 
 def _text(part: Any, schedule: bool, body: bool) -> str:

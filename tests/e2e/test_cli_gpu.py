@@ -232,6 +232,31 @@ def test_inspect_schedule_and_body_need_no_compiler(home: Path, kernels: Path) -
     assert second["shape_class"] == "general"
 
 
+def test_one_schedule_is_a_file(home: Path, kernels: Path, tmp_path: Path) -> None:
+    path = kernels / "gemm.tile"
+    both = kernelagent("inspect", path, "--dtype", "T=bf16", "--schedule", home=home)
+    assert both.stdout.count("level(2)") == 2
+    assert "note: these are 2 texts" in both.stderr
+    assert "--class aligned or --class general" in both.stderr
+    one = kernelagent("inspect", path, "--dtype", "T=bf16", "--schedule", "--class", "general", home=home)
+    assert one.stderr == ""
+    written = tmp_path / "general.tile"
+    written.write_text(one.stdout)
+    again = kernelagent("inspect", written, "--schedule", home=home)
+    assert again.returncode == 0, again.stdout
+    assert 'shape_class("general")' in again.stdout
+
+
+@needs_compiler
+def test_without_a_disassembler_opcodes_are_missing_only(home: Path, kernels: Path) -> None:
+    before = "from kernelagent.dsl.targets.cuda import tools\nfind = tools.find_program\n"
+    before += "tools.find_program = lambda name: None if name in ('nvdisasm', 'cuobjdump') else find(name)\n"
+    done = kernelagent("inspect", kernels / "gemm.tile", "--dtype", "T=bf16", home=home, before=before)
+    assert done.returncode == 0, done.stderr
+    assert "note: no opcodes: nvdisasm and cuobjdump not found; pip install nvidia-cuda-nvdisasm" in done.stderr
+    assert "  registers      2" in done.stdout
+
+
 def test_inspect_of_every_member_of_a_dim(home: Path, kernels: Path) -> None:
     done = kernelagent("inspect", kernels / "scaled.tile", "--dtype", "T=f16", "--body", "--json", home=home)
     assert [k["dims"] for k in record(done)["kernels"]] == [{"D": 64}] * 2 + [{"D": 128}] * 2
@@ -250,7 +275,10 @@ def test_inspect_of_every_member_of_a_dim(home: Path, kernels: Path) -> None:
         (["inspect", "softmax.tile", "--dtype", "T=float16"], 2, "did you mean f16"),
         (["inspect", "softmax.tile", "--dtype", "bf16"], 2, "--dtype T=bf16"),
         (["inspect", "scaled.tile", "--dim", "D=many"], 2, "--dim D=64"),
-        (["inspect", "softmax.tile", "--dtype", "X=bf16"], 1, "no dtype variable `X`"),
+        (["inspect", "softmax.tile", "--dtype", "X=bf16"], 2, "no dtype variable `X`"),
+        (["check", "softmax.tile", "--dtype", "X=bf16"], 2, "no dtype variable `X`"),
+        (["inspect", "softmax.tile", "--schedule", "--class", "best"], 2, "there are: aligned, general"),
+        (["inspect", "softmax.tile", "--dim", "Q=4"], 2, "no dim `Q`"),
         (["inspect", "scaled.tile", "--dim", "D=63", "--body"], 1, "D in (64, 128)"),
         (["check", "softmax.tile", "--target", "cuda", "--problem", "softmax", "--dtype", "T=bf16"], 2, "leave out"),
     ],
