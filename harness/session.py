@@ -17,6 +17,7 @@ from kernelagent.harness.inputs import InputKey, InputSet
 from kernelagent.harness.lock import Notify
 from kernelagent.harness.options import Bounds, Options
 from kernelagent.harness.oracle import rule
+from kernelagent.harness.permits import permit
 from kernelagent.harness.plan import CheckPlan, confirmation_keys, make_plan
 from kernelagent.harness.process import Worker, WorkerFailure, WorkerOptions
 from kernelagent.harness.records import Evaluation, Status, Timing, WorkloadResult
@@ -26,7 +27,6 @@ from kernelagent.harness.timing import Comparison, Samples, TimingPlan, contrast
 from kernelagent.problems.problem import Problem
 
 _KEPT_SUBJECTS = 3
-_MAY_BE_TIMED = ("PROVED", "PROVED_BOUNDED", "TESTED", "UNKNOWN")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Session:
         hidden = self._probe(loaded, results)
         if hidden and hidden.failure:
             results.append(hidden.failure)
-        if all(r.status == "PASSED" for r in results) and loaded.built.verdict in _MAY_BE_TIMED:
+        if all(r.status == "PASSED" for r in results) and permit(loaded.built.verdict).timed:
             results = self._time(loaded, results)
         status: Status = next((r.status for r in results if r.status != "PASSED"), "PASSED")
         built = loaded.built

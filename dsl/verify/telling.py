@@ -210,8 +210,9 @@ def obligation_lines(obligations: Sequence[Obligation]) -> list[str]:
 def _grouped(same: Sequence[Obligation]) -> str:
     first = same[0]
     numbers = [n for n in dict.fromkeys(o.line for o in same) if n is not None]
-    place = f"line {first.line or '-'}" if len(same) == 1 else f"{len(same)} at lines {_few(numbers)}"
-    subject = f"{first.subject}: " if first.subject else ""
+    place = f"line {_few(numbers)}" if len(numbers) < 2 else f"lines {_few(numbers)}"
+    place += f" ({len(same)})" if len(same) > max(len(numbers), 1) else ""
+    subject = f"{first.subject}: " if first.subject.endswith(")") else ""  # a shape class: there are several
     return f"{first.verdict:15} {first.family:14} {place}: {subject}{first.detail}"
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.errors import CallError, EnvironmentLack
 from kernelagent.harness import Evaluation, Timing, WorkloadResult
+from kernelagent.harness.permits import permit
 from kernelagent.harness.records import Status
 from kernelagent.harness.static_model import VERSION, ChipRates, Estimate, NotEstimated
 from kernelagent.problems.problem import Problem, Workload
@@ -131,7 +132,8 @@ class UntimedBench:
 
         begin = time.perf_counter()
         report = check_gpu_for(text, self._problem, "both", self.arch, quick)
-        status: Status = "UNTIMED" if report.ok else "REFUTED" if report.counterexamples else "COMPILE_ERROR"
+        refuted = not permit(report.verdict).timed
+        status: Status = "REFUTED" if refuted else "UNTIMED" if report.ok else "COMPILE_ERROR"
         result = self._result(text, status, report)
         return Evaluation(
             self._problem.name, sha(text), status, (result,), tuple(d.to_dict() for d in report.diagnostics),

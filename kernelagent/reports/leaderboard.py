@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kernelagent.harness.permits import permit
+
 from .svg import Bar, gap_chart, progress_chart
 
 SCHEMA_VERSION = 1
@@ -42,6 +44,7 @@ class Entry:
     text: str
     untimed: bool = False
     estimate_ms: float | None = None
+    label: str = ""  # what the verdict obliges us to say beside a time
 
     @property
     def sol_fraction(self) -> float | None:
@@ -56,6 +59,8 @@ class Entry:
     @property
     def advice(self) -> str:
         """What a person should use."""
+        if self.status == "REFUTED":
+            return "no kernel: refuted"
         if self.untimed:
             return "no kernel" if self.estimate_ms is None else "time it on the chip"
         if self.time_ms is None:
@@ -64,6 +69,11 @@ class Entry:
         if rival and rival[1] < self.time_ms:
             return f"keep torch ({rival[0]} takes {rival[1]:.3f} ms)"
         return "use the kernel"
+
+    @property
+    def standing(self) -> str:
+        """The status, with what the verdict obliges us to say beside a time."""
+        return f"{self.status}, {self.label}" if self.label else self.status
 
 
 def collect(runs: Path) -> list[Entry]:
@@ -109,6 +119,7 @@ def entry_of(folder: Path, record: Mapping[str, Any], events: Iterable[Mapping[s
         score=best.get("score"),
         suspect=best.get("suspect"),
         verdict=_verdict(best.get("proofs") or {}),
+        label=permit(best["verdict"]).label if best.get("verdict") else "",
         baselines={b["name"]: b["time_ms"] for b in record.get("baselines", []) if b.get("time_ms")},
         trials=record.get("trials", 0),
         failures=_failures(events),
@@ -176,7 +187,7 @@ def _untimed_table(entries: Iterable[Entry]) -> list[str]:
         "| problem | workload | chip | estimate ms | bound ms | status | advice |",
         "|---|---|---|---:|---:|---|---|",
         *(
-            f"| {e.problem} | {e.workload} | {e.chip} | {number(e.estimate_ms)} | {number(e.sol_ms)} | {e.status} "
+            f"| {e.problem} | {e.workload} | {e.chip} | {number(e.estimate_ms)} | {number(e.sol_ms)} | {e.standing} "
             f"| {e.advice} |"
             for e in entries
         ),
@@ -194,7 +205,7 @@ def _markdown_row(entry: Entry) -> str:
         speedup(entry, entry.seed_ms),
         speedup(entry, entry.baselines.get("numpy")),
         speedup(entry, entry.best_torch[1] if entry.best_torch else None),
-        entry.status,
+        entry.standing,
         entry.advice,
     ]
     return "| " + " | ".join(cells) + " |"
