@@ -28,6 +28,7 @@ def _record(state: RunState) -> dict[str, Any]:
     return {
         "run": started["run"],
         "problem": started["problem"],
+        "source": started.get("source"),
         "workload": started["workload"],
         "target": started["target"],
         "chip": started["chip"],

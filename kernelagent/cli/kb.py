@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +13,9 @@ from kernelagent.errors import CallError, nearest
 
 from .groups import HelpfulGroup
 from .output import json_option, print_json, table
+
+if TYPE_CHECKING:
+    from kernelagent.knowledge_base.records import Technique
 
 base_option = click.option("--base", type=click.Path(path_type=Path), help="Another knowledge base file.")
 
@@ -30,7 +36,10 @@ def _open(base: Path | None):  # type: ignore[no-untyped-def]  # the facade is i
 @base_option
 @json_option
 def stats(base: Path | None, as_json: bool) -> None:
-    """Counts of trials and techniques, and the gains that the log supports."""
+    """Counts of trials, and what techniques gained.
+
+    Gains are the parent's time by the trial's, drawn towards 1 where trials are few.
+    """
     record = _open(base).stats()
     if as_json:
         return print_json(record)
@@ -40,8 +49,17 @@ def stats(base: Path | None, as_json: bool) -> None:
     gains = record.get("gains", [])
     if gains:
         click.echo()
-        table(tuple(gains[0]), [tuple(g.values()) for g in gains])
+        table(
+            ("technique or move", "bottleneck", "trials", "failures", "mean gain", "best gain"),
+            [(g["technique"], g["bottleneck"], g["trials"], g["failures"],
+              _factor(g, "mean_log_gain"), _factor(g, "best_log_gain")) for g in gains],
+        )  # fmt: skip
     return None
+
+
+def _factor(gain: Mapping[str, Any], key: str) -> str:
+    """Parent's time by the trial's. Where all trials failed nothing was timed: the number is the penalty for that."""
+    return "-" if gain["failures"] == gain["trials"] else f"{math.exp(gain[key]):.2f}x"
 
 
 @kb.command()
@@ -53,6 +71,8 @@ def search(query: str, base: Path | None, as_json: bool) -> None:
     found = _open(base).search(query)
     if as_json:
         return print_json(found)
+    if not found:
+        click.echo(f"nothing mentions '{query}'", err=True)
     for hit in found:
         click.echo(f"{hit['kind']:10} {hit['name']:28} {hit['text']}")
     return None
@@ -69,14 +89,23 @@ def show(technique: str, as_json: bool) -> None:
 
     known = {t.name: t for t in techniques()}
     if technique not in known:
-        guess = nearest(technique, known)
-        raise CallError(f"there is no technique '{technique}'", f"did you mean '{guess}'?" if guess else None)
+        raise CallError(f"there is no technique '{technique}'", _instead(technique, known))
     record = asdict(known[technique])
     if as_json:
         return print_json(record)
     for name, value in record.items():
         click.echo(f"{name:12} {value}")
     return None
+
+
+def _instead(name: str, known: Mapping[str, Technique]) -> str:
+    """Runs print the names of moves: those lead to their techniques."""
+    move = name.partition("(")[0]
+    having = [t.name for t in known.values() if any(m.name == move for m in t.moves)]
+    if having:
+        return f"{move} is a move of {' and '.join(having)}"
+    guess = nearest(name, known)
+    return f"did you mean '{guess}'?" if guess else "`kernelagent kb search WORD` finds techniques"
 
 
 @kb.command("export")
@@ -91,7 +120,10 @@ def export_trials(file: Path, base: Path | None) -> None:
 @click.argument("file", type=click.Path(exists=True, path_type=Path))
 @base_option
 def import_trials(file: Path, base: Path | None) -> None:
-    """Add the trials of an exported FILE; those already known are skipped."""
+    """Add the trials of an exported FILE.
+
+    Those already known are skipped.
+    """
     click.echo(f"{_open(base).import_jsonl(file)} trials added")
 
 

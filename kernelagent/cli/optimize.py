@@ -78,7 +78,10 @@ def run(ctx: click.Context, /, problem: str, as_json: bool, **chosen: Any) -> No
 @json_option
 @click.pass_context
 def resume(ctx: click.Context, /, run_id: str, as_json: bool, **chosen: Any) -> None:
-    """Go on with an interrupted RUN (its id, the beginning of it, a folder, or `last`)."""
+    """Go on with an interrupted RUN.
+
+    RUN is its id, the beginning of it, a folder, or `last`.
+    """
     from kernelagent.api import resume as go_on
 
     with _view(as_json) as view:
@@ -147,7 +150,10 @@ def closing_lines(record: dict[str, Any]) -> list[str]:
 def _untimed_lines(record: dict[str, Any], best: dict[str, Any]) -> list[str]:
     """Nothing was timed: how the winner was chosen, and that it is no result yet."""
     estimate = best["estimate"] or {}
+    from kernelagent.solar import load_chip
+
     bound = (record["sol"] or {}).get("time_ms")
+    arch, problem = load_chip(record["chip"]).arch, record["source"] or record["problem"]
     least = f"; the speed of light is {milliseconds(bound)} ms" if bound else ""
     return [
         f"{record['problem']} {record['workload']} for {record['chip']}: UNTIMED, after {record['trials']} trials in "
@@ -155,7 +161,7 @@ def _untimed_lines(record: dict[str, Any], best: dict[str, Any]) -> list[str]:
         f"estimate: {milliseconds(estimate.get('time_ms'))} ms by a static model ({estimate.get('bound')}){least}",
         f"checked: {', '.join(f'{n} {verdict}' for verdict, n in sorted(best['proofs'].items()))}",
         f"kernel: {best['text_path']}",
-        f"next: kernelagent inspect {best['text_path']} --arch sm_90a   or, on the chip itself, time it",
+        f"next: kernelagent check {best['text_path']} --problem {problem} --target cuda --arch {arch}",
     ]
 
 

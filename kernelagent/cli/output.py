@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from kernelagent.views.summary import figure
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print exactly one JSON object on stdout.")
 
 
@@ -52,9 +54,7 @@ def is_terminal() -> bool:
 
 
 def milliseconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if value < 100 else f"{value:.1f}"
+    return "-" if value is None else figure(value)
 
 
 def ratio(value: float | None) -> str:

@@ -38,7 +38,10 @@ def list_problems(as_json: bool) -> None:
 @click.argument("problem")
 @json_option
 def show(problem: str, as_json: bool) -> None:
-    """Tensors, workloads, reference and seed kernel of PROBLEM (a name or a file)."""
+    """Tensors, workloads, reference and seed kernel.
+
+    PROBLEM is a name or a file.
+    """
     from kernelagent.problems import load
 
     found = load(problem)

@@ -71,6 +71,7 @@ def show(run_id: str, as_json: bool) -> None:
     """The trials of RUN, what each changed and how it ended."""
     from kernelagent.agent.events import read_events
     from kernelagent.agent.outcome import result_record
+    from kernelagent.agent.trials import RIGHT
     from kernelagent.views.summary import Board, shown_ms
 
     folder = _folder(run_id)
@@ -89,6 +90,10 @@ def show(run_id: str, as_json: bool) -> None:
             for t in board.trials
         ],
     )
+    for event in events:
+        detail = event["trial"]["detail"] if event["kind"] == "trial-finished" and event["status"] not in RIGHT else ""
+        if detail:
+            click.echo(f"\ntrial {event['number']}, {event['status']}: {detail}")
     best = folder / "best.tile"
     if best.exists():
         click.echo(f"\n{best}:\n\n{best.read_text(encoding='utf-8')}")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from typing import Any, TextIO
 
 from .summary import Board, Event, milliseconds, rank_ms, shown_ms
+
+WHY = 120
+"""Longest reason behind a trial; `runs show RUN` has all of it."""
 
 
 class PlainView:
@@ -52,7 +56,14 @@ class PlainView:
         note = self.board.notes.get(number, "")
         better = time_ms is not None and (before is None or time_ms < before)
         gap = f"  {self.board.gap:.2f}x the bound" if better and self.board.gap else ""
-        return f"trial {number:3}  {event['status']:10} {shown_ms(event):>12} {'*' if better else ' '} {note}{gap}"
+        why = "" if time_ms is not None else _why(event)
+        return f"trial {number:3}  {event['status']:13} {shown_ms(event):>13} {'*' if better else ' '} {note}{gap}{why}"
+
+
+def _why(event: Event) -> str:
+    """What is wrong with a trial that has no time, shortened to a line."""
+    detail = " ".join(str((event.get("trial") or {}).get("detail") or "").split())
+    return f"  ({textwrap.shorten(detail, WHY)})" if detail else ""
 
 
 def _baselines(event: Event, late: bool) -> str | None:

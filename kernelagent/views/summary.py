@@ -123,4 +123,11 @@ def budget_text(budget: dict[str, Any], spent: dict[str, Any]) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f} ms" if value < 100 else f"{value:.1f} ms"
+    return "-" if value is None else f"{figure(value)} ms"
+
+
+def figure(value: float) -> str:
+    """Three decimals, or three digits where those would all be zeros."""
+    if 0 < value < 0.01:
+        return f"{value:.3g}"
+    return f"{value:.3f}" if value < 100 else f"{value:.1f}"

@@ -197,6 +197,16 @@ def test_a_state_folder_that_cannot_be_is_exit_3() -> None:
     assert kernelagent("doctor", home=Path("/dev/null/inner")).returncode == 3
 
 
+def test_the_knowledge_base_leads_on(home: Path) -> None:
+    """Runs print moves, and a search may find nothing."""
+    shown = kernelagent("kb", "show", "split_roles", home=home)
+    assert shown.returncode == 2
+    assert "split_roles is a move of warp-specialisation" in shown.stderr
+    nothing = kernelagent("kb", "search", "zzzz", home=home)
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert "nothing mentions 'zzzz'" in nothing.stderr
+
+
 def test_explain_and_doctor(home: Path) -> None:
     assert "unknown-word" in kernelagent("explain").stdout
     assert kernelagent("explain", "unknown-word").returncode == 0
