@@ -52,6 +52,9 @@ DTYPES: dict[str, DTypeInfo] = {
 }
 """Every concrete dtype. Any other dtype in the IR is the name of a dtype variable."""
 
+STEPS = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7, "f8e4m3": 2.0**-3, "f8e5m2": 2.0**-2}
+"""The relative distance of a float to the next one; rounding is half of it."""
+
 HABITS = {
     "float32": "f32", "float": "f32", "fp32": "f32", "float64": "f64", "double": "f64", "float16": "f16", "half": "f16",
     "fp16": "f16", "bfloat16": "bf16", "float8_e4m3": "f8e4m3", "float8_e4m3fn": "f8e4m3", "fp8": "f8e4m3",

@@ -79,6 +79,12 @@ def grids(grid: dev.Grid) -> Iterator[dev.Grid]:
         found = found.inner
 
 
+def every_grid(kernel: dev.DeviceKernel) -> Iterator[dev.Grid]:
+    """The grids of the kernel, then those of each role."""
+    for walk in (kernel.grid, *(role.grid for role in kernel.roles)):
+        yield from grids(walk)
+
+
 ALONE = (dev.WaitPhase, dev.Expect, dev.CopyBulk, dev.For, dev.If)
 """Statements that need but one thread."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kernelagent.dsl.diagnostics import KernelError
-from kernelagent.dsl.dtypes import from_numpy
+from kernelagent.dsl.dtypes import STEPS, from_numpy
 from kernelagent.dsl.interpret.fault import RunError, WorkLimit
 from kernelagent.dsl.interpret.machine import Options
 from kernelagent.dsl.interpret.run import execute
@@ -237,10 +237,7 @@ def _coarsest(module: Module, arrays: Mapping[str, Any]) -> float:
     return max((_UNITS[d] for d in dtypes if d in _UNITS), default=0.0)
 
 
-_UNITS = {
-    "f64": 2.0**-24, "f32": 2.0**-24, "tf32": 2.0**-10, "f16": 2.0**-11, "bf16": 2.0**-8, "f8e4m3": 2.0**-4,
-    "f8e5m2": 2.0**-3,
-}  # fmt: skip
+_UNITS = {**{dtype: step / 2 for dtype, step in STEPS.items()}, "f64": STEPS["f32"] / 2, "tf32": 2.0**-10}
 """Half a unit in the last place, relative. f64 is compared as f32 (elementary functions differ); tf32 may be cut."""
 
 

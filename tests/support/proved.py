@@ -31,7 +31,8 @@ def unshown(findings: Findings) -> list[str]:
 
 
 def proved_everywhere(findings: Findings) -> bool:
-    return all(o.verdict == "PROVED" for o in findings.obligations)
+    """For all sizes. How numbers far from zero fare is tested, never proved."""
+    return all(o.verdict == "PROVED" for o in findings.obligations if o.family != "stability")
 
 
 def share_proved(arch: str) -> tuple[float, list[str]]:

@@ -10,7 +10,7 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Element, Extremum, FloorDiv, Index, Mod, Monomial, Select, Symbol
 from kernelagent.dsl.ir import Assume, View, position
-from kernelagent.dsl.level2.traverse import grids
+from kernelagent.dsl.level2.traverse import every_grid
 from kernelagent.dsl.verify.records import Obligation
 
 ENDLESS = 0
@@ -107,9 +107,8 @@ def multiples(kernel: dev.DeviceKernel, assumes: tuple[Assume, ...]) -> dict[str
 
 
 def _loops(kernel: dev.DeviceKernel) -> Iterator[tuple[tuple[Symbol, ...], tuple[Index, ...], tuple[Index, ...]]]:
-    for walk in (kernel.grid, *(r.grid for r in kernel.roles)):
-        for grid in grids(walk):
-            yield grid.variables, grid.lo, grid.step
+    for grid in every_grid(kernel):
+        yield grid.variables, grid.lo, grid.step
     for s in dev.statements(kernel):
         if isinstance(s, dev.For):
             yield s.variables, s.lo, s.step

@@ -17,6 +17,7 @@ from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Element, Index
 from kernelagent.dsl.ir import View
 from kernelagent.dsl.lanes import WARP, Distribution
+from kernelagent.dsl.level2.traverse import every_grid
 from kernelagent.dsl.verify.records import Obligation
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.footprints import ALONE
@@ -106,11 +107,8 @@ def touched(kernel: dev.DeviceKernel, sizes: Mapping[str, int]) -> Iterator[Touc
 def _names(kernel: dev.DeviceKernel) -> set[str]:
     """Loop variables, counters and scalars: the first tile stands for all."""
     found = {s.name for s in kernel.scalars}
-    for walk in (kernel.grid, *(r.grid for r in kernel.roles)):
-        grid: dev.Grid | None = walk
-        while grid is not None:
-            found |= {v.name for v in grid.variables} | ({grid.counter.name} if grid.counter else set())
-            grid = grid.inner
+    for grid in every_grid(kernel):
+        found |= {v.name for v in grid.variables} | ({grid.counter.name} if grid.counter else set())
     for s in dev.statements(kernel):
         if isinstance(s, dev.For):
             found |= {v.name for v in s.variables} | ({s.counter.name} if s.counter else set())

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from math import lcm
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.index import Extremum, Index, ReadElement
+from kernelagent.dsl.index import Index, ReadElement
 from kernelagent.dsl.verify.schedule.events import Violation, history, line, name, who
 from kernelagent.dsl.verify.schedule.protocol_keys import Folding, key
 from kernelagent.dsl.verify.schedule.protocol_state import Frame, Question, State, Warp
@@ -47,7 +47,7 @@ from kernelagent.dsl.verify.schedule.skeleton import (
     Test,
     Unsupported,
 )  # fmt: skip
-from kernelagent.dsl.verify.schedule.trips import compared, constants, positive, shift
+from kernelagent.dsl.verify.schedule.trips import bounded, compared, constants, positive, shift
 from kernelagent.dsl.verify.schedule.values import Values
 from kernelagent.dsl.walks import tile_counts, tiles
 
@@ -418,19 +418,8 @@ def _long_heads(agent: Agent) -> tuple[int, ...]:
     return tuple(
         at
         for at, i in enumerate(agent.code)
-        if isinstance(i, Head) and i.loop.room is not None and not i.loop.tiles and not _short(i.loop.room)
+        if isinstance(i, Head) and i.loop.room is not None and not i.loop.tiles and not bounded(i.loop.room)
     )
-
-
-def _short(room: Index) -> bool:
-    """Whether it is at most a number."""
-    match [(m, c) for m, c in room.terms if m]:
-        case []:
-            return True
-        case [((Extremum("min", a, b),), c)] if c > 0:
-            return a.constant is not None or b.constant is not None
-        case _:
-            return False
 
 
 __all__ = ["Explored", "Explorer", "OutOfBudget", "Sizes", "folding"]

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.index import Element, Extremum, Index
+from kernelagent.dsl.dtypes import bits
+from kernelagent.dsl.index import Element
+from kernelagent.dsl.level2.traverse import every_grid, grids
 from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.schedule import Guard
 from kernelagent.dsl.verify.schedule.budget import spend
 from kernelagent.dsl.verify.schedule.cases import Case
+from kernelagent.dsl.verify.schedule.trips import bounded
 from kernelagent.dsl.verify.shapes import completed, deepened, sizes, whole_rows
+from kernelagent.dsl.walks import counts_of
 
 Sizes = Mapping[str, int]
 _SEARCHED = 400
@@ -70,13 +74,10 @@ def _empty(grid: dev.Grid, known: Sizes) -> bool:
 
 def _first_tile(kernel: dev.DeviceKernel, found: Sizes) -> dict[str, int]:
     known = dict(found)
-    for walk in (kernel.grid, *(r.grid for r in kernel.roles)):
-        grid: dev.Grid | None = walk
-        while grid is not None:
-            for variable, lo in zip(grid.variables, grid.lo, strict=True):
-                if not any(isinstance(a, Element) for a in lo.atoms()):
-                    known[variable.name] = lo.evaluate(known)
-            grid = grid.inner
+    for grid in every_grid(kernel):
+        for variable, lo in zip(grid.variables, grid.lo, strict=True):
+            if not any(isinstance(a, Element) for a in lo.atoms()):
+                known[variable.name] = lo.evaluate(known)
     return known
 
 
@@ -143,14 +144,7 @@ def limited(kernel: dev.DeviceKernel) -> bool:
 
 def ends_early(loop: dev.For) -> bool:
     """Whether a loop ends after a constant number of positions at the latest."""
-    return all(_limited(hi - lo) for lo, hi in zip(loop.lo, loop.hi, strict=True))
-
-
-def _limited(extent: Index) -> bool:
-    match extent.terms:
-        case (((Extremum("min", a, b),), 1),):
-            return a.constant is not None or b.constant is not None
-    return extent.constant is not None
+    return all(bounded(hi - lo) for lo, hi in zip(loop.lo, loop.hi, strict=True))
 
 
 def several_tiles(case: Case, found: Sizes, count: int) -> Sizes | None:
@@ -245,14 +239,12 @@ def _along(kernel: dev.DeviceKernel, found: Sizes, axis: int) -> int | None:
 def tile_count(kernel: dev.DeviceKernel, found: Sizes) -> int:
     """Tiles of all grids that do not depend on data, inner ones taken as often as outer ones run."""
     known, total = _first_tile(kernel, found), 1
-    grid: dev.Grid | None = kernel.grid
-    while grid is not None:
-        for lo, hi, step in zip(grid.lo, grid.hi, grid.step, strict=True):
+    for grid in grids(kernel.grid):
+        for count in counts_of(grid):
             try:
-                total *= max(1, -(-(hi.evaluate(known) - lo.evaluate(known)) // step.evaluate(known)))
+                total *= max(1, count.evaluate(known))
             except KeyError:
                 continue
-        grid = grid.inner
     return total
 
 
@@ -270,13 +262,7 @@ def _holds(kernel: dev.DeviceKernel, guard: Guard, found: Sizes) -> bool:
         return True
     array = next(a for a in kernel.arrays if a.name == guard.subject)
     shape = [d.evaluate(found) for d in array.dims]
-    return len(shape) < 2 or shape[-1] * _width(array.dtype) % (8 * guard.value) == 0 or max(shape[:-1]) <= 1
-
-
-def _width(dtype: str) -> int:
-    from kernelagent.dsl.dtypes import bits
-
-    return bits(dtype)
+    return len(shape) < 2 or shape[-1] * bits(array.dtype) % (8 * guard.value) == 0 or max(shape[:-1]) <= 1
 
 
 def whole_calls(case: Case, iterations: int) -> list[Sizes]:

@@ -23,7 +23,6 @@ from kernelagent.dsl.index import (
     Select,
     Symbol,
     condition_indices,
-    index,
 )  # fmt: skip
 
 Ask = Callable[[Index, int], bool]
@@ -76,6 +75,17 @@ def holds(condition: Condition, reduce: Callable[[Index], Index], ask: Ask) -> b
                     return positive(d + 1, ask) and positive(-d + 1, ask)
                 case "!=":
                     return positive(d, ask) or positive(-d, ask)
+
+
+def bounded(value: Index) -> bool:
+    """Whether a value is at most some number, whatever the sizes."""
+    match [(m, c) for m, c in value.terms if m]:
+        case []:
+            return True
+        case [((Extremum("min", a, b),), c)] if c > 0:
+            return a.constant is not None or b.constant is not None
+        case _:
+            return False
 
 
 # How expressions repeat -------------------------------------------------------------------------------
@@ -142,4 +152,4 @@ def constants(expression: Index) -> Iterator[int]:
                     pass
 
 
-__all__ = ["Ask", "compared", "constants", "holds", "index", "positive", "shift"]
+__all__ = ["Ask", "bounded", "compared", "constants", "holds", "positive", "shift"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.diagnostics import KernelError
-from kernelagent.dsl.dtypes import from_numpy
+from kernelagent.dsl.dtypes import STEPS, from_numpy
 from kernelagent.dsl.interpret.fault import RunError, WorkLimit
 from kernelagent.dsl.interpret.machine import Options
 from kernelagent.dsl.interpret.run import execute
@@ -29,10 +29,6 @@ from kernelagent.dsl.verify.semantics.field_domain import FieldDomain
 RESIDENT = 2
 """Clusters of a persistent launch: fewer than tiles, so that each takes several."""
 WORK_LIMIT = 50_000_000
-ROUNDING = {
-    "f64": 2.0**-23, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7, "f8e4m3": 2.0**-3, "f8e5m2": 2.0**-2,
-}  # fmt: skip
-"""The relative step from one float to the next; elementary functions of f64 are compared as those of f32."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +161,7 @@ def _close(found: Any, right: Any) -> Any:
     wanted = right.astype(np.float64)
     if right.dtype.kind in "iub":
         return np.abs(found - wanted) <= 1
-    unit = ROUNDING[from_numpy(right.dtype)]
+    unit = STEPS[from_numpy(right.dtype)]
     with np.errstate(all="ignore"):
         finite = np.isfinite(wanted)
         scale = float(np.abs(wanted[finite]).max(initial=0.0))
