@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelagent.knowledge_base import catalogue, learning, transfer
+from kernelagent.knowledge_base.errors import NotAnExport
 from kernelagent.knowledge_base.records import SCHEMA_VERSION, Gain, Lead, Suggestion, Technique, Trial
 from kernelagent.knowledge_base.store import Store
 
@@ -142,14 +143,14 @@ class KnowledgeBase:
         return len(trials)
 
     def import_jsonl(self, path: str | os.PathLike[str]) -> int:
-        """Add the trials of an export; returns how many were new. Raises ValueError naming the line, adding none."""
+        """Add the trials of an export; returns how many were new. Raises NotAnExport naming the line, adding none."""
         trials = []
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, start=1):
                 try:
                     trials.append(Trial.from_dict(json.loads(line)))
                 except (ValueError, AttributeError) as error:
-                    raise ValueError(f"{path}:{number}: not a trial: {error}") from None
+                    raise NotAnExport(f"{path}:{number}: not a trial: {error}") from None
         return self._add_new(trials)
 
     def _add_new(self, trials: list[Trial]) -> int:

@@ -35,5 +35,9 @@ class BaseNewer(KnowledgeBaseError):
     """Written by a later version of this program."""
 
 
+class NotAnExport(KnowledgeBaseError, ValueError):
+    """A file that should be an export of trials is none: names the file and the line. Nothing was added."""
+
+
 class TechniqueError(Exception):
     """A technique file is wrong: names the file and the key."""

@@ -22,6 +22,7 @@ EXIT_CODES = {
     "RunError": EXIT_WRONG_CALL,
     "ChipError": EXIT_WRONG_CANDIDATE,
     "KnowledgeBaseError": EXIT_ENVIRONMENT,
+    "NotAnExport": EXIT_WRONG_CANDIDATE,
     "TechniqueError": EXIT_WRONG_CANDIDATE,
     "TraceError": EXIT_WRONG_CANDIDATE,
     "NoCompiler": EXIT_ENVIRONMENT,
@@ -31,6 +32,7 @@ EXIT_CODES = {
 
 
 _NO_FAULT = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+"""For want of rights or space; in the state folder any failure is the machine's."""
 
 
 def report_failure(failure: Exception) -> int:
@@ -43,10 +45,13 @@ def report_failure(failure: Exception) -> int:
     if isinstance(failure, click.ClickException):
         failure.show()
         return EXIT_WRONG_CALL
-    if isinstance(failure, OSError) and _of_the_machine(failure):
-        click.echo(f"error: {failure.strerror}: {failure.filename}", err=True)
-        click.echo("  help: set KERNELAGENT_HOME to a folder that can be written, with space left", err=True)
-        return EXIT_ENVIRONMENT
+    if isinstance(failure, OSError) and failure.filename is not None:
+        in_home = _in_home(failure)
+        if in_home or failure.errno in _NO_FAULT:
+            click.echo(f"error: {failure.strerror}: {failure.filename}", err=True)
+            if in_home:
+                click.echo("  help: set KERNELAGENT_HOME to a folder that can be written, with space left", err=True)
+            return EXIT_ENVIRONMENT
     code = exit_code(failure)
     if code is None:
         return _unexpected(failure)
@@ -57,13 +62,10 @@ def report_failure(failure: Exception) -> int:
     return code
 
 
-def _of_the_machine(failure: OSError) -> bool:
-    """Whether a file could not be had: for want of rights or space anywhere, or in the state folder for any reason."""
+def _in_home(failure: OSError) -> bool:
     from kernelagent.settings import load_settings
 
-    if failure.filename is None:
-        return False
-    return failure.errno in _NO_FAULT or Path(os.fsdecode(failure.filename)).is_relative_to(load_settings().home)
+    return Path(os.fsdecode(failure.filename)).is_relative_to(load_settings().home)
 
 
 def exit_code(failure: Exception) -> int | None:

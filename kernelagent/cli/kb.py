@@ -12,7 +12,7 @@ import click
 from kernelagent.errors import CallError, nearest
 
 from .groups import HelpfulGroup
-from .output import json_option, print_json, table
+from .output import OutFile, json_option, print_json, table
 
 if TYPE_CHECKING:
     from kernelagent.knowledge_base.records import Technique
@@ -109,7 +109,7 @@ def _instead(name: str, known: Mapping[str, Technique]) -> str:
 
 
 @kb.command("export")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=OutFile())
 @base_option
 def export_trials(file: Path, base: Path | None) -> None:
     """Write every trial to FILE, one JSON object a line."""
@@ -117,7 +117,7 @@ def export_trials(file: Path, base: Path | None) -> None:
 
 
 @kb.command("import")
-@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @base_option
 def import_trials(file: Path, base: Path | None) -> None:
     """Add the trials of an exported FILE.
@@ -128,7 +128,7 @@ def import_trials(file: Path, base: Path | None) -> None:
 
 
 @kb.command()
-@click.argument("other", type=click.Path(exists=True, path_type=Path))
+@click.argument("other", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @base_option
 def merge(other: Path, base: Path | None) -> None:
     """Add the trials of another base file; merging never conflicts."""

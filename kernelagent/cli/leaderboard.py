@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from .output import json_option, print_json
+from .output import OutFile, json_option, print_json
 
 
 @click.command()
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write one self-contained HTML file.")
-@click.option("--markdown", type=click.Path(dir_okay=False, path_type=Path), help="Write a Markdown table.")
+@click.option("--html", type=OutFile(), help="Write one self-contained HTML file.")
+@click.option("--markdown", type=OutFile(), help="Write a Markdown table.")
 @click.option("--runs", type=click.Path(file_okay=False, path_type=Path), help="Another folder of runs.")
 @json_option
 def leaderboard(html: Path | None, markdown: Path | None, runs: Path | None, as_json: bool) -> None:

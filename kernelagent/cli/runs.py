@@ -31,6 +31,19 @@ def _record(folder: Path) -> dict[str, Any] | None:
     return result_record(read_events(folder))
 
 
+def _begun(folder: Path) -> dict[str, Any]:
+    """A run that was stopped before its first trial ended: it can be resumed like any other."""
+    from kernelagent.agent.events import read_events
+    from kernelagent.agent.state import replay_state
+
+    started = replay_state(read_events(folder)).started
+    names = ("problem", "workload", "proposer")
+    return {
+        "run": folder.name, **{n: started.get(n, "-") for n in names}, "trials": 0, "best": None,
+        "untimed": bool(started.get("untimed")), "finished": False,
+    }  # fmt: skip
+
+
 @runs.command("list")
 @json_option
 def list_runs(as_json: bool) -> None:
@@ -38,9 +51,9 @@ def list_runs(as_json: bool) -> None:
     from kernelagent.settings import load_settings
 
     folders = sorted(load_settings().runs.glob("*/events.jsonl"), key=lambda p: p.stat().st_mtime)
-    records = [record for path in folders if (record := _record(path.parent))]
     if as_json:
-        return print_json(records)
+        return print_json([record for path in folders if (record := _record(path.parent))])
+    records = [_record(path.parent) or _begun(path.parent) for path in folders]
     if not records:
         return click.echo("no run yet; start one with: kernelagent optimize run softmax")
     return table(

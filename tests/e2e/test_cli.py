@@ -207,8 +207,44 @@ def test_the_knowledge_base_leads_on(home: Path) -> None:
     assert "nothing mentions 'zzzz'" in nothing.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["leaderboard", "--html", "/nowhere/x.html"], 2, "there is no folder '/nowhere'"),
+        (["kb", "export", "/nowhere/x.jsonl"], 2, "there is no folder '/nowhere'"),
+        (["kb", "import", "latin.jsonl"], 1, "latin.jsonl:1: not a trial"),
+        (["kb", "merge", "."], 2, "is a directory"),
+        (["optimize", "run", "./wrong.tile"], 1, "not a Python file"),
+    ],
+)
+def test_files_that_are_not_what_they_should_be(
+    arguments: list[str], code: int, said: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "latin.jsonl").write_bytes("Grüße\n".encode("latin-1"))
+    (tmp_path / "wrong.tile").write_text(WRONG_KERNEL)
+    done = kernelagent(*arguments, home=home)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "internal error" not in done.stderr
+
+
+def test_a_run_without_any_trial_is_listed(tmp_path: Path) -> None:
+    """Interrupted at once, it can still be resumed, and has a name for that."""
+    folder = tmp_path / "runs" / "softmax-1"
+    folder.mkdir(parents=True)
+    started = {"v": 1, "seq": 0, "at": "2026-01-01T00:00:00+00:00", "kind": "run-started", "run": "softmax-1",
+               "problem": "softmax", "workload": "small", "proposer": "search"}  # fmt: skip
+    (folder / "events.jsonl").write_text(json.dumps(started) + "\n")
+    shown = kernelagent("runs", "list", home=tmp_path).stdout
+    assert "softmax-1" in shown
+    assert "can be resumed" in shown
+
+
 def test_explain_and_doctor(home: Path) -> None:
     assert "unknown-word" in kernelagent("explain").stdout
     assert kernelagent("explain", "unknown-word").returncode == 0
+    assert json.loads(kernelagent("explain", "unknown-word", "--json").stdout)["code"] == "unknown-word"
+    assert "unknown-word" in json.loads(kernelagent("explain", "--json").stdout)
     record = json.loads(kernelagent("doctor", "--json", home=home).stdout)
     assert {f["name"] for f in record["findings"]} >= {"python", "C compiler", "CPU", "sandbox"}
