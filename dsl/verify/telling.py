@@ -8,6 +8,7 @@ lines and 800 tokens (of 4 characters), and the others are counted. UNKNOWN is n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ MOST_LINES = 40
 MOST_CHARACTERS = 3200
 """800 tokens of about 4 characters."""
 _WIDTH = 96
+_MARK = re.compile(r"\s+# line \d+$")
+"""Where a printed schedule says which line a statement came from."""
 _CARETS = 32
 _RESERVED = 400
 """Characters kept for what stands around the counterexamples."""
@@ -78,7 +81,7 @@ def _lines(c: Counterexample) -> str:
 def counterexample_text(group: Group, text: str, filename: str = "kernel") -> str:
     """At most 12 lines: the message, both source lines with carets, where, why, how far, and a proved fix."""
     one = group.first
-    shown = [line[:_WIDTH] for line in text.splitlines()]
+    shown = [_MARK.sub("", line)[:_WIDTH] for line in text.splitlines()]
     first, *others = [s for n in one.lines[:2] if (s := _span(shown, n)) is not None] or [None]
     head = Diagnostic("refuted", f"[{group.number}] {one.family}: {_clipped(one.message, 150)}", None)
     spans = ([] if first is None else [first]) + [s for s in others if s is not None and s != first]
@@ -191,7 +194,9 @@ def prompt(counterexamples: Sequence[Counterexample], text: str) -> str:
 
 def _prompted(group: Group, lines: Sequence[str]) -> str:
     one = group.first
-    quoted = [f"  line {n}: {lines[n - 1].strip()[:_WIDTH]}" for n in one.lines[:2] if 0 < n <= len(lines)]
+    quoted = [
+        f"  line {n}: {_MARK.sub('', lines[n - 1]).strip()[:_WIDTH]}" for n in one.lines[:2] if 0 < n <= len(lines)
+    ]
     facts = [f"  {name}: {line}" for name, line in _facts(group)]
     return "\n".join([f"REFUTED {one.family}: {one.message}", *quoted, *facts])
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation, ScheduleCounterexample
+from kernelagent.dsl.verify.schedule.budget import within
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.events import line
 from kernelagent.dsl.verify.schedule.explain import counterexample
 from kernelagent.dsl.verify.schedule.explore import Explorer
 from kernelagent.dsl.verify.schedule.explore import Sizes as LaunchSizes
+from kernelagent.dsl.verify.schedule.extremes import far_from_zero
 from kernelagent.dsl.verify.schedule.launches import MOST_TILES, launches, some_positions
+from kernelagent.dsl.verify.schedule.machine import Event
 from kernelagent.dsl.verify.schedule.reasons import reason, values_at
 from kernelagent.dsl.verify.schedule.replay import Fault, Watched, fault, watch_block, watch_launch
 from kernelagent.dsl.verify.schedule.scopes import scope
@@ -22,6 +25,10 @@ from kernelagent.dsl.verify.schedule.skeleton import Unsupported, skeleton
 from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
 from kernelagent.dsl.verify.schedule.whole import launch
 from kernelagent.dsl.verify.shapes import completed
+
+DEEP_SECONDS = 2.0
+DEEP_WORK = 50_000
+"""Of the run from which scopes are read; without it they are those of the smallest sizes."""
 
 
 def confirmed(case: Case, findings: Findings) -> Findings:
@@ -58,7 +65,7 @@ class Replays:
 
     def replayed(self, found: Counterexample) -> Counterexample | None:
         """None for a fault that does not happen again."""
-        if not isinstance(found, ScheduleCounterexample) or found.kind == "" or found.family == "uniformity":
+        if not isinstance(found, ScheduleCounterexample) or not found.sizes:
             return found  # a rule that is broken in the text itself, whatever runs
         if "tile" in found.replay:
             again = protocol_again(self.case.kernel, found)
@@ -76,7 +83,7 @@ class Replays:
         seen = machine.seen[wanted]
         made = counterexample(seen.event, self.case.kernel, sizes)
         deep = self.deep()
-        wider = deep if deep is not None and wanted in deep.seen else machine
+        wider = machine if deep is None or wanted not in deep.seen else deep
         return replace(
             made, scope=scope(wider, wider.seen[wanted], self.case.kernel), why=reason(machine, seen),
             fixes=found.fixes, occurrences=seen.elements,
@@ -93,7 +100,7 @@ class Replays:
             made = counterexample(seen.event, self.case.kernel, found.sizes)
             shown = scope(machine, seen, self.case.kernel)
             return replace(made, scope=shown, why=reason(machine, seen), occurrences=seen.elements)
-        for event in launch(self.case, found.sizes).events:
+        for event in self._launched(found):
             if fault(event) == wanted:
                 expected, actual = values_at(self.case, machine, found.sizes, event)
                 made = counterexample(event, self.case.kernel, found.sizes)
@@ -101,6 +108,16 @@ class Replays:
                     made = replace(made, expected=expected, found=actual)
                 return replace(made, scope=f"{event.count} elements at these sizes")
         return None
+
+    def _launched(self, found: ScheduleCounterexample) -> Iterator[Event]:
+        """What shows at the end of a launch: with ordinary inputs, or where it was found with such far from zero."""
+        try:
+            if found.family == "stability":
+                yield from far_from_zero(self.case, found.sizes)
+            else:
+                yield from launch(self.case, found.sizes).events
+        except (Unmodelled, LookupError):
+            return
 
     def block(self, sizes: Sizes) -> Watched:
         """Raises Unmodelled, LookupError."""
@@ -115,9 +132,11 @@ class Replays:
             kernel = self.case.kernel
             ring = max([1, *(b.stages for b in kernel.buffers), *(b.stages for b in kernel.barriers)])
             found = by_trips(self.case, 2 * ring + 2)
-            if not found:
+            try:
+                with within(DEEP_SECONDS, DEEP_WORK):
+                    self._deep = self.block(found[max(found)]) if found else None
+            except (Unmodelled, LookupError):
                 return None
-            self._deep = self.block(found[max(found)])
         return self._deep
 
     def _small(self, sizes: Mapping[str, int], wanted: Fault) -> Sizes:

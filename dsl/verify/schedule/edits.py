@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from kernelagent.dsl.verify.records import ScheduleCounterexample
 
@@ -31,11 +32,16 @@ def _changed(old: str, new: str) -> str:
     """`wait_group(2) -> wait_group(1)`: what differs, with the words around it."""
     if old.strip() == new.strip():
         return f"{new.strip()} {'further left' if len(new) < len(old) else 'further right'}"
-    first = next(n for n in range(len(new) + 1) if old[: n + 1] != new[: n + 1])
-    last = next(n for n in range(len(new) + 1) if old[len(old) - n - 1 :] != new[len(new) - n - 1 :])
+    first = _alike(old, new)
+    last = min(_alike(old[::-1], new[::-1]), min(len(old), len(new)) - first)
     begin = max(old.rfind(" ", 0, max(first - 8, 0)) + 1, len(old) - len(old.lstrip()))
     ends = [min(len(line) - max(last - 6, 0), len(line)) for line in (old, new)]
     return f"{old[begin : ends[0]]} -> {new[begin : ends[1]]}"
+
+
+def _alike(a: str, b: str) -> int:
+    """How many characters are the same from the beginning."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,8 @@ class Lines:
         return len(self[number]) - len(self[number].lstrip())
 
     def word(self, number: int) -> str:
-        return self[number].strip()
+        """What a line says, without indentation and comment."""
+        return self[number].split("#")[0].strip()
 
     def insert(self, number: int, *words: str, after: bool = False) -> Edit:
         """Statements in front of (or behind) a line, as far to the right as it is."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.verify.records import Counterexample, Findings, ScheduleCounterexample
+from kernelagent.dsl.verify.schedule.budget import within
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.edits import Edit, edits
 from kernelagent.dsl.verify.schedule.prove import prove
@@ -19,6 +20,9 @@ from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
 
 SECONDS = 2.0
 """Of CPU time, so that the same fixes are found on a busy machine; the last one tried may take longer."""
+TRY_SECONDS = 5.0
+TRY_WORK = 150_000
+"""Of one edit; one that needs more stays untold."""
 MOST = 2
 """Fixes that are said."""
 _HOLDS = ("PROVED", "PROVED_BOUNDED")
@@ -52,10 +56,11 @@ def _with_fixes(findings: Findings, fault: ScheduleCounterexample, found: tuple[
 def _verified(edit: Edit, rebuild: Callable[[str], Case]) -> str:
     """What was shown of the edited schedule, "" if anything is refuted or left open."""
     try:
-        case = rebuild(edit.text)
-        if not _holds(prove(case, quick=True), edit):
-            return ""
-        whole = prove(case)
+        with within(TRY_SECONDS, TRY_WORK):
+            case = rebuild(edit.text)
+            if not _holds(prove(case, quick=True), edit):
+                return ""
+            whole = prove(case)
     except (KernelError, Unmodelled, LookupError):
         return ""
     if not _holds(whole, edit):

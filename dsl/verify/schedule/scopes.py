@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.verify.schedule.machine import Event
-from kernelagent.dsl.verify.schedule.replay import Seen, Watched
+from kernelagent.dsl.verify.schedule.replay import Seen, Watched, fault
 
 
 def scope(machine: Watched, seen: Seen, kernel: dev.DeviceKernel) -> str:
-    """`1024 elements, all 128 threads, every k with k >= 64 (at K=256)`, as counted in the run."""
+    """`1024 elements, all 128 threads, every k >= 64 (at K=256)`, as counted in the run: whatever of this kind happens
+    at the line, whichever the other access is."""
+    seen = _together(machine, seen)
     accesses = bool(seen.event.buffer or seen.event.array)
     parts = [_counted(seen.elements, "element", "elements") if accesses else _counted(seen.elements, "time", "times")]
     if seen.threads:
@@ -16,6 +18,13 @@ def scope(machine: Watched, seen: Seen, kernel: dev.DeviceKernel) -> str:
     parts += [form for name in _loops(kernel, seen.event) if (form := _iterations(machine, seen, name))]
     sizes = ", ".join(f"{d}={n}" for d, n in machine.sizes.items())
     return f"{', '.join(parts)} (at {sizes})"
+
+
+def _together(machine: Watched, seen: Seen) -> Seen:
+    kind, line, _, what = fault(seen.event)
+    alike = [s for (k, n, _, w), s in machine.seen.items() if (k, n, w) == (kind, line, what)]
+    times = [e for s in alike for e in s.times]
+    return Seen(seen.event, times, set().union(*(s.threads for s in alike)), sum(s.elements for s in alike), seen.step)
 
 
 def _counted(number: int, one: str, many: str) -> str:
