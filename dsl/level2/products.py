@@ -57,6 +57,25 @@ def _check_atom(m: Machine, o: dev.Mma, a: Type, b: Type, acc: Type) -> None:
     grid = _warp_grid(m, atom, acc)
     _check_register_operand(atom, a, "a", (grid[0], 1) if grid[1] == 1 else None)
     _check_register_operand(atom, b, "b", (1, grid[1]) if grid[0] == 1 else None)
+    sources: tuple[tuple[Side, dev.Fragment | dev.Shared], ...] = (("a", o.a), ("b", o.b))
+    for side, source in sources:
+        if isinstance(source, dev.Shared):
+            _check_matrix_rows(m, atom, side, source)
+
+
+def _check_matrix_rows(m: Machine, atom: Atom, side: Side, source: dev.Shared) -> None:
+    """ldmatrix reads rows of 16 aligned bytes: padding and swizzle keep them whole (PTX, `ldmatrix`)."""
+    from kernelagent.dsl.atoms.fetch import fetch
+
+    buffer = buffer_of(m, source, side)
+    if not fetch(atom, side, source.axes[1 if side == "a" else 0] == len(buffer.shape) - 1).rows:
+        return
+    run, row = 128 // bits(buffer.dtype), buffer.panel or buffer.shape[-1] + buffer.pad
+    torn = buffer.swizzle is not None and 1 << buffer.swizzle.base < run
+    if torn or row % run or buffer.offset % 16:
+        message = f"`{side}` is fetched in rows of 16 bytes, which `{buffer.name}` does not keep whole and aligned"
+        hint = f"let shape[-1] + pad and the swizzle's pieces be multiples of {run} elements, the offset of 16 bytes"
+        raise Broken("shared-width", message, hint, side, run=run, row=row)
 
 
 def _known(m: Machine, name: str, known: dict[str, Atom]) -> Atom:

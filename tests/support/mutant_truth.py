@@ -166,7 +166,8 @@ def refreshed(base: str, again: bool) -> Iterator[Mutant]:
     for change in chosen(base):
         before = known.get((change.first, change.operator, change.new))
         if before is not None:
-            yield replace(before, change=change)
+            reason = _stated(change, text) if before.truth == "equivalent" else ""
+            yield replace(before, change=change, truth="fault" if reason else before.truth, shown=reason or before.shown)
         else:
             truth, shown = decided(base, change.applied(text.lines))
             reason = _stated(change, text) if truth == "equivalent" else ""

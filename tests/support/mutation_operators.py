@@ -488,8 +488,8 @@ def _is_index(text: Text, place: ast.BinOp) -> bool:
 
 OPERATORS: tuple[Operator, ...] = (
     drop_sync, move_sync, wait_count, parity, stage, bytes_announced, barrier_declared, barrier_named, everywhere,
-    start, view_index, predicate, mask_bound, drop_mask, loop_bound, grid, walk, swap, swap_arguments, fill, dtype, word,
-    rescale, drop_store, repeat_store, alias, declared, access_width, layout,
+    start, view_index, predicate, mask_bound, drop_mask, loop_bound, grid, walk, swap, swap_arguments, fill, dtype,
+    word, rescale, drop_store, repeat_store, alias, declared, access_width, layout,
 )  # fmt: skip
 
 _MEMORY = frozenset({"races", "definedness", "completion"})

@@ -328,12 +328,17 @@ class Machine:
                 if steps is not None:
                     yield from steps
             except OutsideArray as outside:
-                self._halt(actor, statement, outside)
+                self._halt(Event("bounds", "outside", self._here(actor, statement), str(outside), array=outside.array))
+            except ZeroDivisionError:
+                message = "an index is divided by zero at these sizes"
+                self._halt(Event("definedness", "division", self._here(actor, statement), message))
 
-    def _halt(self, actor: Actor, statement: dev.Statement, outside: OutsideArray) -> NoReturn:
-        """An index array was read where it has no element: nothing is known of what follows."""
-        site = self.sites[self.site(actor, statement)]
-        self.note(Event("bounds", "outside", site, str(outside), array=outside.array, element=outside.at))
+    def _here(self, actor: Actor, statement: dev.Statement) -> Site:
+        return self.sites[self.site(actor, statement)]
+
+    def _halt(self, event: Event) -> NoReturn:
+        """An index has no value: nothing is known of what follows."""
+        self.note(event)
         raise _Halt
 
     def observe(self, actor: Actor, loop: dev.For) -> None:
