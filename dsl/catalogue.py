@@ -53,7 +53,7 @@ def example_text(snippet: str, level: int = 1) -> str:
     if text.startswith(("@", "import ")):
         return f"edition(1)\n\n{text}\n"
     lines = text.splitlines()
-    header = [line for line in lines if line.startswith(("on(", "require("))]
+    header = [line for line in lines if line.startswith(("on(", "require(", "claim("))]
     header += [line for line in lines if line.startswith("assume(") and len(lines) == 1]
     body = [line for line in lines if line not in header]
     if not any("store(y" in line or "add(y" in line for line in body):

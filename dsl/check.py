@@ -64,6 +64,7 @@ def check(
     begin = time.perf_counter()
     from kernelagent.dsl.elaborate import parse
     from kernelagent.dsl.level2.parse_schedule import is_level_two
+    from kernelagent.dsl.verify.claims import contradiction
     from kernelagent.dsl.verify.families import Choice
 
     if is_level_two(text):
@@ -73,11 +74,15 @@ def check(
     choice = Choice(dict(dtypes or {}), dict(scalars or {}), dict(tunables or {}), target)
     try:
         module = parse(text, absent)
+        if (impossible := contradiction(module)) is not None:
+            return CheckReport(False, "UNKNOWN", (), (), (impossible,), {}, time.perf_counter() - begin)
         findings = examine(module, choice, reference, quick, graph)
+        claimed, empty = claims(module, choice, findings.obligations, quick)
+        findings += claimed
         resources = _resources(module, choice)
     except KernelError as error:
         return CheckReport(False, "UNKNOWN", (), (), error.diagnostics, {}, time.perf_counter() - begin)
-    diagnostics = tuple(w for w in module.warnings if isinstance(w, Diagnostic))
+    diagnostics = (*(w for w in module.warnings if isinstance(w, Diagnostic)), *empty)
     verdict = worst(o.verdict for o in findings.obligations)
     return CheckReport(
         ok=verdict != "REFUTED",
@@ -107,6 +112,17 @@ def examine(
     end = time.monotonic() + effort.seconds
     findings += compare(module, reference, choice, effort.work_limit, lambda: time.monotonic() > end)
     return findings if quick or graph is None else findings + _meaning(module, choice, graph, reference)
+
+
+def claims(
+    module: Module, choice: Choice, shown: tuple[Obligation, ...], quick: bool
+) -> tuple[Findings, tuple[Diagnostic, ...]]:
+    """What the author claims, and claims that say nothing."""
+    from kernelagent.dsl.verify.claims import examine as run
+    from kernelagent.dsl.verify.families import Effort
+
+    effort = Effort.quick() if quick else Effort.full()
+    return run(module, choice, shown, effort.work_limit, effort.seconds)
 
 
 def _meaning(module: Module, choice: Choice, graph: ReferenceGraph, reference: Reference) -> Findings:

@@ -96,6 +96,7 @@ def _of_schedules(text: str, calls: GpuCalls, report: CheckReport, quick: bool) 
     """What the compiler makes of a level-one text, proved in every shape class. Raises KernelError."""
     from kernelagent.dsl.check_schedule import recheck_diagnostics
     from kernelagent.dsl.level2.module import ScheduledModule
+    from kernelagent.dsl.verify.claims import unreached
     from kernelagent.dsl.verify.proofs import prove_schedules
 
     module = _parsed(text)
@@ -105,8 +106,10 @@ def _of_schedules(text: str, calls: GpuCalls, report: CheckReport, quick: bool) 
     findings = proofs.findings
     obligations = (*report.obligations, *findings.obligations)
     verdict = worst(o.verdict for o in obligations)
-    faults = tuple(_own_fault(c) for c in findings.counterexamples if isinstance(c, ScheduleCounterexample))
-    diagnostics = (*report.diagnostics, *recheck_diagnostics(proofs), *faults[:1])
+    found = [c for c in findings.counterexamples if isinstance(c, ScheduleCounterexample)]
+    faults = tuple(_own_fault(c) for c in found if c.family not in ("banks", "coalescing"))  # those are claims
+    said = (*recheck_diagnostics(proofs), *unreached(module, findings.obligations), *faults[:1])
+    diagnostics = (*report.diagnostics, *said)
     resources = {**report.resources, "arch": calls.arch, "proofs": proofs.to_dict()}
     return replace(
         report, ok=verdict != "REFUTED", verdict=verdict, obligations=obligations, diagnostics=diagnostics,

@@ -124,7 +124,7 @@ Python syntax but is parsed, never run: only the words below exist. It begins wi
 - `BM=64`, `BM=choices(32, 64)`: tunables, picked by a tuner, never changing the result. `scale: f32` (also
   `eps: f32 = 1e-6`, `n: i32`): runtime scalars. `causal: const = True`: compile-time integer or bool.
 - dtypes: {dtypes}.
-- First in the body: `assume(...)`, `on(target, BM=128, stages=2)`, `require(...)`.
+- First in the body: `assume(...)`, `on(target, BM=128, stages=2)`, `require(...)`, `claim(...)`.
 
 ## Loops and names
 - `for i, j in tiles((M, N), (BM, BN)):` is the grid: i = 0, BM, 2*BM ...; independent, in any order. One per kernel
@@ -168,6 +168,10 @@ Python syntax but is parsed, never run: only the words below exist. It begins wi
 - `assume(K % 128 == 0)` refuses other callers; it is no speed hint. Write it only where `//` or `reshape` needs it.
 - Ragged groups: `for e in tiles((E,), (1,)):`, then `lo, hi = offsets[e], offsets[e + 1]`, then directly
   `for i, j in tiles((hi - lo, N), (BM, BN)):` over `x[lo:hi]`, with `assume(partition(offsets, M))`.
+- Claims change no result and are proved or refuted: `claim(bank_conflicts <= 1, sectors <= 2, conformity,
+  separation)` about the compiled schedule (conformity: both operands of each `mma` carry the same k; separation: no
+  two writers meet); `expect(acc, (M, N), (i, j))`: row p of acc comes from coordinate i + p of M, column q from j + q
+  of N, as loaded. `tag(x, (M, K), (i, k))` is x with such labels given by hand.
 - A `@program` calls kernels one after the other: `t = temp(f32, (S, N))` is written whole by one call, then read.
 """
 

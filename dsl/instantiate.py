@@ -44,10 +44,12 @@ def instantiate(
     consts: Mapping[str, Value] | None = None,
     target: str = "cpu",
     dims: Mapping[str, int] | None = None,
+    claims: bool = False,
 ) -> ir.Kernel:
     """The kernel for these choices. Raises KernelError when a choice is missing, unknown or illegal.
 
-    `dims` fixes dims at compile time; those of `fixed_dims(kernel)` must be among them.
+    `dims` fixes dims at compile time; those of `fixed_dims(kernel)` must be among them. `tag` and `expect` are erased
+    unless `claims`: they compute nothing.
     """
     chosen = resolve_tunables(kernel, tunables or {}, target)
     constants = resolve_consts(kernel, consts or {})
@@ -58,7 +60,7 @@ def instantiate(
     facts = Facts()
     for assume in assumes:
         facts.add(assume)
-    work = _Instance(values, concrete, facts)
+    work = _Instance(values, concrete, facts, claims)
     body = _without_dead(work.block(kernel.body))
     return replace(
         kernel,
@@ -79,7 +81,10 @@ def instantiate(
 class _Instance:
     """One walk over the body: substitutes, folds, and types every value again."""
 
-    def __init__(self, values: Mapping[str, Index], concrete: Mapping[str, str], facts: Facts) -> None:
+    def __init__(
+        self, values: Mapping[str, Index], concrete: Mapping[str, str], facts: Facts, claims: bool = False
+    ) -> None:
+        self.claims = claims
         self.values, self.concrete, self.facts = values, concrete, facts
         self.known: dict[int, ir.Value] = {}  # generic value number -> concrete value
 
@@ -127,10 +132,16 @@ class _Instance:
                 return [self.loop(statement)]
             case ir.If():
                 return self.branch(statement)
+            case ir.Expect(value, dims, start, origin):
+                kept = ir.Expect(self.value(value), dims, self.indices(start, origin.span), origin)
+                return [kept] if self.claims else []
 
     def let(self, statement: ir.Let) -> Sequence[ir.Statement]:
         value, span = statement.value, statement.value.origin.span
         dtype, shape = self.dtype(value.type.dtype), self.extents(value.type.shape, span)
+        if isinstance(statement.operation, ir.Tag) and not self.claims:
+            self.known[value.number] = self.value(statement.operation.x)
+            return []
         operation = self.operation(statement.operation, dtype, span)
         if isinstance(operation, ir.Cast | ir.Broadcast | ir.Reshape):
             source = operation.x
@@ -242,6 +253,8 @@ class _Instance:
                 return ir.Iota(self.index(start, span))
             case ir.ScalarParam():
                 return operation
+            case ir.Tag(x, dims, start):
+                return ir.Tag(self.value(x), dims, self.indices(start, span))
             case ir.Stack(parts):
                 return ir.Stack(tuple(self.value(p) for p in parts))
         operands: dict[str, Any] = {n: self.value(v) for n, v in vars(operation).items() if isinstance(v, ir.Value)}
@@ -287,7 +300,7 @@ def _live_statements(body: tuple[ir.Statement, ...], used: set[int]) -> tuple[ir
                 if value.number not in used:
                     continue
                 used.update(v.number for v in operands_of(operation))
-            case ir.Store(value=value):
+            case ir.Store(value=value) | ir.Expect(value=value):
                 used.add(value.number)
             case ir.Scatter(value=value, indices=indices):
                 used.update(v.number for v in (value, indices) if v is not None)

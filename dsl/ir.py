@@ -280,9 +280,18 @@ class Take:
     position: int
 
 
+@dataclass(frozen=True)
+class Tag:
+    """`x` itself, its elements labelled: position p of axis a counts as coordinate start[a] + p of dim dims[a]."""
+
+    x: Value
+    dims: tuple[str, ...]
+    start: tuple[Index, ...]
+
+
 Operation: TypeAlias = (
     Load | Gather | Full | FromIndex | FromCondition | ScalarParam | Iota | Unary | Binary | Where | Cast | Broadcast
-    | ExpandDims | Reshape | Permute | Fill | Reduce | ArgReduce | Scan | Mma | Stack | Take
+    | ExpandDims | Reshape | Permute | Fill | Reduce | ArgReduce | Scan | Mma | Stack | Take | Tag
 )  # fmt: skip
 
 
@@ -316,6 +325,16 @@ class Scatter:
     indices: Value | None
     value: Value
     atomic: bool
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Expect:
+    """A claim: each live element of `value` comes from the coordinates that `Tag` would give it."""
+
+    value: Value
+    dims: tuple[str, ...]
+    start: tuple[Index, ...]
     origin: Origin
 
 
@@ -368,7 +387,7 @@ class If:
     origin: Origin
 
 
-Statement: TypeAlias = Let | Store | Scatter | For | If
+Statement: TypeAlias = Let | Store | Scatter | For | If | Expect
 
 
 # Kernels ---------------------------------------------------------------------------------------
@@ -421,6 +440,19 @@ class Assume:
     span: Span
 
 
+ClaimWord = Literal["bank_conflicts", "sectors", "conformity", "separation"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`claim(bank_conflicts <= 2)`: what the schedule must reach; `limit` None for words that have none."""
+
+    word: ClaimWord
+    limit: int | None
+    text: str
+    span: Span
+
+
 @dataclass(frozen=True)
 class Policy:
     """`on(target, BM=128, stages=2)`: tunable values and policy words; `target` None is unscoped.
@@ -447,6 +479,7 @@ class Kernel:
     policies: tuple[Policy, ...]
     body: tuple[Statement, ...]
     span: Span
+    claims: tuple[Claim, ...] = ()
 
     def array(self, name: str) -> Array:
         return next(a for a in self.arrays if a.name == name)

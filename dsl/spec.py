@@ -93,6 +93,10 @@ class _Checker:
                 self.define(value)
             case ir.Store() | ir.Scatter():
                 self.write(statement)
+            case ir.Expect(value, dims, start, _):
+                self.use(value)
+                self.require(value.type.rank == len(dims) == len(start), "expect: one dim and position an axis")
+                self.indices(start, "expect")
             case ir.For():
                 self.loop(statement)
             case ir.If():
@@ -362,6 +366,11 @@ def _stack(k: _Checker, t: ir.TileType, o: ir.Stack) -> Iterator[str]:
     yield from _unless(t.shape[-1] == index(len(o.parts)), "the last axis counts the parts")
 
 
+def _tag(k: _Checker, t: ir.TileType, o: ir.Tag) -> Iterator[str]:
+    yield from _unless((t.dtype, t.shape) == (o.x.type.dtype, o.x.type.shape), "keeps the type")
+    yield from _unless(len(o.dims) == len(o.start) == t.rank, "one dim and position an axis")
+
+
 def _take(k: _Checker, t: ir.TileType, o: ir.Take) -> Iterator[str]:
     yield from _unless((t.dtype, t.shape) == (o.x.type.dtype, o.x.type.shape[:-1]), "drops the last axis")
     yield from _unless(k.facts.less_equal(index(o.position + 1), o.x.type.shape[-1]), "a position of the last axis")
@@ -372,5 +381,5 @@ _RULES: dict[type, _Rule] = {
     ir.FromCondition: _from_condition, ir.ScalarParam: _scalar, ir.Iota: _iota, ir.Unary: _unary,
     ir.Binary: _binary, ir.Where: _where, ir.Cast: _cast, ir.Broadcast: _broadcast, ir.ExpandDims: _expand,
     ir.Reshape: _reshape, ir.Permute: _permute, ir.Fill: _fill, ir.Reduce: _reduce, ir.ArgReduce: _reduce,
-    ir.Scan: _scan, ir.Mma: _mma, ir.Stack: _stack, ir.Take: _take,
+    ir.Scan: _scan, ir.Mma: _mma, ir.Stack: _stack, ir.Take: _take, ir.Tag: _tag,
 }  # fmt: skip

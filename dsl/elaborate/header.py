@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from kernelagent.dsl import dtypes, ir
+from kernelagent.dsl.elaborate.claims import read_claims
 from kernelagent.dsl.elaborate.context import Context, literal_value
 from kernelagent.dsl.elaborate.expressions import evaluate
 from kernelagent.dsl.elaborate.habits import nearest
@@ -44,11 +45,11 @@ def family(target: str) -> str | None:
 
 
 def split_header(body: Sequence[ast.stmt]) -> tuple[list[ast.Call], list[ast.stmt]]:
-    """The leading `on`, `assume`, `require` calls (and a docstring), and the rest."""
+    """The leading `on`, `assume`, `require`, `claim` calls (and a docstring), and the rest."""
     calls: list[ast.Call] = []
     for n, statement in enumerate(body):
         match statement:
-            case ast.Expr(value=ast.Call(func=ast.Name(id="on" | "assume" | "require")) as call):
+            case ast.Expr(value=ast.Call(func=ast.Name(id="on" | "assume" | "require" | "claim")) as call):
                 calls.append(call)
             case ast.Expr(value=ast.Constant(value=str())):
                 pass
@@ -57,10 +58,11 @@ def split_header(body: Sequence[ast.stmt]) -> tuple[list[ast.Call], list[ast.stm
     return calls, []
 
 
-def read_header(k: Context, calls: list[ast.Call]) -> tuple[list[ir.Assume], list[ir.Policy]]:
+def read_header(k: Context, calls: list[ast.Call]) -> tuple[list[ir.Assume], list[ir.Policy], list[ir.Claim]]:
+    claims = [c for call in calls if _is_claim(call) for c in read_claims(k, call)]
     assumes: list[ir.Assume] = []
     policies: list[ir.Policy] = []
-    for call in calls:
+    for call in (c for c in calls if not _is_claim(c)):
         assert isinstance(call.func, ast.Name)
         if call.func.id == "assume":
             for argument in call.args:
@@ -74,7 +76,11 @@ def read_header(k: Context, calls: list[ast.Call]) -> tuple[list[ir.Assume], lis
             with k.recovering():
                 policies.append(_policy(k, call, required=call.func.id == "require"))
     _refuse_ties(k, policies)
-    return assumes, policies
+    return assumes, policies, claims
+
+
+def _is_claim(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Name) and call.func.id == "claim"
 
 
 # assume ------------------------------------------------------------------------------------------

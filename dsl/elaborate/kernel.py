@@ -23,9 +23,9 @@ def elaborate_kernel(
     k = Context(source, constants, Facts())
     signature = read_signature(k, node, absent)
     header, body = split_header(node.body)
-    assumes, policies = read_header(k, header)
+    assumes, policies, claims = read_header(k, header)
     run_block(k, body)
-    kernel = _assemble(k, node, signature, assumes, policies)
+    kernel = _assemble(k, node, signature, assumes, policies, claims)
     if not k.failed:
         with k.recovering():
             check_kernel(k, kernel, header)
@@ -33,7 +33,8 @@ def elaborate_kernel(
 
 
 def _assemble(
-    k: Context, node: ast.FunctionDef, signature: Signature, assumes: list[ir.Assume], policies: list[ir.Policy]
+    k: Context, node: ast.FunctionDef, signature: Signature, assumes: list[ir.Assume], policies: list[ir.Policy],
+    claims: list[ir.Claim],
 ) -> ir.Kernel:
     return ir.Kernel(
         name=node.name,
@@ -47,6 +48,7 @@ def _assemble(
         policies=tuple(policies),
         body=tuple(k.block),
         span=name_span(node),
+        claims=tuple(claims),
     )
 
 

@@ -72,7 +72,7 @@ def live_of(operation: ir.Operation, shape: Shape, facts: Facts) -> Lives:
                 return full(shape)
             lives = loaded(view, start, shape, facts)
             return (*lives[:axis], indices.type.live[0], *lives[axis + 1 :])
-        case ir.Unary(_, x) | ir.Cast(x):
+        case ir.Unary(_, x) | ir.Cast(x) | ir.Tag(x):
             return x.type.live
         case ir.Binary(_, a, b):
             return intersect_all([a.type.live, b.type.live], facts)

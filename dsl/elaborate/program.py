@@ -54,7 +54,10 @@ def elaborate_program(
     k = Context(source, constants, Facts())
     signature = read_signature(k, node, absent)
     header, body = split_header(node.body)
-    assumes, policies = read_header(k, header)
+    assumes, policies, claims = read_header(k, header)
+    for claim in claims:
+        with k.recovering():
+            raise fault("claim", "a program has no schedule of its own", claim.span, "claim it in its kernels")
     state = _State(k, kernels, broken)
     for statement in body:
         with k.recovering():

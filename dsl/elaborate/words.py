@@ -11,7 +11,9 @@ from typing import Literal
 from kernelagent.dsl.elaborate.operands import Operand, source_text
 from kernelagent.dsl.syntax import fault
 
-Group = Literal["kernel", "loop", "memory", "make", "elementwise", "reduce", "shape", "matrix", "index", "program"]
+Group = Literal[
+    "kernel", "loop", "memory", "make", "elementwise", "reduce", "shape", "matrix", "index", "program", "claims"
+]  # fmt: skip
 Where = Literal["expression", "statement", "loop", "header", "program"]
 
 
@@ -114,6 +116,9 @@ _TABLE = [
         ("assume", "*conditions", "what callers must satisfy"),
         ("require", "*words, **policy", "policy that must be honoured"),
     ),
+    *_group("claims", "header", ("claim", "*claims", "what the compiled schedule must reach")),
+    *_group("claims", "expression", ("tag", "x, dims, position", "x, its elements labelled")),
+    *_group("claims", "statement", ("expect", "x, dims, position", "x comes from these coordinates")),
     *_group("kernel", "header", ("choices", "*values", "tunable the tuner moves: BM=choices(32, 64)")),
     *_group("program", "program", ("temp", "dtype, dims", "array written whole by one call, then read")),
 ]  # fmt: skip
@@ -124,6 +129,8 @@ DATA_WORDS = ("distinct", "partition")
 """Words that stand only inside `assume`."""
 
 ROLES = ("In", "Out", "InOut", "Acc")
+CLAIM_WORDS = ("bank_conflicts", "sectors", "conformity", "separation")
+"""Words that stand only inside `claim`."""
 RESERVED = frozenset(
     [*WORDS, *DATA_WORDS, *ROLES, "inf", "nan", "edition", "kernel", "inline", "program", "const", "True", "False"]
 )

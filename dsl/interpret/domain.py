@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from kernelagent.dsl import ir
@@ -29,4 +30,13 @@ class Domain(Protocol):
 
     def operation(self, machine: Machine, statement: ir.Let) -> Operation | None:
         """The closure of an operation that computes with floats, None for one that only moves them."""
+        ...
+
+
+@runtime_checkable
+class Expecting(Protocol):
+    """A domain whose values say where they come from."""
+
+    def expect(self, machine: Machine, statement: ir.Expect) -> Callable[[], None]:
+        """The closure that compares."""
         ...

@@ -14,7 +14,7 @@ class Instances:
     """Remembers what `instantiate` made. For the kernels of one module: they are told apart by name."""
 
     def __init__(self) -> None:
-        self._made: dict[tuple[str, str, _Items, _Items, _Items, _Items], Kernel] = {}
+        self._made: dict[tuple[str, str, bool, _Items, _Items, _Items, _Items], Kernel] = {}
 
     def get(
         self,
@@ -24,11 +24,12 @@ class Instances:
         consts: Mapping[str, int],
         target: str,
         dims: Mapping[str, int],
+        claims: bool = False,
     ) -> Kernel:
         """`instantiate` with these arguments. Raises KernelError as it does."""
-        key = (kernel.name, target, _items(dtypes), _items(tunables), _items(consts), _items(dims))
+        key = (kernel.name, target, claims, _items(dtypes), _items(tunables), _items(consts), _items(dims))
         if key not in self._made:
-            self._made[key] = instantiate(kernel, dtypes, tunables, consts, target, dims)
+            self._made[key] = instantiate(kernel, dtypes, tunables, consts, target, dims, claims)
         return self._made[key]
 
 

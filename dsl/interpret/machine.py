@@ -10,13 +10,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from kernelagent.dsl.dtypes import is_float
 from kernelagent.dsl.index import Condition
-from kernelagent.dsl.interpret.domain import Domain
+from kernelagent.dsl.interpret.domain import Domain, Expecting
 from kernelagent.dsl.interpret.evaluate import Environment, Evaluator
 from kernelagent.dsl.interpret.fault import RunError, WorkLimit
 from kernelagent.dsl.interpret.held import garbage, held_dtype
 from kernelagent.dsl.interpret.memory import Access, Cell, index_range
 from kernelagent.dsl.interpret.tile import Tile, box, common, interval, refill, wholly_live
-from kernelagent.dsl.ir import For, If, Kernel, Let, Merged, Origin, Scatter, Statement, Store, Value, View
+from kernelagent.dsl.ir import Expect, For, If, Kernel, Let, Merged, Origin, Scatter, Statement, Store, Value, View
 
 Order: TypeAlias = Literal["forward", "reverse", "shuffle"]
 Action: TypeAlias = Callable[[], None]
@@ -31,6 +31,7 @@ class Options:
     `work_limit` is in elements touched (plus OVERHEAD for each operation). `order` is the order of `tiles`
     iterations. `log` keeps a StoreLog for every output. `check_types` compares every value with its declared
     type and live positions. `target` chooses the policies that set tunables. `domain` has other values than floats.
+    `claims` keeps `tag` and `expect`, which are erased otherwise.
     """
 
     plant_nan: bool = False
@@ -42,6 +43,7 @@ class Options:
     check_types: bool = False
     target: str = "cpu"
     domain: Domain | None = None
+    claims: bool = False
 
     def held(self, dtype: str) -> np.dtype[Any]:
         """What holds values of `dtype` in this run."""
@@ -151,6 +153,8 @@ class Machine:
                 return self._for(statement)
             case If():
                 return self._if(statement)
+            case Expect():
+                return self._expect(statement)
 
     def _let(self, statement: Let) -> Action:
         from kernelagent.dsl.interpret.operations import compile_operation
@@ -187,6 +191,19 @@ class Machine:
                 raise RunError("type-mismatch", message, value.origin)
 
         return check
+
+    def _expect(self, statement: Expect) -> Action:
+        """A claim is for domains that carry labels; others compute nothing."""
+        domain = self.options.domain
+        closure = domain.expect(self, statement) if isinstance(domain, Expecting) else None
+        if closure is None:
+            return lambda: None
+
+        def expect() -> None:
+            self.at = statement.origin
+            closure()
+
+        return expect
 
     def _store(self, statement: Store) -> Action:
         access, start = self.access(statement.view), self.evaluator.indices(statement.start)

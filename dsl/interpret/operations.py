@@ -321,11 +321,15 @@ def _mma(machine: Machine, op: ir.Mma, value: ir.Value) -> Operation:
     return mma
 
 
+def _tag(machine: Machine, op: ir.Tag, value: ir.Value) -> Operation:
+    return machine.get(op.x)
+
+
 _COMPILERS: dict[type, Callable[..., Operation]] = {
     ir.Load: _load, ir.Gather: _gather, ir.Full: _full, ir.FromIndex: _from_index,
     ir.FromCondition: _from_condition, ir.ScalarParam: _scalar_param, ir.Iota: _iota,
     ir.Unary: _unary, ir.Binary: _binary, ir.Where: _where, ir.Cast: _cast,
     ir.Broadcast: _broadcast, ir.ExpandDims: _expand_dims, ir.Reshape: _reshape, ir.Permute: _permute,
     ir.Fill: _fill, ir.Stack: _stack, ir.Take: _take,
-    ir.Reduce: _reduce, ir.ArgReduce: _arg_reduce, ir.Scan: _scan, ir.Mma: _mma,
+    ir.Reduce: _reduce, ir.ArgReduce: _arg_reduce, ir.Scan: _scan, ir.Mma: _mma, ir.Tag: _tag,
 }  # fmt: skip

@@ -126,7 +126,7 @@ def _run_kernel(
     options: Options,
     made: Instances,
 ) -> tuple[CallRun, int]:
-    concrete = _concrete(kernel, cells, dims, scalars, tunables, options.target, made)
+    concrete = _concrete(kernel, cells, dims, scalars, tunables, options, made)
     check_data(concrete, cells, dims)
     machine = Machine(concrete, cells, dims, _runtime_scalars(kernel, scalars), options)
     machine.run()
@@ -139,7 +139,7 @@ def _concrete(
     dims: Mapping[str, int],
     scalars: Scalars,
     tunables: Tunables,
-    target: str,
+    options: Options,
     made: Instances,
 ) -> ir.Kernel:
     """The kernel for this call: dims stay symbols unless they are extents, as in compiled code."""
@@ -147,7 +147,7 @@ def _concrete(
     names = {v: dtypes[v] for v in kernel.dtype_variables}
     consts = {s.name: int(scalars[s.name]) for s in kernel.scalars if s.dtype == "const" and s.name in scalars}
     fixed = {d: dims[d] for d in fixed_dims(kernel)}
-    return made.get(kernel, names, tunables, consts, target, fixed)
+    return made.get(kernel, names, tunables, consts, options.target, fixed, options.claims)
 
 
 def _runtime_scalars(kernel: ir.Kernel, scalars: Scalars) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def operands(operation: ir.Operation) -> tuple[ir.Value, ...]:
             return (indices,)
         case ir.Unary(x=x) | ir.Cast(x) | ir.Broadcast(x) | ir.ExpandDims(x=x) | ir.Reshape(x) | ir.Permute(x=x):
             return (x,)
-        case ir.Fill(x=x) | ir.Reduce(x=x) | ir.ArgReduce(x=x) | ir.Scan(x=x) | ir.Take(x=x):
+        case ir.Fill(x=x) | ir.Reduce(x=x) | ir.ArgReduce(x=x) | ir.Scan(x=x) | ir.Take(x=x) | ir.Tag(x=x):
             return (x,)
         case ir.Binary(a=a, b=b) | ir.Mma(a=a, b=b):
             return (a, b)
@@ -36,7 +36,7 @@ def map_operands(operation: ir.Operation, change: Callable[[ir.Value], ir.Value]
             return replace(operation, indices=change(indices))
         case ir.Unary(x=x) | ir.Cast(x) | ir.Broadcast(x) | ir.ExpandDims(x=x) | ir.Reshape(x) | ir.Permute(x=x):
             return replace(operation, x=change(x))
-        case ir.Fill(x=x) | ir.Reduce(x=x) | ir.ArgReduce(x=x) | ir.Scan(x=x) | ir.Take(x=x):
+        case ir.Fill(x=x) | ir.Reduce(x=x) | ir.ArgReduce(x=x) | ir.Scan(x=x) | ir.Take(x=x) | ir.Tag(x=x):
             return replace(operation, x=change(x))
         case ir.Binary(a=a, b=b) | ir.Mma(a=a, b=b):
             return replace(operation, a=change(a), b=change(b))
@@ -53,7 +53,7 @@ def statement_values(statement: ir.Statement) -> tuple[ir.Value, ...]:
     match statement:
         case ir.Let(_, operation):
             return operands(operation)
-        case ir.Store(value=value):
+        case ir.Store(value=value) | ir.Expect(value=value):
             return (value,)
         case ir.Scatter(value=value, indices=indices):
             return (value,) if indices is None else (value, indices)
@@ -90,7 +90,7 @@ def _map_statement(statement: ir.Statement, change: Callable[[ir.Value], ir.Valu
     match statement:
         case ir.Let(value, operation):
             return ir.Let(value, map_operands(operation, change))
-        case ir.Store(value=value):
+        case ir.Store(value=value) | ir.Expect(value=value):
             return replace(statement, value=change(value))
         case ir.Scatter(value=value, indices=indices):
             return replace(statement, value=change(value), indices=None if indices is None else change(indices))

@@ -7,6 +7,7 @@ the model may be one that no call reaches.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from kernelagent.dsl.index import (
@@ -93,3 +94,16 @@ class _Encoder:
                 return self.z3.If(x <= y, x, y) if which == "min" else self.z3.If(x <= y, y, x)
             case Select(condition, then, otherwise):
                 return self.z3.If(self.condition(condition), self.index(then), self.index(otherwise))
+
+
+def contradicts(conditions: Sequence[Condition]) -> bool:
+    """Whether z3 shows that no sizes satisfy all conditions."""
+    import z3
+
+    encoder = _Encoder(z3)
+    solver = z3.Solver()
+    solver.set("random_seed", 0)
+    solver.set("rlimit", RESOURCES)
+    solver.add(*[encoder.condition(c) for c in conditions])
+    solver.add(*encoder.side)
+    return bool(solver.check() == z3.unsat)

@@ -68,6 +68,8 @@ def _statement(statement: ir.Statement, environment: Environment, threads: int) 
             return _weight(operation) * _elements(value, environment) * _cache_factor(value, environment)
         case ir.Store(value=value) | ir.Scatter(value=value):
             return 1.5 * _elements(value, environment)
+        case ir.Expect():
+            return 0.0
         case ir.For():
             return _loop(statement, environment, threads)
         case ir.If(condition=ir.Value()):

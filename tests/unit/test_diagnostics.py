@@ -163,6 +163,9 @@ TABLE: list[tuple[str, int, str, tuple[str, ...]]] = [
     ("call-dtype", 10, "x", ("bf16", "f32")),
     ("call-overlap", 10, "a(y, y)", ()),
     ("temp-order", 11, "a(t, y)", ()),
+    ("claim", 5, "registers == 7", ("registers == 7",)),
+    ("claim-limit", 5, "bank_conflicts <= 32", ("cannot fail",)),
+    ("tag-dims", 7, "(BN,)", ("(BN,)",)),
 ]
 
 

@@ -16,9 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import prod
 
+from kernelagent.dsl.ir import Claim, Kernel
 from kernelagent.dsl.verify import coverage
+from kernelagent.dsl.verify.claims import separation
 from kernelagent.dsl.verify.families import prove_bounds
-from kernelagent.dsl.verify.records import Family, Findings, Obligation, Verdict
+from kernelagent.dsl.verify.records import Family, Findings, Obligation, ScheduleCounterexample, Verdict
 from kernelagent.dsl.verify.schedule.alignment import prove_alignment
 from kernelagent.dsl.verify.schedule.banks import prove_banks
 from kernelagent.dsl.verify.schedule.budget import Exhausted, check_iterations, check_kernel, exhausted, within
@@ -69,17 +71,41 @@ def _prove(case: Case, quick: bool) -> Findings:
     found += rounded + far
     solver = not quick and not exhausted()
     shown = (*_order(case, ordered), *_symbolic(case, launches, solver), *_flow(case, ordered, launches, lacks))
-    return found + Findings((*shown, *counted(case)))
+    hardware = counted(case)
+    refuted = tuple(_claimed(case, o) for o in hardware if o.verdict == "REFUTED")
+    return found + Findings((*shown, *hardware, *_separation(case, shown)), refuted)
+
+
+def _claimed(case: Case, obligation: Obligation) -> ScheduleCounterexample:
+    """A claim about the schedule that counting refutes: no run is needed to see it."""
+    line, kernel = obligation.line, case.kernel
+    return ScheduleCounterexample(
+        obligation.family, obligation.detail, (line,) if line else (), {}, {}, kernel=kernel.name,
+        shape_class=kernel.shape_class.name, line=line,
+    )  # fmt: skip
+
+
+def _separation(case: Case, shown: Sequence[Obligation]) -> Iterator[Obligation]:
+    for claim in claims_of(case):
+        if claim.word == "separation":
+            yield separation(claim, [o for o in shown if o.family in ("races", "coverage")], subject(case))
+
+
+def claims_of(case: Case) -> tuple[Claim, ...]:
+    entry = case.shapes.entry
+    return entry.claims if isinstance(entry, Kernel) else ()
 
 
 def counted(case: Case) -> list[Obligation]:
-    """What needs no run: the hardware's share."""
+    """What needs no run: the hardware's share, against what the author claims of it."""
+    most = {c.word: c.limit for c in claims_of(case)}
     try:
         check_kernel(case.kernel)
     except Exhausted as lack:
         families: tuple[Family, ...] = ("banks", "coalescing")
         return [Obligation(family, "UNKNOWN", None, str(lack), subject(case)) for family in families]
-    found = [*prove_banks(case.kernel, subject(case)), *prove_coalescing(case, subject(case))]
+    found = prove_banks(case.kernel, subject(case), most.get("bank_conflicts"))
+    found += prove_coalescing(case, subject(case), most.get("sectors"))
     return found + prove_resources(case.kernel, subject(case))
 
 

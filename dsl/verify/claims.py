@@ -1,0 +1,258 @@
+"""What the author claims of a kernel: `expect`, `conformity`, `separation`, executed at small sizes with coordinates.
+
+Coordinates do not depend on data, so a run shows its sizes whole. A claim that no element reaches, or that holds
+whatever the coordinates are, is told apart: it says nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from kernelagent.dsl import ir
+from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
+from kernelagent.dsl.interpret.fault import RunError, WorkLimit
+from kernelagent.dsl.interpret.machine import Options
+from kernelagent.dsl.interpret.run import execute
+from kernelagent.dsl.verify.draw import draw
+from kernelagent.dsl.verify.labels import Claimed, Labels, Meeting, Unlabelled, dims_of
+from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation, Verdict, worst
+from kernelagent.dsl.verify.shapes import deepened, sizes
+
+if TYPE_CHECKING:
+    from kernelagent.dsl.verify.families import Choice
+    from kernelagent.dsl.verify.trials import Trial
+
+RUNS = 3
+"""Sizes at which claims are executed."""
+ITERATIONS = 3
+"""Of sequential loops, where that many are accepted."""
+CANARY = 1
+"""By how much coordinates are moved to see whether a claim can fail."""
+
+
+@dataclass
+class _Shown:
+    """All runs: `claims` by place and dim, `products` by line, what kept a run from ending."""
+
+    trials: list[Trial] = field(default_factory=list)
+    claims: dict[tuple[str, int, int], dict[str, tuple[Claimed, Trial]]] = field(default_factory=dict)
+    moved: dict[tuple[str, int, int], int] = field(default_factory=dict)  # wrong elements of moved coordinates
+    products: dict[tuple[str, int], tuple[Meeting | None, Trial]] = field(default_factory=dict)
+    lack: str = ""
+
+
+def examine(
+    module: ir.Module, choice: Choice, shown: Sequence[Obligation], work_limit: int, seconds: float
+) -> tuple[Findings, tuple[Diagnostic, ...]]:
+    """Obligations of the family `claims`, and diagnostics of claims that say nothing. `shown`: of other families."""
+    if not _any(module):
+        return Findings(), ()
+    runs = _runs(module, choice, work_limit, time.monotonic() + seconds)
+    findings, diagnostics = Findings(), []
+    for key, statement in _expects(module):
+        made, said = _settled(key, statement, runs)
+        findings += made
+        diagnostics += said
+    for made in _general(module, runs, shown):
+        findings += made
+    return findings, (*diagnostics, *_without_schedule(module, choice.target))
+
+
+def _without_schedule(module: ir.Module, target: str) -> Iterator[Diagnostic]:
+    """Claims about GPU schedules where none is made."""
+    for claim in (c for k in module.kernels for c in k.claims):
+        if claim.limit is not None and not target.startswith("sm_"):
+            message = f"nothing is compiled for a GPU here, so `{claim.text}` is not looked at"
+            yield Diagnostic("claim-unreached", message, claim.span, "note", "check it with `--target cuda`")
+
+
+def _any(module: ir.Module) -> bool:
+    return any(k.claims for k in module.kernels) or any(True for _ in _expects(module))
+
+
+def _expects(module: ir.Module) -> Iterator[tuple[tuple[str, int, int], ir.Expect]]:
+    from kernelagent.dsl.elaborate.checks import walk
+
+    for kernel in module.kernels:
+        for statement in walk(kernel.body):
+            if isinstance(statement, ir.Expect):
+                span = statement.origin.span
+                yield (kernel.name, span.line, span.column), statement
+
+
+# Runs ----------------------------------------------------------------------------------------------------
+
+
+def _runs(module: ir.Module, choice: Choice, work_limit: int, end: float) -> _Shown:
+    shown = _Shown()
+    dims = sorted({d for k in module.kernels for d in k.dims})
+    for first in sizes(module, choice.tunables):
+        if len(shown.trials) >= RUNS or (shown.trials and time.monotonic() > end):
+            break
+        found = deepened(module, first, choice.tunables, ITERATIONS) or first
+        trial = draw(module.entry, found, choice.dtypes, choice.scalars, choice.tunables, seed=len(shown.trials))
+        try:
+            for dim in dims:
+                _run(module, choice, trial, dim, work_limit, shown)
+        except (KernelError, RunError, WorkLimit, Unlabelled) as lack:
+            shown.lack = str(lack)
+            break
+        shown.trials.append(trial)
+    return shown
+
+
+def _run(module: ir.Module, choice: Choice, trial: Trial, dim: str, work_limit: int, shown: _Shown) -> None:
+    names = dims_of(module)
+    labels, moved = Labels(dim, names), Labels(dim, names, CANARY)
+    for domain in (labels, moved):
+        options = Options(work_limit=work_limit, target=choice.target, domain=domain, claims=True)
+        execute(module, trial.arrays, trial.scalars, trial.tunables, options, choice.instances)
+    for key, claimed in labels.claims.items():
+        _keep(shown, key, dim, claimed, trial)
+        shown.moved[key] = shown.moved.get(key, 0) + moved.claims[key].wrong
+    for place, meeting in labels.products.items():
+        known = shown.products.get(place)
+        if known is None or known[0] is None:
+            shown.products[place] = meeting, trial
+
+
+def _keep(shown: _Shown, key: tuple[str, int, int], dim: str, claimed: Claimed, trial: Trial) -> None:
+    """Runs at several sizes as one."""
+    known = shown.claims.setdefault(key, {}).get(dim)
+    if known is None:
+        shown.claims[key][dim] = claimed, trial
+        return
+    before, first_trial = known
+    merged = replace(
+        before, reached=before.reached + claimed.reached, known=before.known + claimed.known,
+        wrong=before.wrong or claimed.wrong, first=before.first or claimed.first,
+    )  # fmt: skip
+    shown.claims[key][dim] = merged, first_trial if before.first else trial
+
+
+# Verdicts ------------------------------------------------------------------------------------------------
+
+
+def _settled(key: tuple[str, int, int], statement: ir.Expect, runs: _Shown) -> tuple[Findings, list[Diagnostic]]:
+    name, line, _ = key
+    subject = f"{name}: expect {', '.join(statement.dims)}"
+    found = [(c, t) for c, t in runs.claims.get(key, {}).values() if c.statement.dims]
+    wrong = [(c, t) for c, t in found if c.first is not None]
+    if wrong:
+        counterexamples = tuple(_counterexample(c, t, line) for c, t in wrong)
+        refuted = Obligation("claims", "REFUTED", line, counterexamples[0].message, subject)
+        return Findings((refuted,), counterexamples), []
+    if not runs.trials:
+        why = runs.lack or "no sizes were found that the kernel accepts"
+        return Findings((Obligation("claims", "UNKNOWN", line, why, subject),)), []
+    if not any(c.reached for c, _ in found):
+        return _empty(statement, subject, "claim-unreached", "no element reaches this claim", "put it where tiles are")
+    if not runs.moved.get(key):
+        hint = "claim coordinates of what was loaded, before a reduction or a constant takes their place"
+        return _empty(statement, subject, "claim-vacuous", "this claim holds whatever was loaded", hint)
+    detail = f"held for every element at ({'), ('.join(t.text() for t in runs.trials)})"
+    return Findings((Obligation("claims", "PROVED_BOUNDED", line, detail, subject),)), []
+
+
+def _empty(statement: ir.Expect, subject: str, code: str, why: str, hint: str) -> tuple[Findings, list[Diagnostic]]:
+    span = statement.origin.span
+    said = Diagnostic(code, f"`expect`: {why}", span, "warning", hint)
+    return Findings((Obligation("claims", "UNKNOWN", span.line, why, subject),)), [said]
+
+
+def _counterexample(claimed: Claimed, trial: Trial, line: int) -> Counterexample:
+    first = claimed.first
+    assert first is not None
+    name = claimed.statement.value.name or "the tile"
+    found = f"{first.dim}={first.found}" if first.found >= 0 else f"a mixture along {first.dim}"
+    where = ", ".join(f"{n}={v}" for n, v in first.variables.items() if n not in trial.sizes)
+    message = f"{name}{list(first.element)} comes from {found}, claimed {first.dim}={first.expected}"
+    loaded = claimed.statement.value.origin.span.line
+    return Counterexample(
+        "claims", f"{message} ({where})" if where else message, tuple(dict.fromkeys((line, loaded))), dict(trial.sizes),
+        dict(trial.tunables), None, first.element, (dict(first.variables),), f"{first.dim}={first.expected}", found,
+        f"{claimed.wrong} elements at these sizes", trial.replay(),
+    )  # fmt: skip
+
+
+def _general(module: ir.Module, runs: _Shown, shown: Iterable[Obligation]) -> Iterator[Findings]:
+    """`conformity` and `separation`; claims about schedules are settled where there is one."""
+    shown = list(shown)
+    for kernel in module.kernels:
+        for claim in kernel.claims:
+            if claim.word == "conformity":
+                yield _conformity(kernel, claim, runs)
+            elif claim.word == "separation":
+                yield Findings((separation(claim, [o for o in shown if o.family == "coverage"], kernel.name),))
+
+
+def _conformity(kernel: ir.Kernel, claim: ir.Claim, runs: _Shown) -> Findings:
+    line, subject = claim.span.line, f"{kernel.name}: {claim.text}"
+    mine = {at: found for (name, at), found in sorted(runs.products.items(), key=str) if name == kernel.name}
+    for at, (meeting, trial) in mine.items():
+        if meeting is not None:
+            shown = _met(meeting, trial, (at, line))
+            return Findings((Obligation("claims", "REFUTED", at, shown.message, subject),), (shown,))
+    if not mine or not runs.trials:
+        why = runs.lack or "no product has operands with a common dim along k"
+        return Findings((Obligation("claims", "UNKNOWN", line, why, subject),))
+    where = "), (".join(t.text() for t in runs.trials)
+    detail = (
+        f"both operands carry the same k in the products at lines {', '.join(map(str, sorted(mine)))}, at ({where})"
+    )
+    return Findings((Obligation("claims", "PROVED_BOUNDED", line, detail, subject),))
+
+
+def _met(meeting: Meeting, trial: Trial, lines: tuple[int, int]) -> Counterexample:
+    a, b = (f"{meeting.dim}={n}" if n >= 0 else f"a mixture along {meeting.dim}" for n in (meeting.left, meeting.right))
+    where = ", ".join(f"{n}={v}" for n, v in meeting.variables.items() if n not in trial.sizes)
+    message = f"at k={meeting.k} of the tiles the left operand comes from {a}, the right one from {b} ({where})"
+    return Counterexample(
+        "claims", message, lines, dict(trial.sizes), dict(trial.tunables), None, None, (dict(meeting.variables),), a, b,
+        "", trial.replay(),
+    )  # fmt: skip
+
+
+def separation(claim: ir.Claim, shown: Sequence[Obligation], subject: str) -> Obligation:
+    """As what shows it: each element is stored once, and (of a schedule) nothing races."""
+    verdict: Verdict = worst(o.verdict for o in shown)
+    detail = "no two writers meet: " + ("; ".join(dict.fromkeys(o.detail for o in shown)) or "nothing is shown")
+    return Obligation("claims", verdict, claim.span.line, detail, f"{subject}: {claim.text}")
+
+
+def unreached(module: ir.Module, shown: Sequence[Obligation]) -> Iterator[Diagnostic]:
+    """Claims about accesses that no schedule of the text has."""
+    families = {"bank_conflicts": "banks", "sectors": "coalescing"}
+    for claim in (c for k in module.kernels for c in k.claims):
+        if claim.limit is not None and not any(o.family == families[claim.word] for o in shown):
+            message = f"no access of the schedules is what `{claim.text}` is about"
+            yield Diagnostic("claim-unreached", message, claim.span, "warning", "delete the claim")
+
+
+# Assumptions ---------------------------------------------------------------------------------------------
+
+
+def contradiction(module: ir.Module) -> Diagnostic | None:
+    """Assumptions that no sizes satisfy: looked for among small ones, then asked of the solver."""
+    conditions = [a for a in module.entry.assumes if a.condition is not None]
+    if not conditions or next(sizes(module, {}), None) is not None:
+        return None
+    from kernelagent.dsl.verify.solver import contradicts
+
+    if not contradicts([a.condition for a in conditions if a.condition is not None]):
+        return None
+    least = list(conditions)
+    for assume in conditions:
+        rest = [a for a in least if a is not assume]
+        if rest and contradicts([a.condition for a in rest if a.condition is not None]):
+            least = rest
+    text = " and ".join(f"`{a.text}`" for a in least)
+    span: Span = least[-1].span
+    hint = "drop or widen one of them: no call is accepted, and whatever is proved is proved of nothing"
+    return Diagnostic("assume-contradiction", f"no sizes satisfy {text}", span, "error", hint)
+
+
+__all__ = ["contradiction", "examine", "separation", "unreached"]

@@ -1,0 +1,174 @@
+"""Claims of authors: labels that are carried, expectations that are compared, claims that say nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from kernelagent.dsl import parse
+from kernelagent.dsl.check import CheckReport, check
+from kernelagent.dsl.check_gpu import GpuCalls, _of_schedules, _of_text
+from kernelagent.dsl.instantiate import instantiate
+from kernelagent.dsl.interpret.run import interpret
+from kernelagent.dsl.spec import violations
+from kernelagent.dsl.verify.claims import contradiction
+
+GEMM = """
+edition(1)
+
+@kernel
+def gemm(x: In[T, M, K], w: In[T, N, K], y: Out[T, M, N], BM=16, BN=16, BK=8):
+    HEADER
+    for i, j in tiles((M, N), (BM, BN)):
+        acc = zeros((BM, BN), f32)
+        for k in pipeline(0, K, BK):
+            a = load(x, (i, k), (BM, BK))
+            expect(a, (M, K), (i, k))
+            acc += mma(a, load(w, (j, k), (BN, BK)).T)
+        expect(acc, (M, N), (i, j))
+        store(y, (i, j), cast(acc, T))
+"""
+
+
+def text(header: str = "claim(conformity, separation)", *pairs: tuple[str, str]) -> str:
+    made = GEMM.replace("HEADER", header)
+    for old, new in pairs:
+        assert old in made
+        made = made.replace(old, new)
+    return made
+
+
+def claimed(report: CheckReport) -> dict[int | None, str]:
+    return {o.line: o.verdict for o in report.obligations if o.family == "claims"}
+
+
+def codes(report: CheckReport) -> list[str]:
+    return [d.code for d in report.diagnostics]
+
+
+def without(source: str) -> str:
+    return "\n".join(line for line in source.splitlines() if "expect(" not in line and "claim(" not in line) + "\n"
+
+
+def test_claims_compute_nothing() -> None:
+    """The concrete kernels are those of the text without its claims, but for places."""
+    tagged = text(
+        "claim(conformity)", ("a = load(x, (i, k), (BM, BK))", "a = tag(load(x, (i, k), (BM, BK)), (M, K), (i, k))")
+    )
+    plain = without(text())
+    kept, bare = (instantiate(parse(t).entry, {"T": "f32"}) for t in (tagged, plain))  # type: ignore[arg-type]
+    assert violations(parse(tagged).entry) == []  # type: ignore[arg-type]
+    assert violations(kept) == []
+    assert len(kept.body[0].body) == len(bare.body[0].body)  # type: ignore[union-attr]
+    x, w = (np.random.default_rng(n).standard_normal((9, 17)).astype(np.float32) for n in (0, 1))
+    made = [interpret(parse(t), {"x": x, "w": w, "y": np.zeros((9, 9), np.float32)})["y"] for t in (tagged, plain)]
+    assert (made[0] == made[1]).all()
+
+
+def test_what_holds_is_proved_at_its_sizes() -> None:
+    report = check(text())
+    assert claimed(report) == {6: "PROVED", 11: "PROVED_BOUNDED", 13: "PROVED_BOUNDED"}
+    assert [o.verdict for o in report.obligations if o.family == "claims"].count("PROVED_BOUNDED") == 3
+    assert codes(report) == []
+
+
+def test_operands_of_different_k() -> None:
+    report = check(text("claim(conformity)", ("load(w, (j, k)", "load(w, (j, k + BK)")))
+    (shown,) = report.counterexamples
+    assert (shown.family, shown.expected, shown.found, shown.lines) == ("claims", "K=0", "K=8", (12, 6))
+    assert "k=0" in shown.message
+
+
+def test_an_expectation_that_fails_says_element_and_both_coordinates() -> None:
+    report = check(text("claim(separation)", ("expect(a, (M, K), (i, k))", "expect(a, (M, K), (i, k + 1))")))
+    assert claimed(report)[11] == "REFUTED"
+    (shown,) = report.counterexamples
+    assert (shown.element, shown.expected, shown.found) == ((0, 0), "K=1", "K=0")
+    assert shown.lines == (11, 10)
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"),
+    [
+        ("exp(acc - max(acc, axis=1)[:, None])", "PROVED_BOUNDED"),  # a row's own maximum uses up N only
+        ("where(acc > 0.0, acc, 0.0)", "PROVED_BOUNDED"),
+        ("cast(cast(acc, T), f32)", "PROVED_BOUNDED"),
+        ("tag(acc, (M, N), (i + 1, j))", "REFUTED"),
+        ("acc + tag(acc, (M, N), (i, j + 1))", "REFUTED"),  # a mixture
+    ],
+)
+def test_labels_are_carried(value: str, verdict: str) -> None:
+    report = check(text("claim(separation)", ("expect(acc, (M, N), (i, j))", f"expect({value}, (M, N), (i, j))")))
+    assert claimed(report)[13] == verdict
+
+
+def test_transposition_turns_labels() -> None:
+    turned = ("expect(acc, (M, N), (i, j))", "expect(acc.T, (N, M), (j, i))")
+    assert claimed(check(text("claim(separation)", turned)))[13] == "PROVED_BOUNDED"
+
+
+def test_a_claim_that_nothing_reaches() -> None:
+    loop = "        for k in pipeline(K, K, BK):\n            expect(acc, (M, N), (i, j))\n        store"
+    report = check(text("claim(separation)", ("        store", loop)))
+    assert "claim-unreached" in codes(report)
+
+
+def test_a_claim_that_cannot_fail() -> None:
+    constant = ("expect(acc, (M, N), (i, j))", "expect(zeros((BM, BN), f32), (M, N), (i, j))")
+    report = check(text("claim(separation)", constant))
+    assert codes(report) == ["claim-vacuous"]
+    assert claimed(report)[13] == "UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    ("header", "wrong"),
+    [
+        ("assume(K % 8 == 0, K < 8, K > 2)", True),
+        ("assume(M > N, N > M)", True),
+        ("assume(M * M == 2, N >= 1)", True),
+        ("assume(M >= 1000000, M % 7919 == 5)", False),  # no small sizes, but some
+        ("assume(M == N, N == K)", False),
+    ],
+)
+def test_assumptions_that_contradict_each_other(header: str, wrong: bool) -> None:
+    found = contradiction(parse(text(header)))
+    assert (found is not None) == wrong
+    if found is not None:
+        report = check(text(header))
+        assert not report.ok
+        assert codes(report) == ["assume-contradiction"]
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        ("claim(bank_conflicts <= 32)", "claim-limit"),
+        ("claim(bank_conflicts <= 0)", "claim-limit"),
+        ("claim(bank_conflict <= 1)", "claim"),
+        ("claim(sectors < 2)", "claim"),
+        ("claim(conform=True)", "claim"),
+    ],
+)
+def test_mistakes_in_claims(header: str, code: str) -> None:
+    assert codes(check(text(header))) == [code]
+
+
+def test_labels_that_do_not_fit() -> None:
+    for dims in ("(M,), (i,)", "(BM, BN), (i, j)", "(M, N), (i,)"):
+        assert codes(
+            check(text("claim(separation)", ("(M, N), (i, j))\n        store", f"{dims})\n        store")))
+        ) == ["tag-dims"]
+
+
+def scheduled(source: str) -> CheckReport:
+    calls = GpuCalls(arch="sm_80", dtypes={"T": "bf16"}, proofs="recheck")
+    return _of_schedules(source, calls, _of_text(source, calls, None, True), True)
+
+
+def test_claims_about_schedules() -> None:
+    narrow, wide = (("BM=16, BN=16, BK=8", t) for t in ("BM=32, BN=32, BK=16", "BM=64, BN=64, BK=32"))
+    held = scheduled(text("claim(bank_conflicts <= 1, sectors <= 4, separation)", wide))
+    assert held.ok
+    refuted = scheduled(text("claim(bank_conflicts <= 1)", narrow))
+    assert {o.verdict for o in refuted.obligations if o.family == "banks"} == {"REFUTED", "PROVED"}
+    assert [c.family for c in refuted.counterexamples] == ["banks"]
+    assert "compiler-fault" not in codes(refuted)
