@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,10 +24,10 @@ class OutFile(click.Path):
         super().__init__(dir_okay=False, writable=True, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        path = super().convert(value, param, ctx)
-        if not Path(path).absolute().parent.is_dir():
-            self.fail(f"there is no folder '{Path(path).parent}'.", param, ctx)
-        return path
+        folder = Path(os.fsdecode(super().convert(value, param, ctx))).parent
+        if not folder.is_dir():
+            self.fail(f"there is no folder '{folder}'.", param, ctx)
+        return folder / Path(value).name
 
 
 def print_json(record: Any) -> None:
