@@ -8,10 +8,10 @@ here where the text alone shows it, and a line of the compiler's report or a dia
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from kernelagent.dsl.moves.policy import drop_policy, set_policy, statements_for
-from kernelagent.dsl.moves.registry import Arguments, Propose, move
+from kernelagent.dsl.moves.policy import drop_policy, propose_kernels, set_policy, statements_for
+from kernelagent.dsl.moves.registry import Arguments, move
 from kernelagent.dsl.moves.source import MoveError, Source, below, called, functions, loops, named, read
 from kernelagent.dsl.moves.tunables import declared, policies
 from kernelagent.dsl.raster import RASTERS
@@ -114,20 +114,7 @@ def tile_product(
 # Words of one schedule -------------------------------------------------------------------------------
 
 
-def _propose(**choices: Iterable[object]) -> Propose:
-    """A proposer of one argument with each of its values, or of none, for each kernel."""
-
-    def propose(source: Source) -> Iterator[Arguments]:
-        for function in functions(source, "kernel"):
-            if not choices:
-                yield {"kernel": function.name}
-            for argument, values in choices.items():
-                yield from ({argument: value, "kernel": function.name} for value in values)
-
-    return propose
-
-
-@move(_propose(stages=(1, 2, 3, 4, 5, 6)))
+@move(propose_kernels(stages=(1, 2, 3, 4, 5, 6)))
 def deepen_ring(text: str, stages: int, target: str = HOPPER, kernel: str | None = None) -> str:
     """Keep this many stages of operands in shared memory: copies run that far ahead of the products."""
     if not any(loops(f, "pipeline") for f in _with_products(text, kernel)):
@@ -137,7 +124,7 @@ def deepen_ring(text: str, stages: int, target: str = HOPPER, kernel: str | None
     return set_policy(text, "stages", stages, target, kernel)
 
 
-@move(_propose())
+@move(propose_kernels())
 def split_roles(
     text: str, rows: int = 128, columns: int = 128, depth: int = 64, target: str = HOPPER, kernel: str | None = None
 ) -> str:
@@ -170,7 +157,7 @@ def _word(function: ast.FunctionDef, word: str, target: str) -> object:
     return None
 
 
-@move(_propose())
+@move(propose_kernels())
 def join_roles(text: str, target: str = HOPPER, kernel: str | None = None) -> str:
     """Let all warps copy and multiply (`roles=1`): for products too small to feed warpgroups."""
     _require_hopper(target, "roles")
@@ -178,7 +165,7 @@ def join_roles(text: str, target: str = HOPPER, kernel: str | None = None) -> st
     return set_policy(text, "roles", 1, target, kernel)
 
 
-@move(_propose(on=(True, False)))
+@move(propose_kernels(on=(True, False)))
 def persistent_blocks(text: str, on: bool = True, target: str = HOPPER, kernel: str | None = None) -> str:
     """Launch as many blocks as fit and let each walk over tiles, so that stores run under the next tile's copies."""
     if not any(_grid_axes(f) for f in _kernels(text, kernel)):
@@ -188,7 +175,7 @@ def persistent_blocks(text: str, on: bool = True, target: str = HOPPER, kernel: 
     return set_policy(text, "persistent", on, target, kernel)
 
 
-@move(_propose())
+@move(propose_kernels())
 def pair_blocks(text: str, target: str = HOPPER, kernel: str | None = None) -> str:
     """Put neighbouring blocks into clusters of two that share an operand: each copies half of it to both.
 
@@ -203,7 +190,7 @@ def pair_blocks(text: str, target: str = HOPPER, kernel: str | None = None) -> s
     return set_policy(text, "cluster", 2, target, kernel)
 
 
-@move(_propose(order=("row", "column", "grouped", "hilbert", 4, 16)))
+@move(propose_kernels(order=("row", "column", "grouped", "hilbert", 4, 16)))
 def order_tiles(text: str, order: str | int, target: str = HOPPER, kernel: str | None = None) -> str:
     """Walk the grid by rows, by columns, in groups of rows or along a Hilbert curve, for reuse in the cache.
 
@@ -217,7 +204,7 @@ def order_tiles(text: str, order: str | int, target: str = HOPPER, kernel: str |
     return set_policy(text, "raster", order, target, kernel)
 
 
-@move(_propose(warps=(2, 4, 8, 16)))
+@move(propose_kernels(warps=(2, 4, 8, 16)))
 def set_warps(text: str, warps: int, target: str = HOPPER, kernel: str | None = None) -> str:
     """Divide a product of single warps among this many: fewer sums in each thread, or more reuse of each operand."""
     _with_products(text, kernel)
@@ -226,7 +213,7 @@ def set_warps(text: str, warps: int, target: str = HOPPER, kernel: str | None = 
     return set_policy(text, "warps", warps, target, kernel)
 
 
-@move(_propose(factor=(2, 4)))
+@move(propose_kernels(factor=(2, 4)))
 def unroll_device(text: str, factor: int, target: str = HOPPER, kernel: str | None = None) -> str:
     """Unroll inner loops on one target, for more independent work in flight."""
     if type(factor) is not int or not 1 <= factor <= MOST_GROUP:
@@ -236,7 +223,7 @@ def unroll_device(text: str, factor: int, target: str = HOPPER, kernel: str | No
     return set_policy(text, "unroll", factor, target, kernel)
 
 
-@move(_propose(how=("cooperative", "overlapped", "pingpong")))
+@move(propose_kernels(how=("cooperative", "overlapped", "pingpong")))
 def arrange_consumers(text: str, how: str, target: str = HOPPER, kernel: str | None = None) -> str:
     """Say how consumer warpgroups share the work: one tile together, overlapping steps, or turns with own tiles.
 
@@ -249,7 +236,7 @@ def arrange_consumers(text: str, how: str, target: str = HOPPER, kernel: str | N
     return set_policy(text, "roles", how, target, kernel)
 
 
-@move(_propose(steps=(1, 2, 4, 8)))
+@move(propose_kernels(steps=(1, 2, 4, 8)))
 def promote_sums(text: str, steps: int, target: str = HOPPER, kernel: str | None = None) -> str:
     """Add up 8-bit products in two levels: after so many k-steps a partial sum goes to the f32 pipe.
 

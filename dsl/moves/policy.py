@@ -7,10 +7,10 @@ change rounding through regrouping, nothing else).
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from kernelagent.dsl.moves.registry import Arguments, move
+from kernelagent.dsl.moves.registry import Arguments, Propose, move
 from kernelagent.dsl.moves.source import MoveError, Source, below, called, edited, functions, loops, named, read
 
 WORDS: dict[str, tuple[int | bool | str, ...]] = {
@@ -145,8 +145,8 @@ def _require_calls(text: str, kernel: str | None, word: str) -> None:
         raise MoveError(f"the kernel has no {word}")
 
 
-def _propose_kernels(**choices: tuple[Any, ...]) -> Any:
-    """A proposer of one argument with each of its values, for each kernel."""
+def propose_kernels(**choices: Iterable[object]) -> Propose:
+    """A proposer of one argument with each of its values, or of none, for each kernel."""
 
     def propose(source: Source) -> Iterator[Arguments]:
         for function in functions(source, "kernel"):
@@ -158,7 +158,7 @@ def _propose_kernels(**choices: tuple[Any, ...]) -> Any:
     return propose
 
 
-@move(_propose_kernels(stages=(1, 2, 4, 8)))
+@move(propose_kernels(stages=(1, 2, 4, 8)))
 def prefetch(text: str, stages: int, target: str | None = "cpu", kernel: str | None = None) -> str:
     """Fetch this many pipeline iterations ahead."""
     _require_loops(text, kernel, "pipeline")
@@ -167,7 +167,7 @@ def prefetch(text: str, stages: int, target: str | None = "cpu", kernel: str | N
     return set_policy(text, "stages", stages, target, kernel)
 
 
-@move(_propose_kernels(factor=(1, 2, 4, 8)))
+@move(propose_kernels(factor=(1, 2, 4, 8)))
 def unroll(text: str, factor: int, target: str | None = "cpu", kernel: str | None = None) -> str:
     """Unroll inner loops, for more independent chains in flight."""
     if type(factor) is not int or not 1 <= factor <= 64:
@@ -175,35 +175,35 @@ def unroll(text: str, factor: int, target: str | None = "cpu", kernel: str | Non
     return set_policy(text, "unroll", factor, target, kernel)
 
 
-@move(_propose_kernels())
+@move(propose_kernels())
 def stream_stores(text: str, target: str | None = "cpu", kernel: str | None = None) -> str:
     """Write outputs past the caches: no read for ownership, and inputs stay cached."""
     _require_calls(text, kernel, "store")
     return set_policy(text, "via", "stream", target, kernel)
 
 
-@move(_propose_kernels())
+@move(propose_kernels())
 def cached_stores(text: str, target: str | None = "cpu", kernel: str | None = None) -> str:
     """Write outputs through the caches: right when the next kernel reads them soon."""
     _require_calls(text, kernel, "store")
     return set_policy(text, "via", "cached", target, kernel)
 
 
-@move(_propose_kernels())
+@move(propose_kernels())
 def direct_operands(text: str, target: str | None = "cpu", kernel: str | None = None) -> str:
     """Multiply straight from the arrays: no packing, for operands used only a few times."""
     _require_calls(text, kernel, "mma")
     return set_policy(text, "layout", "direct", target, kernel)
 
 
-@move(_propose_kernels())
+@move(propose_kernels())
 def packed_operands(text: str, target: str | None = "cpu", kernel: str | None = None) -> str:
     """Copy operands of a product into contiguous panels first, for operands used many times."""
     _require_calls(text, kernel, "mma")
     return set_policy(text, "layout", "packed", target, kernel)
 
 
-@move(_propose_kernels(order=("row", "column", "grouped")))
+@move(propose_kernels(order=("row", "column", "grouped")))
 def swap_raster(text: str, order: str, target: str | None = "cpu", kernel: str | None = None) -> str:
     """Walk the grid in another order, so that neighbours share operands in cache."""
     tiled = [len(loop.target.elts) for f in _kernels(read(text), kernel) for loop in loops(f, "tiles")

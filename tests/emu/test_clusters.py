@@ -8,18 +8,9 @@ from kernelagent.dsl import parse
 from kernelagent.dsl.dtypes import numpy_dtype
 from kernelagent.dsl.targets.emulator.execute import emulate
 from kernelagent.dsl.targets.emulator.launch import Completion
+from support.gpu_texts import gemm_by_policy
 
-GEMM = """edition(1)
-
-@kernel
-def gemm(a: In[bf16, M, K], b: In[bf16, N, K], c: Out[f32, M, N], BM=64, BN=64, BK=64):
-    on(sm_90a, {policy})
-    for i, j in tiles((M, N), (BM, BN)):
-        acc = zeros((BM, BN), f32)
-        for k in pipeline(0, K, BK):
-            acc += mma(load(a, (i, k), (BM, BK)), load(b, (j, k), (BN, BK)).T)
-        store(c, (i, j), acc)
-"""
+GEMM = gemm_by_policy("on(sm_90a, {policy})", out="f32", tile=(64, 64, 64))
 BF16 = numpy_dtype("bf16")
 
 

@@ -11,6 +11,7 @@ from kernelagent.dsl import parse
 from kernelagent.dsl.targets.emulator.execute import emulate
 from kernelagent.dsl.targets.emulator.launch import Completion
 from numpy.typing import NDArray
+from support.gpu_texts import gemm_by_policy
 
 Array = NDArray[Any]
 BF16 = ml_dtypes.bfloat16
@@ -37,17 +38,7 @@ def attention(q: In[bf16, H, M, D], k: In[bf16, G, N, D], v: In[bf16, G, N, D], 
             m = m_new
         store(o[h], (i, 0), cast(acc / l[:, None], bf16))
 """
-GEMM = """edition(1)
-
-@kernel
-def gemm(a: In[bf16, M, K], b: In[bf16, N, K], c: Out[bf16, M, N], BM=64, BN=64, BK=64):
-    on(sm_90a, {policy})
-    for i, j in tiles((M, N), (BM, BN)):
-        acc = zeros((BM, BN), f32)
-        for k in pipeline(0, K, BK):
-            acc += mma(load(a, (i, k), (BM, BK)), load(b, (j, k), (BN, BK)).T)
-        store(c, (i, j), cast(acc, bf16))
-"""
+GEMM = gemm_by_policy("on(sm_90a, {policy})", tile=(64, 64, 64))
 
 
 def drawn(rng: np.random.Generator, *shape: int) -> Array:

@@ -11,29 +11,9 @@ from kernelagent.dsl.level2.print_schedule import print_schedule
 from kernelagent.dsl.targets.calls import Choices
 from kernelagent.dsl.targets.cuda.emit import emit, launch_blocks
 from kernelagent.dsl.targets.cuda.units import DeviceCode, device_units
+from support.gpu_texts import TOTAL_BY_POLICY, gemm_by_policy
 
-GEMM = """edition(1)
-
-@kernel
-def gemm(a: In[bf16, M, K], b: In[bf16, N, K], c: Out[bf16, M, N], BM=128, BN=128, BK=64):
-    {policy}
-    for i, j in tiles((M, N), (BM, BN)):
-        acc = zeros((BM, BN), f32)
-        for k in pipeline(0, K, BK):
-            acc += mma(load(a, (i, k), (BM, BK)), load(b, (j, k), (BN, BK)).T)
-        store(c, (i, j), cast(acc, bf16))
-"""
-SUMS = """edition(1)
-
-@kernel
-def total(x: In[f32, M, N], y: Out[f32, M], BM=4, BN=256):
-    {policy}
-    for i in tiles((M,), (BM,)):
-        s = zeros((BM,), f32)
-        for j in pipeline(0, N, BN):
-            s += sum(load(x, (i, j), (BM, BN)), axis=1)
-        store(y, (i,), s)
-"""
+GEMM = gemm_by_policy()
 
 
 def lowered(policy: str, text: str = GEMM, arch: str = "sm_90a") -> DeviceCode:
@@ -152,7 +132,7 @@ def test_an_operand_in_too_small_parts() -> None:
         ("via=tma", GEMM, "sm_89"),
         ("cluster=2, roles=1", GEMM, "sm_90a"),
         ("cluster=2, BM=32", GEMM, "sm_90a"),
-        ("cluster=2", SUMS, "sm_90a"),
+        ("cluster=2", TOTAL_BY_POLICY, "sm_90a"),
     ],
 )
 def test_what_this_schedule_has_not(policy: str, text: str, arch: str) -> None:
@@ -181,7 +161,7 @@ def test_a_written_cluster_is_judged(cluster: str, says: str) -> None:
 
 
 def test_a_cluster_needs_two_variables() -> None:
-    text = print_schedule(lowered("on(sm_90a, BM=4)", SUMS).schedule)
+    text = print_schedule(lowered("on(sm_90a, BM=4)", TOTAL_BY_POLICY).schedule)
     with pytest.raises(KernelError) as caught:
         read_module(text.replace("schedule(sm_90a,", "schedule(sm_90a, cluster=2,"))
     assert any("one grid of two variables" in str(d.hint) for d in caught.value.diagnostics)

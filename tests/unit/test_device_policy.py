@@ -8,29 +8,9 @@ from kernelagent.dsl.device import For, walk
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.targets.calls import Choices
 from kernelagent.dsl.targets.cuda.units import DeviceCode, device_units
+from support.gpu_texts import TOTAL_BY_POLICY, gemm_by_policy
 
-GEMM = """edition(1)
-
-@kernel
-def gemm(a: In[T, M, K], b: In[T, N, K], c: Out[T, M, N], BM=128, BN=128, BK=32):
-    {policy}
-    for i, j in tiles((M, N), (BM, BN)):
-        acc = zeros((BM, BN), f32)
-        for k in pipeline(0, K, BK):
-            acc += mma(load(a, (i, k), (BM, BK)), load(b, (j, k), (BN, BK)).T)
-        store(c, (i, j), cast(acc, T))
-"""
-ROWS = """edition(1)
-
-@kernel
-def total(x: In[f32, M, N], y: Out[f32, M], BM=4, BN=256):
-    {policy}
-    for i in tiles((M,), (BM,)):
-        s = zeros((BM,), f32)
-        for j in pipeline(0, N, BN):
-            s += sum(load(x, (i, j), (BM, BN)), axis=1)
-        store(y, (i,), s)
-"""
+GEMM = gemm_by_policy(dtype="T", tile=(128, 128, 32))
 ADDED = """edition(1)
 
 @kernel
@@ -86,7 +66,7 @@ def test_raster_and_persistent() -> None:
     assert (grid.raster, grid.group) == ("grouped", 3)
 
 
-@pytest.mark.parametrize("text", [GEMM, ROWS], ids=["ring", "plain loop"])
+@pytest.mark.parametrize("text", [GEMM, TOTAL_BY_POLICY], ids=["ring", "plain loop"])
 def test_unroll_reaches_every_loop(text: str) -> None:
     code = lowered(text, "on(cuda, unroll=4)")
     assert {s.unroll for s in walk(code.schedule.grid.body) if isinstance(s, For)} == {4}
@@ -112,9 +92,9 @@ def test_what_the_chip_has_not_is_dropped_with_a_line(word: str) -> None:
 @pytest.mark.parametrize("word", ["stages=3", "raster=column"])
 def test_what_has_nothing_to_act_on_is_dropped_with_a_line(word: str) -> None:
     """No operands of a product, and a grid of one variable; `require` is refused even so."""
-    (line,) = lines(lowered(ROWS, f"on(cuda, {word})"), "policy ")
+    (line,) = lines(lowered(TOTAL_BY_POLICY, f"on(cuda, {word})"), "policy ")
     assert line.startswith(f"policy {word}: dropped (")
-    assert refused(ROWS, f"require({word})").code == "policy-refused"
+    assert refused(TOTAL_BY_POLICY, f"require({word})").code == "policy-refused"
 
 
 def test_stages_that_do_not_fit_become_fewer() -> None:

@@ -77,11 +77,8 @@ def test_outputs_start_as_bits_that_are_no_number() -> None:
 
 # Rivals ------------------------------------------------------------------------------------------------
 
-SAME_PROBLEM = [
-    c
-    for c in CASES
-    if c.large.rival != "copy" and c.kernel not in ("gemm_int4", "gemm_fp8", "gemm_fp8_blocks", "attention", "attention_wide")
-]  # fmt: skip
+APART = ("gemm_int4", "gemm_fp8", "gemm_fp8_blocks", "attention", "attention_wide")
+SAME_PROBLEM = [c for c in CASES if c.large.rival != "copy" and c.kernel not in APART]
 
 
 @pytest.mark.usefixtures("on_cpu")

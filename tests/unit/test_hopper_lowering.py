@@ -13,6 +13,7 @@ from kernelagent.dsl.level2 import print_schedule, verify
 from kernelagent.dsl.targets.calls import Choices
 from kernelagent.dsl.targets.cuda.emit import emit
 from kernelagent.dsl.targets.cuda.units import device_units
+from support.gpu_texts import gemm_by_policy
 from support.level2_kernels import check_print
 
 ATTENTION = """edition(1)
@@ -33,17 +34,7 @@ def attention(q: In[bf16, H, M, 128], k: In[bf16, H, N, 128], v: In[bf16, H, N, 
             m = m_new
         store(o[h], (i, 0), cast(acc / l[:, None], bf16))
 """
-GEMM = """edition(1)
-
-@kernel
-def gemm(a: In[bf16, M, K], b: In[bf16, N, K], c: Out[bf16, M, N], BM=128, BN=128, BK=64):
-    on(sm_90a, {policy})
-    for i, j in tiles((M, N), (BM, BN)):
-        acc = zeros((BM, BN), f32)
-        for k in pipeline(0, K, BK):
-            acc += mma(load(a, (i, k), (BM, BK)), load(b, (j, k), (BN, BK)).T)
-        store(c, (i, j), cast(acc, bf16))
-"""
+GEMM = gemm_by_policy("on(sm_90a, {policy})")
 
 
 def lowered(text: str, policy: str = "stages=2") -> dev.DeviceKernel:

@@ -45,7 +45,7 @@ def place_values(
 ) -> dict[int, Distribution]:
     """A distribution for every value of rank 1 or more."""
     places = Places(kernel, threads)
-    ties, values = _ties(kernel), _values(kernel)
+    ties, values = _ties(kernel), values_made(kernel)
     for number, product in products.items():
         places.homes[number] = product.result
     _spread(ties, places.homes)
@@ -338,7 +338,8 @@ def _definitions(kernel: ir.Kernel) -> dict[int, ir.Operation]:
     return {s.value.number: s.operation for s in walk_statements(kernel.body) if isinstance(s, ir.Let)}
 
 
-def _values(kernel: ir.Kernel) -> list[ir.Value]:
+def values_made(kernel: ir.Kernel) -> list[ir.Value]:
+    """Every value that a statement of the kernel makes."""
     found: list[ir.Value] = []
     for statement in walk_statements(kernel.body):
         match statement:

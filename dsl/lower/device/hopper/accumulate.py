@@ -17,6 +17,7 @@ from kernelagent.dsl.atoms import atom
 from kernelagent.dsl.dtypes import bits, is_float
 from kernelagent.dsl.index import Compare, index
 from kernelagent.dsl.lower.device.choose_atoms import Product
+from kernelagent.dsl.lower.device.place_values import values_made
 from kernelagent.dsl.lower.device.policy import Policy
 from kernelagent.dsl.lower.device.statements import iteration_number
 from kernelagent.dsl.lower.rewrite import statement_values, walk_statements
@@ -120,7 +121,7 @@ def _sum(kernel: ir.Kernel, let: ir.Let) -> Sum | None:
 
 def _carrying_both(kernel: ir.Kernel, sum_: Sum, turns: int) -> ir.Kernel:
     """The loop carries the short sum beside the long one, adds it every so many turns, and what is left behind it."""
-    numbers = count(1 + max(v.number for v in _made(kernel)))
+    numbers = count(1 + max(v.number for v in values_made(kernel)))
     total, loop, c = sum_.total, sum_.loop, sum_.carried
 
     def like(name: str) -> ir.Value:
@@ -142,19 +143,6 @@ def _carrying_both(kernel: ir.Kernel, sum_: Sum, turns: int) -> ir.Kernel:
     made = replace(loop, carried=tuple(carried), body=(*body, step))
     rest = ir.Let(c.result, ir.Binary("add", behind, short))
     return replace(kernel, body=_exchanged(kernel.body, loop, (ir.Let(before, ir.Full(0.0)), made, rest)))
-
-
-def _made(kernel: ir.Kernel) -> list[ir.Value]:
-    found: list[ir.Value] = []
-    for statement in walk_statements(kernel.body):
-        match statement:
-            case ir.Let(value):
-                found.append(value)
-            case ir.For(carried=carried):
-                found += [v for c in carried for v in (c.inside, c.result)]
-            case ir.If(merged=merged):
-                found += [m.result for m in merged]
-    return found
 
 
 def _exchanged(
