@@ -110,3 +110,12 @@ def test_sums_that_leave_k_out_are_not_proved() -> None:
     open_ = [o for o in found.obligations if o.verdict == "UNKNOWN"]
     assert open_
     assert "leave parts" in open_[0].detail
+
+
+@pytest.mark.parametrize("name", ["ragged", "scatter"])
+def test_nothing_is_guessed_of_index_data(name: str) -> None:
+    """Which positions an array may hold stands in a level-one text."""
+    found = prove(case(TEXTS[name]))
+    assert not found.counterexamples
+    assert "REFUTED" not in {o.verdict for o in found.obligations}
+    assert "PROVED" not in {o.verdict for o in found.obligations if o.family in ("flow", "bounds")}

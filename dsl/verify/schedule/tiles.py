@@ -12,7 +12,7 @@ from itertools import count
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import is_float
-from kernelagent.dsl.index import Index, index
+from kernelagent.dsl.index import Element, Index, index
 from kernelagent.dsl.ir import Origin, View
 
 
@@ -23,6 +23,34 @@ def as_tiles(kernel: dev.DeviceKernel, assumes: tuple[ir.Assume, ...]) -> ir.Ker
     body = tuple(s for walk in walks for s in maker.grid(walk))
     span = kernel.grid.origin.span
     return ir.Kernel(kernel.name, kernel.arrays, kernel.scalars, (), kernel.dims, (), (), assumes, (), body, span)
+
+
+def by_data(kernel: dev.DeviceKernel) -> bool:
+    """Whether integer arrays say where something lies, or how often something runs."""
+    for walk in (kernel.grid, *(role.grid for role in kernel.roles)):
+        grid: dev.Grid | None = walk
+        while grid is not None:
+            if _read((*grid.lo, *grid.hi)):
+                return True
+            grid = grid.inner
+    return any(_placed_by_data(s) for s in dev.statements(kernel))
+
+
+def _placed_by_data(s: dev.Statement) -> bool:
+    match s:
+        case dev.Scatter() | dev.Let(operation=dev.Gather()):
+            return True
+        case dev.For(lo=lo, hi=hi):
+            return _read((*lo, *hi))
+        case dev.Let(operation=dev.Load(view=view, start=start)) | dev.Store(view=view, start=start):
+            return _read((*view.coordinates, *start))
+        case dev.Copy(view=view, start=start) | dev.CopyBulk(view=view, start=start):
+            return _read((*view.coordinates, *start))
+    return False
+
+
+def _read(positions: Sequence[Index]) -> bool:
+    return any(isinstance(a, Element) for p in positions for a in p.atoms())
 
 
 class _Maker:
