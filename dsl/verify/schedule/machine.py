@@ -329,9 +329,6 @@ class Machine:
                     yield from steps
             except OutsideArray as outside:
                 self._halt(Event("bounds", "outside", self._here(actor, statement), str(outside), array=outside.array))
-            except ZeroDivisionError:
-                message = "an index is divided by zero at these sizes"
-                self._halt(Event("definedness", "division", self._here(actor, statement), message))
 
     def _here(self, actor: Actor, statement: dev.Statement) -> Site:
         return self.sites[self.site(actor, statement)]
