@@ -139,8 +139,10 @@ def holder(fragment: dev.Fragment, element: tuple[int, ...]) -> int | None:
 
 def _misplaced(m: Machine, memory: Destinations) -> Iterator[Event]:
     """Elements at a place that is not theirs, unless all of an array are as far away: that may be meant."""
+    told: set[str] = set()
     for name, (number, fault) in memory.first.items():
-        if len(memory.shifts[name]) > 1:
+        if len(memory.shifts[name]) > 1 and name[0] not in told:
+            told.add(name[0])
             site = m.sites[number]
             yield Event("flow", fault.kind, site, fault.message, thread=_storing(m, number, fault.at), array=name[0],
                         element=fault.at, count=fault.count, expected=fault.expected, found=fault.found)  # fmt: skip
