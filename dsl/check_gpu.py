@@ -63,6 +63,8 @@ def check_gpu(
                 report = _compiled(text, calls, report)
             if target != "cuda" and report.ok:
                 report = _emulated(text, calls, report, quick)
+            if target != "cuda" and report.ok and not quick:
+                report = _translated(text, calls, report)
         except KernelError as error:
             found = (*report.diagnostics, *error.diagnostics)
             report = replace(report, ok=False, verdict="UNKNOWN", diagnostics=found)
@@ -175,6 +177,20 @@ def _emulated(text: str, calls: GpuCalls, report: CheckReport, quick: bool) -> C
         report, ok=verdict != "REFUTED", verdict=verdict, obligations=obligations, counterexamples=counterexamples,
         resources={**report.resources, "arch": calls.arch},
     )  # fmt: skip
+
+
+def _translated(text: str, calls: GpuCalls, report: CheckReport) -> CheckReport:
+    """The emitted code of every shape class, held to the schedule that was proved."""
+    from kernelagent.dsl.verify.translation import check_translations
+
+    module = _parsed(text)
+    findings = check_translations(module, classes(module, calls), calls.arch)
+    obligations = (*report.obligations, *findings.obligations)
+    verdict = worst(o.verdict for o in obligations)
+    counterexamples = (*report.counterexamples, *findings.counterexamples)
+    return replace(
+        report, ok=verdict != "REFUTED", verdict=verdict, obligations=obligations, counterexamples=counterexamples
+    )
 
 
 def _deadline(seconds: float) -> Callable[[], bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias, TypeGuard
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.dtypes import bits, is_float
@@ -13,16 +14,19 @@ ROUNDED = frozenset(
 )
 """Words whose last bits two implementations may give differently, or whose argument is not exact behind a sum."""
 
+Source: TypeAlias = dev.Fragment | dev.Shared | str
+"""A value in registers or shared memory, or an array."""
+
 
 @dataclass(frozen=True)
 class Operands:
     """`meet`: pairs of arrays of which one is in the left and the other in the right operand of a product. `inexact`:
-    results may differ in the last place. `exponential`: weights of a sum come from `exp`. `step`: the largest relative
-    rounding step of any conversion."""
+    results may differ in the last place. `weighing`: arrays that decide arguments of `exp`. `step`: the largest
+    relative rounding step of any conversion."""
 
     meet: frozenset[tuple[str, str]]
     inexact: bool
-    exponential: bool
+    weighing: frozenset[str]
     step: float
 
 
@@ -41,7 +45,13 @@ def operands(kernel: dev.DeviceKernel) -> Operands:
     products = {s.operation.word for s in lets if isinstance(s.operation, dev.Reduce | dev.Scan)}
     inexact = bool(words & ROUNDED) or "prod" in products
     steps = [STEPS[t] for s in lets if (t := _narrowed(s)) is not None]
-    return Operands(frozenset(meet), inexact, bool(words & {"exp", "exp2"}), max(steps, default=STEPS["f32"]))
+    powers = [o.arguments[0] for s in lets if _is_power(o := s.operation)]
+    weighing = frozenset(array for x in powers for array in trace.arrays(x))
+    return Operands(frozenset(meet), inexact, weighing, max(steps, default=STEPS["f32"]))
+
+
+def _is_power(operation: dev.Operation) -> TypeGuard[dev.Pointwise]:
+    return isinstance(operation, dev.Pointwise) and operation.word in ("exp", "exp2")
 
 
 def _narrowed(let: dev.Let) -> str | None:
@@ -58,8 +68,8 @@ class _Trace:
     """Follows values back to the arrays that they come from."""
 
     statements: Sequence[dev.Statement]
-    makers: dict[int, list[object]] = field(default_factory=dict)
-    filled: dict[str, list[object]] = field(default_factory=dict)
+    makers: dict[int, list[Source]] = field(default_factory=dict)
+    filled: dict[str, list[Source]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for s in self.statements:
@@ -78,24 +88,23 @@ class _Trace:
                 case dev.StoreShared(target=target, value=value):
                     self.filled.setdefault(target.buffer, []).append(value)
 
-    def arrays(self, start: object) -> set[str]:
+    def arrays(self, start: Source) -> set[str]:
         found: set[str] = set()
-        seen: set[object] = set()
+        seen: set[int | str] = set()
         left = [start]
         while left:
             source = left.pop()
             if isinstance(source, str):
                 found.add(source)
                 continue
-            key = source.number if isinstance(source, dev.Fragment) else getattr(source, "buffer", None)
-            if key in seen:
-                continue
-            seen.add(key)
-            left += self.makers.get(source.number, []) if isinstance(source, dev.Fragment) else self.filled.get(key, [])
+            key = source.number if isinstance(source, dev.Fragment) else source.buffer
+            if key not in seen:
+                seen.add(key)
+                left += self.makers.get(key, []) if isinstance(key, int) else self.filled.get(key, [])
         return found
 
 
-def _sources(operation: dev.Operation) -> Iterator[object]:
+def _sources(operation: dev.Operation) -> Iterator[Source]:
     match operation:
         case dev.Load(view=view) | dev.Gather(view=view):
             yield view.array

@@ -1,7 +1,7 @@
 """The emitted code does what its schedule does: both run on inputs that tell elements apart, and must agree.
 
-What is proved is proved of the schedule. Here the engine runs the schedule, the emulator the body that was emitted for it,
-on the same arrays (`encodings`), and every output element must be equal: to the bit where the arithmetic is exact,
+What is proved is proved of the schedule. Here the engine runs the schedule, the emulator the body that was emitted for
+it, on the same arrays (`encodings`), and every output element must be equal: to the bit where the arithmetic is exact,
 within a rounding step where it has functions such as `exp`. What equality on these inputs shows is stated in
 `encodings`; the verdict is TESTED. Registers of packed pairs hold no tags, so elements are told apart by values.
 """
@@ -10,39 +10,46 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.diagnostics import KernelError
-from kernelagent.dsl.verify.encodings import ONES, Encoding, Group, Plan, decoded
+from kernelagent.dsl.lanes import WARP
+from kernelagent.dsl.verify.encodings import Encoding, Group, Plan, decoded
 from kernelagent.dsl.verify.records import DeviceCounterexample, Findings, Obligation
-from kernelagent.dsl.verify.schedule.cases import Call, Case, call
+from kernelagent.dsl.verify.schedule.cases import Call, Case, call, cases
 from kernelagent.dsl.verify.schedule.domains.real import Real
 from kernelagent.dsl.verify.schedule.explain import line_of
 from kernelagent.dsl.verify.schedule.globals import NOBODY, GlobalMemory
-from kernelagent.dsl.verify.schedule.machine import WARP, Machine, Site
+from kernelagent.dsl.verify.schedule.machine import Machine, Site
 from kernelagent.dsl.verify.schedule.places import held, owners, view_positions
-from kernelagent.dsl.verify.schedule.sizes import Sizes, whole_calls
+from kernelagent.dsl.verify.schedule.sizes import Sizes, fits, whole_calls
 from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
+from kernelagent.dsl.verify.shapes import completed
 
 if TYPE_CHECKING:
-    from kernelagent.dsl.targets.emulator.report import EmulatorReport, Finding
+    from kernelagent.dsl import ir
+    from kernelagent.dsl.targets.calls import Choices
+    from kernelagent.dsl.targets.emulator.report import EmulatorReport
 
+SHORT = 2
+"""Sizes beside the main ones, at which only one run of each group is made."""
+MOST_OUTPUTS = 50_000
+"""Elements of outputs at the main sizes, where there is a choice."""
 RESIDENT = 2
 """Clusters of a persistent launch: fewer than tiles, so that each takes several."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """`runs` and `seconds` for each schedule; the first run always happens. `shapes`: how many sizes, the first has
-    whole and cut tiles and several rounds of each ring, the second is tiny."""
+    """`runs` and `seconds` for each schedule; the first run always happens."""
 
-    runs: int = 40
+    runs: int = 60
     seconds: float = 6.0
-    shapes: int = 2
 
 
 @dataclass
@@ -76,9 +83,9 @@ def check_translation(case: Case, arch: str, budget: Budget | None = None, body:
     ends = time.monotonic() + budget.seconds
     subject = Subject(case, arch, body or emit(case.kernel), ends, budget.runs)
     lack = "no sizes were small enough to run"
-    for sizes in whole_calls(case, _rounds(case.kernel))[: budget.shapes]:
+    for number, sizes in enumerate(_shapes(case)):
         try:
-            found = _at(subject, sizes)
+            found = _at(subject, sizes, short=number > 0)
         except (Unmodelled, LookupError) as missing:
             lack = f"not modelled: {missing}"
             continue
@@ -88,9 +95,37 @@ def check_translation(case: Case, arch: str, budget: Budget | None = None, body:
     return Findings((_tested(subject, lack),))
 
 
-def _rounds(kernel: dev.DeviceKernel) -> int:
-    """Iterations of sequential loops: each stage of each ring is used again."""
-    return 1 + max((b.stages for b in kernel.buffers), default=1)
+def check_translations(module: ir.Module, choices: Sequence[Choices], arch: str, seconds: float = 8.0) -> Findings:
+    """All schedules of a text, as one obligation. Raises KernelError for what the architecture refuses."""
+    every = [case for chosen in choices for case in cases(module, chosen, arch)]
+    made = [(case, check_translation(case, arch, Budget(seconds=seconds / len(every)))) for case in every]
+    refuted = [found for _, found in made if found.counterexamples]
+    if refuted:
+        return refuted[0]
+    unknown = [found for _, found in made if found.obligations[0].verdict == "UNKNOWN"]
+    if unknown:
+        return unknown[0]
+    names = ", ".join(_name(case) for case in every)
+    detail = f"code for {arch} stores what the schedules store, on inputs that tell elements apart: {names}"
+    return Findings((Obligation("translation", "TESTED", None, detail),))
+
+
+def _shapes(case: Case) -> list[Sizes]:
+    """The main sizes first: whole tiles and cut ones along every axis, and so many iterations that each stage of each
+    ring is used again. Then those with few tiles and most iterations, and tiny ones."""
+    rounds = 1 + max((b.stages for b in case.kernel.buffers), default=1)
+    found = whole_calls(case, rounds)
+    if not found:
+        return []
+    main = max(found, key=lambda sizes: _outputs(case.kernel, sizes))
+    largest = completed(case.shapes, {d: max(main[d], found[0][d]) for d in main})
+    if largest is not None and fits(case.kernel, largest) and _outputs(case.kernel, largest) <= MOST_OUTPUTS:
+        main = largest
+    return [main, *(s for s in found[:SHORT] if s != main)]
+
+
+def _outputs(kernel: dev.DeviceKernel, sizes: Sizes) -> int:
+    return sum(prod(d.evaluate(sizes) for d in a.dims) for a in kernel.arrays if a.role != "In")
 
 
 def _name(case: Case) -> str:
@@ -108,11 +143,11 @@ def _tested(subject: Subject, lack: str) -> Obligation:
     return Obligation("translation", "TESTED", None, detail, _name(subject.case))
 
 
-def _at(subject: Subject, sizes: Sizes) -> list[DeviceCounterexample]:
+def _at(subject: Subject, sizes: Sizes, short: bool) -> list[DeviceCounterexample]:
     """What the first input that shows something shows."""
     plan = Plan(subject.case, call(subject.case, sizes))
     where = ", ".join(f"{d}={n}" for d, n in sizes.items())
-    for encoding in plan.encodings():
+    for encoding in plan.encodings(short):
         if not subject.may_go_on():
             break
         run = Run.of(subject, plan, encoding)
@@ -227,7 +262,9 @@ def _difference(run: Run, name: str, element: tuple[int, ...], found: float, cou
     values = f"{found:.8g}, the schedule has {expected:.8g}"
     message = f"{place} is {values} ({run.encoding.text()})"
     if sources is not None:
-        message = f"{place} comes from {sources[1]}, in the schedule from {sources[0]} ({values}; {run.encoding.text()})"
+        message = (
+            f"{place} comes from {sources[1]}, in the schedule from {sources[0]} ({values}; {run.encoding.text()})"
+        )
     return _counterexample(
         run, message + _emitted_at(run.subject.body, line), line=line, kind="value", array=name, element=element,
         place=place, expected=sources[0] if sources else expected, found=sources[1] if sources else found, block=block,
@@ -253,21 +290,27 @@ def _decoded(run: Run, name: str, element: tuple[int, ...]) -> tuple[str, str] |
     group = run.encoding.group
     if group is None:
         return None
-    runs = {code.place: Run.of(run.subject, run.plan, Encoding(group, code)) for code in group.codes()}
-    unit = float(runs[ONES].expected[name][element])
-    codes = [runs[p] for p in range(group.places)]
-    wanted = [float(r.expected[name][element]) for r in codes]
-    got = [float(np.asarray(r.arrays[name]).reshape(r.expected[name].shape)[element]) for r in codes]
-    shown = _source(run, group, wanted, unit), _source(run, group, got, unit)
+    *digits, ones = group.codes()
+    wanted, got = [], []
+    for code in (ones, *digits):
+        made = Run.of(run.subject, run.plan, Encoding(group, code))
+        wanted.append(float(made.expected[name][element]))
+        got.append(float(np.asarray(made.arrays[name]).reshape(made.expected[name].shape)[element]))
+        if wanted[0] == 0 or got[0] not in (wanted[0], 0):
+            return None  # not one element each
+    shown = _source(run, group, wanted, wanted[0]), _source(run, group, got, wanted[0])
     return None if None in shown or shown[0] == shown[1] else (shown[0] or "", shown[1] or "")
 
 
 def _source(run: Run, group: Group, values: list[float], unit: float) -> str | None:
+    """The element whose codes these are, the run of ones first: one element has `unit` there."""
     if not any(values):
         return "no element"
-    flat = decoded([v / unit if unit else np.nan for v in values], group.base)
+    if values[0] != unit:
+        return None
+    flat = decoded([v / unit for v in values[1:]], group.base)
     shape = run.machine.memory.shapes[group.subject]
-    if flat is None or flat >= int(np.prod(shape)):
+    if flat is None or flat >= prod(shape):
         return None
     return f"{group.subject}{[int(i) for i in np.unravel_index(flat, shape)]}"
 
@@ -287,7 +330,7 @@ def _storer(run: Run, name: str, element: tuple[int, ...]) -> tuple[int | None, 
 def _holder(run: Run, site: Site, element: tuple[int, ...]) -> int | None:
     """The thread of the block whose register is stored there; None for a bulk store and for indexed ones."""
     statement = site.statement
-    if not isinstance(statement, dev.Store):
+    if not isinstance(statement, dev.Store) or statement.value.layout is None:
         return None
     variables = {**run.plan.made.sizes, **site.variables}
     starts = tuple(s.evaluate(variables, run.plan.made.read) for s in statement.start)
@@ -317,4 +360,4 @@ def _emitted_at(body: str, line: int | None) -> str:
 _STORES = re.compile(r"\bka_(stg|atomic_add|tma_store)\b")
 
 
-__all__ = ["Budget", "check_translation"]
+__all__ = ["Budget", "check_translation", "check_translations"]
