@@ -161,9 +161,9 @@ line of the level-one text a statement came from.
 2. `shape_class("aligned", ...)`: what dispatch checks before this text runs: {guards}. Accesses of more than one
    element need `aligned(x, bytes)`.
 3. `name = distribution(...)` and `name = shared(...)`, each once, used by name.
-4. One `for i, j in tiles((M, N), (128, 64)):`; all work stands inside. `raster=grouped, group=8` orders tiles (row, column, hilbert),
-   `persistent=True` lets blocks stride over them. A second `tiles` as the last statement makes a ragged nest.
-   Or roles, each with the same `tiles`.
+4. One `for i, j in tiles((M, N), (128, 64)):`; all work stands inside. `raster=grouped, group=8` orders tiles (row,
+   column, hilbert), `persistent=True` lets blocks stride over them. A second `tiles` as the last statement makes a
+   ragged nest. Or roles, each with the same `tiles`.
 
 ## Values
 - **There is no void.** `load` and `gather` name their `fill` for positions outside the view; asynchronous and plain
@@ -223,8 +223,8 @@ contiguous in memory, and 1 to 16 bytes (asynchronous copies: 4, 8 or 16).
 - `store_shared`, `fence_async()`, `role_barrier`: then bulk stores and wgmma see it. `commit_bulk()`, `wait_bulk(0)`,
   `role_barrier` before the buffer is written again; `wait_bulk(0)` before the role ends.
 - `take_turn(2)` and `pass_turn(2)` around products: a role's two warpgroups alternate (barriers 2 and 3).
-- `schedule(..., cluster=2)` (two rows of tiles; `(1, 2)`: columns): `copy_bulk(..., shared_by=2)` brings each block's part to both;
-  `arrive(b[s], everywhere=True)`, and `cluster_barrier()` in front of the roles and at the end of each.
+- `schedule(..., cluster=2)` (two rows of tiles; `(1, 2)`: columns): `copy_bulk(..., shared_by=2)` brings each block's
+  part to both; `arrive(b[s], everywhere=True)`, and `cluster_barrier()` in front of the roles and at the end of each.
 """
 
 
