@@ -99,6 +99,34 @@ def test_what_is_said_about_a_gpu_kernel(name: str, tmp_path: Path) -> None:
         assert line in printed or (start != line and any(p.startswith(start) for p in printed))
 
 
+def test_a_schedule_that_looks_right_is_refuted(tmp_path: Path) -> None:
+    """The printed schedule with two lines exchanged: the loop shown is in it, and the report shown is printed."""
+    text = README.read_text(encoding="utf-8")
+    kernel = re.search(r"<!-- gpu kernel -->\n```text\n(.*?)```", text, flags=re.DOTALL)
+    loop = re.search(r"<!-- schedule: exchanged -->\n```text\n(.*?)```", text, flags=re.DOTALL)
+    shown = re.search(r"<!-- refuted: exchanged -->\n```text\n(.*?)```", text, flags=re.DOTALL)
+    assert kernel is not None
+    assert loop is not None
+    assert shown is not None
+    (tmp_path / "gemm.tile").write_text(kernel.group(1))
+    printed = _kernelagent(tmp_path, "inspect", "gemm.tile", "--dtype", "T=bf16", "--schedule", "--class", "aligned")
+    assert printed.returncode == 0, printed.stderr
+    right = "edition(1)" + printed.stdout.split("edition(1)")[1]
+    wrong, count = re.subn(r"( +wait_group\(1\).*\n)( +barrier\(\).*\n)", r"\2\1", right)
+    assert count == 1
+    assert loop.group(1).strip() in re.sub(r"  # line \d+", "", wrong)
+    (tmp_path / "gemm_sm80.tile").write_text(wrong)
+    done = _kernelagent(tmp_path, "check", "gemm_sm80.tile")
+    assert done.returncode == 1
+    assert shown.group(1).strip() in done.stdout
+
+
+def _kernelagent(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from kernelagent.cli import main; main()", *arguments]
+    environment = os.environ | {"KERNELAGENT_HOME": str(folder / "home")}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+
+
 def test_the_table_is_the_committed_result() -> None:
     results = README.parent / "benchmarks" / "results" / "suite-cpu.md"
     shown = re.search(
