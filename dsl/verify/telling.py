@@ -82,10 +82,9 @@ def counterexample_text(group: Group, text: str, filename: str = "kernel") -> st
     """At most 12 lines: the message, both source lines with carets, where, why, how far, and a proved fix."""
     one = group.first
     shown = [_MARK.sub("", line)[:_WIDTH] for line in text.splitlines()]
-    first, *others = [s for n in one.lines[:2] if (s := _span(shown, n)) is not None] or [None]
-    head = Diagnostic("refuted", f"[{group.number}] {one.family}: {_clipped(one.message, 150)}", None)
-    spans = ([] if first is None else [first]) + [s for s in others if s is not None and s != first]
-    diagnostic = Diagnostic(head.code, head.message, spans[-1] if spans else None, origin=tuple(spans[:-1]))
+    spans = list(dict.fromkeys(s for n in one.lines[:2] if (s := _span(shown, n)) is not None))
+    message = f"[{group.number}] {one.family}: {_clipped(one.message, 150)}"
+    diagnostic = Diagnostic("refuted", message, spans[-1] if spans else None, origin=tuple(spans[:-1]))
     body = render(diagnostic, "\n".join(shown), filename).replace("error[refuted]", "REFUTED", 1)
     return "\n".join([body, *(f"  {name}: {line}" for name, line in _facts(group))])
 
