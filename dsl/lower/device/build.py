@@ -201,6 +201,8 @@ class Builder:
                 return self.along(value, operation)
             case ir.Mma():
                 return self.product(value, operation, None)
+            case ir.Tag():
+                raise AssertionError("tags are left out of what is lowered")
 
     def renamed(self, value: ir.Value, operation: ir.Operation, layout: Distribution | None) -> dev.Fragment:
         """Operations that only rename registers."""
