@@ -32,7 +32,7 @@ from support.mutation_texts import Change, Text
 
 ORDERS: tuple[Completion, ...] = ("late", "early", "random")
 FAR: Mapping[str, tuple[tuple[float, float, float], ...]] = {
-    name: ((-300.0, -300.0, 1.0), (300.0, 300.0, 1.0), (0.0, 0.0, 200.0)) for name in ("softmax", "cross_entropy")
+    name: ((-300.0, -300.0, 1.0), (300.0, 300.0, 1.0), (0.0, 0.0, 1000.0)) for name in ("softmax", "cross_entropy")
 } | {
     name: ((-40.0, 40.0, 1.0), (40.0, 40.0, 1.0), (0.0, 0.0, 30.0))
     for name in ("attention_causal", "attention_full", "hopper_attention")
@@ -131,7 +131,9 @@ def _drawn(base: str, sizes: Mapping[str, int], seed: int) -> Trial:
 def _moved(trial: Trial, odd: float, even: float, spread: float) -> Trial:
     floats = [n for n, a in trial.arrays.items() if a.dtype.kind not in "iub"]
     by = {n: even if k % 2 else odd for k, n in enumerate(floats)}
-    made = {n: (a.astype(np.float32) * spread + by[n]).astype(a.dtype) for n, a in trial.arrays.items() if n in by}
+    wide = {n: a.astype(np.float32) * spread for n, a in trial.arrays.items() if n in by}
+    wide = {n: np.sort(a, axis=-1) if spread > 1 else a for n, a in wide.items()}  # the last of a row is the largest
+    made = {n: (a + by[n]).astype(trial.arrays[n].dtype) for n, a in wide.items()}
     return replace(trial, arrays={**trial.arrays, **made})
 
 
@@ -167,7 +169,8 @@ def refreshed(base: str, again: bool) -> Iterator[Mutant]:
         before = known.get((change.first, change.operator, change.new))
         if before is not None:
             reason = _stated(change, text) if before.truth == "equivalent" else ""
-            yield replace(before, change=change, truth="fault" if reason else before.truth, shown=reason or before.shown)
+            truth = "fault" if reason else before.truth
+            yield replace(before, change=change, truth=truth, shown=reason or before.shown)
         else:
             truth, shown = decided(base, change.applied(text.lines))
             reason = _stated(change, text) if truth == "equivalent" else ""

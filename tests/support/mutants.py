@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -210,6 +210,18 @@ def described(mutant: Mutant, said: Outcome, why: str) -> str:
     )
 
 
-def all_mutants() -> Iterator[Mutant]:
-    for base in bases():
-        yield from mutants(base)
+# Scores -----------------------------------------------------------------------------------------------
+
+
+def check(base: str, floor: int) -> None:
+    """Score the base's mutants: at least `floor` faults are refuted rightly, nothing that is as good is refuted, and
+    the schedule itself is not. Prints the score and what is missed."""
+    own = outcome(base, schedule(base).text)
+    assert not own.refuted, own
+    judged = [(m, outcome(base, m.text)) for m in mutants(base)]
+    missed = [described(m, said, why) for m, said in judged if m.truth == "fault" and (why := why_not(m, said))]
+    wronged = [described(m, said, why) for m, said in judged if m.truth == "equivalent" and (why := why_not(m, said))]
+    faults = sum(m.truth == "fault" for m, _ in judged)
+    print(f"{base}: {faults - len(missed)} of {faults} faults, {len(judged) - faults} equivalent", *missed, sep="\n  ")
+    assert not wronged, wronged
+    assert faults - len(missed) >= floor, missed
