@@ -75,7 +75,7 @@ def check(
     try:
         module = parse(text, absent)
         if (impossible := contradiction(module)) is not None:
-            return CheckReport(False, "UNKNOWN", (), (), (impossible,), {}, time.perf_counter() - begin)
+            raise KernelError([impossible])
         findings = examine(module, choice, reference, quick, graph)
         claimed, empty = claims(module, choice, findings.obligations, quick)
         findings += claimed

@@ -33,7 +33,11 @@ def elaborate_kernel(
 
 
 def _assemble(
-    k: Context, node: ast.FunctionDef, signature: Signature, assumes: list[ir.Assume], policies: list[ir.Policy],
+    k: Context,
+    node: ast.FunctionDef,
+    signature: Signature,
+    assumes: list[ir.Assume],
+    policies: list[ir.Policy],
     claims: list[ir.Claim],
 ) -> ir.Kernel:
     return ir.Kernel(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, TypeGuard
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.dtypes import bits, is_float
+from kernelagent.dsl.dtypes import STEPS, bits, is_float
 
 ROUNDED = frozenset(
     ("exp", "exp2", "log", "log2", "tanh", "erf", "sin", "cos", "sigmoid", "sqrt", "rsqrt", "div", "pow", "mod")
@@ -28,9 +28,6 @@ class Operands:
     inexact: bool
     weighing: frozenset[str]
     step: float
-
-
-STEPS = {"f64": 2.0**-52, "f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7, "f8e4m3": 2.0**-3, "f8e5m2": 2.0**-2}
 
 
 def operands(kernel: dev.DeviceKernel) -> Operands:
