@@ -77,9 +77,12 @@ def check_translation(case: Case, arch: str, budget: Budget | None = None, body:
 
     Raises what the emulator raises: NoCxxCompiler, CompilerFailed for a body that is no C++, EmulatorFailed.
     """
+    return _held_to(case, arch, budget or Budget(), body)[1]
+
+
+def _held_to(case: Case, arch: str, budget: Budget, body: str | None = None) -> tuple[Subject, Findings]:
     from kernelagent.dsl.targets.cuda.emit import emit
 
-    budget = budget or Budget()
     ends = time.monotonic() + budget.seconds
     subject = Subject(case, arch, body or emit(case.kernel), ends, budget.runs)
     lack = "no sizes were small enough to run"
@@ -91,21 +94,21 @@ def check_translation(case: Case, arch: str, budget: Budget | None = None, body:
             continue
         if found:
             refuted = Obligation("translation", "REFUTED", found[0].line, found[0].message, _name(case))
-            return Findings((refuted,), tuple(found))
-    return Findings((_tested(subject, lack),))
+            return subject, Findings((refuted,), tuple(found))
+    return subject, Findings((_tested(subject, lack),))
 
 
 def check_translations(module: ir.Module, choices: Sequence[Choices], arch: str, seconds: float = 8.0) -> Findings:
     """All schedules of a text, as one obligation. Raises KernelError for what the architecture refuses."""
     every = [case for chosen in choices for case in cases(module, chosen, arch)]
-    made = [(case, check_translation(case, arch, Budget(seconds=seconds / len(every)))) for case in every]
+    made = [_held_to(case, arch, Budget(seconds=seconds / len(every))) for case in every]
     refuted = [found for _, found in made if found.counterexamples]
     if refuted:
         return refuted[0]
     unknown = [found for _, found in made if found.obligations[0].verdict == "UNKNOWN"]
     if unknown:
         return unknown[0]
-    names = ", ".join(_name(case) for case in every)
+    names = ", ".join(f"{_name(s.case)} {len(s.done)}{' (no time for all)' if s.cut else ''}" for s, _ in made)
     detail = f"code for {arch} stores what the schedules store, on inputs that tell elements apart: {names}"
     return Findings((Obligation("translation", "TESTED", None, detail),))
 
