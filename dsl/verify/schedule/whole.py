@@ -78,8 +78,8 @@ def _over_fields(case: Case, made: Call, seed: int) -> Launch:
 
 
 def _differs(case: Case, made: Call) -> bool:
-    """Whether floats differ too, for these inputs or with some that are far larger than others. A formula may be another
-    and mean the same: over fields the largest of x + 1 is not the largest of x, plus 1."""
+    """Whether floats differ too, for these inputs or with some that are far larger than others. A formula may be
+    another and mean the same: over fields the largest of x + 1 is not the largest of x, plus 1."""
     for spread in (1, SPREAD):
         arrays = {n: a if a.dtype.kind in "iub" else (a * a.dtype.type(spread)) for n, a in made.arrays.items()}
         other = replace(made, arrays=arrays)
