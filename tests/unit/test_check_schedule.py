@@ -19,7 +19,7 @@ def test_a_schedule_is_proved_but_for_what_it_should_compute() -> None:
     assert (report.ok, report.verdict) == (True, "UNKNOWN")
     assert {o.family for o in report.obligations if o.verdict != "PROVED"} == {"semantics"}
     proved = {o.family for o in report.obligations if o.verdict == "PROVED"}
-    assert proved >= {"schedule", "protocol", "races", "definedness", "completion", "coverage", "bounds", "alignment"}
+    assert proved >= {"schedule", "protocol", "races", "definedness", "completion", "coverage", "bounds", "flow"}
     used = dict(report.resources)
     proofs = used.pop("proofs")
     assert used == {"arch": "sm_90a", "threads": 384, "shared_bytes": 163904}

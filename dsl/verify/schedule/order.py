@@ -45,8 +45,9 @@ class Ordered:
     iterations: int = 5  # of a loop, after which nothing new happens
 
 
-def examine(case: Case) -> Ordered:
-    """Run a block at every small trip count. Raises Unmodelled and LookupError for what the engine cannot know."""
+def examine(case: Case, quick: bool = False) -> Ordered:
+    """Run a block at every small trip count; `quick`: at few, where blocks take tile after tile. Raises Unmodelled and
+    LookupError for what the engine cannot know."""
     ring = deepest_ring(case.kernel)
     found = by_trips(case, min(6 * ring + 4, LONGEST))
     if not found:
@@ -59,20 +60,22 @@ def examine(case: Case) -> Ordered:
     for count in (n for n in range(1, needed + 1) if n not in found and not every):
         sizes = reachable(case, count)
         found |= {} if sizes is None else {count: sizes}
-    for count in sorted(n for n in found if n <= needed):
+    brief = quick and case.kernel.grid.persistent
+    telling = {0, 1, ring, 2 * ring + 1, longest}
+    for count in sorted(n for n in found if n <= needed and (not brief or n in telling)):
         _, events = _run(case, found[count])
         if events:
             return Ordered(events, found[count])
     left = "" if every else _uncertain(case.kernel, found, cycle, needed)
     left = left or _unlike(case.kernel)
     if case.kernel.grid.persistent and cycle is not None and not left:
-        tiles = _tile_after_tile(case, found, cycle, ring)
+        tiles = _few_tiles(case, found, ring) if brief else _tile_after_tile(case, found, cycle, ring)
         if tiles.events:
             return tiles
         left = tiles.reason
     runs = f"{min(found)} to {min(longest, needed)} iterations"
     runs += ", all that there are" if every else ", after which the state of the block comes back"
-    return Ordered((), None, runs, left, min(longest, needed))
+    return Ordered((), None, runs, left, min(longest, needed, ring + 1 if brief else LONGEST))
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,17 @@ def _tile_after_tile(case: Case, found: dict[int, Sizes], cycle: _Cycle, ring: i
         if count and not snapshots.returned:
             return Ordered(reason=f"with {count} iterations a tile the state of the block did not come back")
     return _long_tiles(case, found, cycle, ring)
+
+
+def _few_tiles(case: Case, found: dict[int, Sizes], ring: int) -> Ordered:
+    """Three tiles for a block, of a round and one iteration."""
+    count = max((n for n in found if n <= ring + 1), default=0)
+    sizes = several_tiles(case, found[count], 3) if count in found else None
+    if sizes is not None:
+        _, events = _run(case, sizes)
+        if events:
+            return Ordered(events, sizes)
+    return Ordered(reason="a quick check takes few trip counts, and three tiles a block")
 
 
 def _long_tiles(case: Case, found: dict[int, Sizes], cycle: _Cycle, ring: int) -> Ordered:
