@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from kernelagent.dsl.diagnostics import KernelError
-from kernelagent.dsl.verify.records import Counterexample, Findings, ScheduleCounterexample
+from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation, ScheduleCounterexample
 from kernelagent.dsl.verify.schedule.budget import within
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.edits import Edit, edits
@@ -65,18 +65,31 @@ def _verified(edit: Edit, rebuild: Callable[[str], Case]) -> str:
         return ""
     if not _holds(whole, edit):
         return ""
-    families = len({o.family for o in whole.obligations})
-    bounded = any(o.verdict == "PROVED_BOUNDED" for o in whole.obligations)
     values = ", values those of the kernel" if case.oracle is not None else ""
-    return f"verified: all {families} families {'PROVED or PROVED_BOUNDED' if bounded else 'PROVED'}{values}"
+    return f"verified: {_shown(whole)}{values}"
+
+
+def _shown(findings: Findings) -> str:
+    """`every family PROVED`; what is less is named."""
+    less = {o.family: o.verdict for o in findings.obligations if o.verdict not in _HOLDS}
+    bounded = any(o.verdict == "PROVED_BOUNDED" for o in findings.obligations)
+    families = "all other families" if less else "every family"
+    open_ = "".join(f", {family} {verdict}" for family, verdict in less.items())
+    return f"{families} {'PROVED or PROVED_BOUNDED' if bounded else 'PROVED'}{open_}"
 
 
 def _holds(findings: Findings, edit: Edit) -> bool:
-    """Every family; the flow of values may stay open for an edit that only orders."""
+    """Every family; flow may stay open for an edit that only orders, and stability is only ever tested."""
     if findings.counterexamples:
         return False
     open_ = [o for o in findings.obligations if o.verdict not in _HOLDS]
-    return all(edit.ordering and o.family == "flow" and o.verdict in ("UNKNOWN", "TESTED") for o in open_)
+    return all(_may_stay_open(o, edit) for o in open_)
+
+
+def _may_stay_open(obligation: Obligation, edit: Edit) -> bool:
+    if obligation.family == "stability":
+        return obligation.verdict == "TESTED"
+    return edit.ordering and obligation.family == "flow" and obligation.verdict in ("UNKNOWN", "TESTED")
 
 
 __all__ = ["MOST", "SECONDS", "mended"]
