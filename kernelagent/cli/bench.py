@@ -24,7 +24,7 @@ def bench(ctx: click.Context, file: Path, problem: str, workload: str | None, as
     from kernelagent.dsl.diagnostics import diagnostic_from, render_all
 
     progress(f"testing and timing {file} on {problem} ...")
-    text = file.read_text(encoding="utf-8", errors="replace")
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
     try:
         evaluation = bench_text(text, problem, workloads=(workload,) if workload else ())
     except KeyError:

@@ -52,8 +52,8 @@ def check(
     from kernelagent.api import check as check_text
     from kernelagent.dsl.check_gpu import GpuCalls
 
-    text = file.read_text(encoding="utf-8", errors="replace")
-    other = against.read_text(encoding="utf-8", errors="replace") if against else None
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    other = against.read_text(encoding="utf-8-sig", errors="replace") if against else None
     named, chosen, sizes = known_arch(arch, text), read_dtypes(dtypes), read_dims(dims)
     report = check_text(
         text, problem, target=target, quick=quick, arch=named, dtypes=chosen, dims=sizes, against=other, recheck=recheck

@@ -46,7 +46,7 @@ def inspect(
     from kernelagent.dsl.diagnostics import KernelError, render_all
     from kernelagent.inspection import inspect_text
 
-    text = file.read_text(encoding="utf-8", errors="replace")
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
     calls = GpuCalls(known_arch(arch, text), read_dtypes(dtypes), dims=read_dims(dims))
     try:
         found = inspect_text(text, calls, machine_code=not (schedule or body))
