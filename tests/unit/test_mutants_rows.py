@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.mutants import check
 
-REFUTED = {"softmax": 26, "layernorm": 24, "cumsum": 25, "cross_entropy": 26}
+REFUTED = {"softmax": 27, "layernorm": 24, "cumsum": 25, "cross_entropy": 26}
 """Faults that the verifier refutes, by base; they may not become fewer."""
 
 

@@ -99,11 +99,11 @@ def _in_kernel(kernel: ir.Kernel) -> bool:
 def _narrowed(end: Step, inside: int, made: Mapping[int, _Made]) -> int | None:
     """The line of the value in less than 32 bits that lies between `inside` and `end`; None if there is none."""
     known: dict[int, bool] = {}
-    ways = _reaching(inside, made, known)
-    left, seen = [end[0]], {end[0]}
+    reaches = _reaching(inside, made, known)
+    left, seen = [end[0]] if reaches(end[0]) and end[0] != inside else [], {end[0]}
     while left:
         for number, dtype in made[left.pop()].parts:
-            if number in seen or number == inside or not ways(number):
+            if number in seen or number == inside or not reaches(number):
                 continue
             if is_float(dtype) and bits(dtype) < 32:
                 return made[number].line
