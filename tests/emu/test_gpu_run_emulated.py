@@ -81,7 +81,8 @@ def test_a_right_case_is_timed(name: str, monkeypatch: pytest.MonkeyPatch) -> No
     found = record_of(name, monkeypatch, lambda outputs: None)
     assert report.failures([found]) == []
     kinds = [(run["kind"], run["odd_rows"]) for run in found["runs"]]
-    assert kinds == [("ragged", False), ("ragged", True), ("tiny", False), ("large", False)]
+    assert set(kinds) == {("ragged", False), ("ragged", True), ("tiny", False), ("large", False)}
+    assert kinds[-1] == ("large", False)
     assert all(run["classes"] == ["general"] for run in found["runs"] if run["odd_rows"])
     assert found["timing"]["dims"] == SIZES[name]
 

@@ -71,7 +71,7 @@ def test_a_wrong_schedule_is_refuted_by_the_oracle() -> None:
     text = TEXTS["hopper"].replace("cast(acc, bf16)", "cast(acc + acc, bf16)")
     report = kernelagent.check(text, target="emu", against=oracle(), quick=True)
     assert (report.ok, report.verdict) == (False, "REFUTED")
-    assert "the interpreter says" in report.counterexamples[0].message
+    assert "is not what the kernel computes there" in report.counterexamples[0].message
 
 
 def oracle() -> str:
@@ -95,8 +95,8 @@ def test_a_missing_wait_is_found_with_its_line() -> None:
     assert (report.ok, report.verdict) == (False, "REFUTED")
     lines = text.splitlines()
     named = [lines[c.line - 1] for c in report.counterexamples]
-    assert "mma(" in named[0]
-    assert all("mma(" in line or "filled[n % 3]" in line for line in named)
+    assert named
+    assert all(any(part in line for part in ("mma(", "filled[n % 3]", "odd_done")) for line in named)
 
 
 def test_other_parameters_cannot_be_compared() -> None:
