@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from math import prod
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Element
 from kernelagent.dsl.level2.traverse import every_grid, grids
 from kernelagent.dsl.lower.device.grids import innermost
-from kernelagent.dsl.schedule import Guard
+from kernelagent.dsl.targets.cuda.units import Placed, holds
 from kernelagent.dsl.verify.schedule.budget import spend
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.trips import bounded
@@ -249,20 +249,14 @@ def tile_count(kernel: dev.DeviceKernel, found: Sizes) -> int:
 
 
 def fits(kernel: dev.DeviceKernel, found: Sizes) -> bool:
-    """Whether dense arrays of these sizes take the schedule's shape class."""
-    return all(_holds(kernel, guard, found) for guard in kernel.shape_class.guards)
+    """Whether dense arrays of these sizes, well aligned, take the schedule's shape class."""
+    shapes = {a.name: tuple(d.evaluate(found) for d in a.dims) for a in kernel.arrays}
+    placed = {name: Placed(0, shape, _dense(shape)) for name, shape in shapes.items()}
+    return all(holds(guard, kernel.arrays, placed, found) for guard in kernel.shape_class.guards)
 
 
-def _holds(kernel: dev.DeviceKernel, guard: Guard, found: Sizes) -> bool:
-    if guard.kind == "divides":
-        return found[guard.subject] % guard.value == 0
-    if guard.kind == "range":
-        return found[guard.subject] <= guard.value
-    if guard.kind == "unit_stride":
-        return True
-    array = next(a for a in kernel.arrays if a.name == guard.subject)
-    shape = [d.evaluate(found) for d in array.dims]
-    return len(shape) < 2 or shape[-1] * bits(array.dtype) % (8 * guard.value) == 0 or max(shape[:-1]) <= 1
+def _dense(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def whole_calls(case: Case, iterations: int) -> list[Sizes]:

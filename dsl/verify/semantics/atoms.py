@@ -8,6 +8,7 @@ uses.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,7 +35,7 @@ def names(*indices: Index) -> frozenset[str]:
 
 
 @dataclass(frozen=True, eq=False)
-class Atom:
+class Atom(ABC):
     """Base of atoms; equal iff their keys are."""
 
     def __eq__(self, other: object) -> bool:
@@ -65,9 +66,9 @@ class Atom:
         """Whether its canonical form may change when names do: it holds a choice that was made by comparing keys."""
         return any(p.fragile for p in self.inner)
 
+    @abstractmethod
     def text(self) -> str:
         """All of the atom in one line: what is compared, and what people are shown."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
