@@ -3,7 +3,7 @@
     protocol, uniformity          search over all interleavings and trip counts (`protocol`)
     races, definedness, completion  a block at every small trip count until its state comes back (`order`)
     bounds, coverage              what is accessed and stored, as tiles, for all sizes (`verify.bounds`, `coverage`)
-    alignment                     divisibility, for all sizes of the class (`alignment`)
+    alignment                     divisibility, for all sizes of the class (`alignment`), and boxes (`boxes`)
     flow                          whole launches over finite fields against the kernel of tiles (`whole`); without one,
                                   with the coordinates of all elements (`tagged`)
     banks, coalescing, resources  counted (`banks`, `coalescing`, `limits`)
@@ -14,6 +14,7 @@ A fault that a run shows is a counterexample, and then only faults are reported.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 from kernelagent.dsl.ir import Claim, Kernel
@@ -24,6 +25,7 @@ from kernelagent.dsl.verify.records import Family, Findings, Obligation, Schedul
 from kernelagent.dsl.verify.schedule.affine import moved_alike
 from kernelagent.dsl.verify.schedule.alignment import prove_alignment
 from kernelagent.dsl.verify.schedule.banks import prove_banks
+from kernelagent.dsl.verify.schedule.boxes import prove_boxes
 from kernelagent.dsl.verify.schedule.budget import Exhausted, check_iterations, check_kernel, exhausted, within
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.coalescing import prove_coalescing
@@ -34,7 +36,7 @@ from kernelagent.dsl.verify.schedule.machine import Event
 from kernelagent.dsl.verify.schedule.order import Ordered, examine
 from kernelagent.dsl.verify.schedule.protocol import prove_protocol, prove_uniformity
 from kernelagent.dsl.verify.schedule.rounding import prove_rounding
-from kernelagent.dsl.verify.schedule.sizes import Sizes, tile_count, trips, whole_calls
+from kernelagent.dsl.verify.schedule.sizes import Sizes, empty_calls, tile_count, trips, whole_calls
 from kernelagent.dsl.verify.schedule.tagged import flow
 from kernelagent.dsl.verify.schedule.tiles import as_tiles, by_data
 from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
@@ -81,6 +83,12 @@ def _prove(case: Case, quick: bool) -> Findings:
             return _refuted(case, made.events, sizes)
         else:
             launches.append(made)
+    for sizes in [] if quick else empty_calls(case, [made.sizes for made in launches]):
+        made = _launched(case, sizes)
+        if isinstance(made, str):
+            ordered = replace(ordered, reason=ordered.reason or f"{made}, at {_told(sizes)}")
+        elif any(e.family not in guessed for e in made.events):
+            return _refuted(case, made.events, sizes)
     far = Findings() if quick else _far(case, [made.sizes for made in launches])
     rounded = prove_rounding(case, subject(case))
     if rounded.counterexamples or far.counterexamples:
@@ -123,7 +131,7 @@ def counted(case: Case) -> list[Obligation]:
         return [Obligation(family, "UNKNOWN", None, str(lack), subject(case)) for family in families]
     found = prove_banks(case.kernel, subject(case), most.get("bank_conflicts"))
     found += prove_coalescing(case, subject(case), most.get("sectors"))
-    return found + prove_resources(case.kernel, subject(case))
+    return found + prove_boxes(case.kernel, subject(case)) + prove_resources(case.kernel, subject(case))
 
 
 def _only_refuted(found: Findings) -> Findings:
