@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from kernelagent.dsl.instantiate import fixed_dims, resolve_tunables
@@ -15,7 +15,7 @@ from kernelagent.dsl.verify.bounds import Question
 from kernelagent.dsl.verify.draw import draw
 from kernelagent.dsl.verify.ranges import Ranges
 from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation, worst
-from kernelagent.dsl.verify.shapes import sizes
+from kernelagent.dsl.verify.shapes import emptied, sizes
 from kernelagent.dsl.verify.trials import run_trial
 
 
@@ -69,19 +69,31 @@ def _argue(kernel: Kernel, solver: bool) -> Iterator[Obligation]:
 
 
 def run_trials(module: Module, choice: Choice, effort: Effort) -> tuple[list[str], list[Counterexample]]:
-    """Sizes that were run without failure, and the first failure if there is one."""
+    """Sizes that were run without failure, and the first failure if there is one. Runs with a dim of 0 can only fail:
+    they show too little to be listed."""
     end = time.monotonic() + effort.seconds
     done: list[str] = []
-    for attempt, dims in enumerate(sizes(module, _all_tunables(module.entry, choice))):
-        if len(done) >= effort.trials or attempt >= 3 * effort.trials or (attempt and time.monotonic() > end):
-            break
+    tunables = _all_tunables(module.entry, choice)
+    tried = itertools.islice(sizes(module, tunables), 3 * effort.trials)
+    for dims in _with_empty(module, tried, lambda: len(done) >= effort.trials or time.monotonic() > end):
         trial = draw(module.entry, dims, choice.dtypes, choice.scalars, choice.tunables, seed=len(done))
         outcome = run_trial(module, trial, effort.work_limit, choice.instances, choice.target)
         if outcome.counterexamples:
             return done, list(outcome.counterexamples)
-        if not outcome.skipped:
+        if not outcome.skipped and 0 not in dims.values():
             done.append(trial.text())
     return done, []
+
+
+def _with_empty(
+    module: Module, tried: Iterator[dict[str, int]], enough: Callable[[], bool]
+) -> Iterator[dict[str, int]]:
+    """Sizes until there are enough (the first in any case), and after them the first with each dim 0."""
+    first = next(tried, None)
+    if first is not None:
+        yield first
+        yield from itertools.takewhile(lambda _: not enough(), tried)
+        yield from emptied(module, first)
 
 
 def settle(obligations: Iterable[Obligation], done: list[str], failures: list[Counterexample]) -> Findings:
@@ -135,7 +147,7 @@ def _bound(kernel: Kernel, line: int, subject: str, group: list[Question], solve
     if any(q.from_data for q in left):
         detail = f"{_DATA} whether {left[0].text}; write assume(lo <= array < hi) or fill="
         return Obligation("bounds", "UNKNOWN", line, detail, label)
-    return Obligation("bounds", "UNKNOWN", line, f"{left[0].text} is not shown", label)
+    return Obligation("bounds", "UNKNOWN", line, f"it is open whether {left[0].text}", label)
 
 
 def _after_solver(left: list[Question]) -> list[Question]:

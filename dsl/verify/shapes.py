@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 
 from kernelagent.dsl.index import (
     AllOf,
@@ -74,6 +75,38 @@ def deepened(
     listed = {d for d in found if any(_members(c, d) for c in conditions)}
     more = {d: n + (iterations - 1) * steps.get(d, 0) for d, n in found.items() if d not in listed}
     return completed(module, {**found, **more})
+
+
+def emptied(module: Module, found: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """The sizes with each dim 0 alone, then all of them, where the entry allows it and data can be as it assumes.
+
+    Zero dims are legal: loops of no iteration store what they began with, grids of no tile store nothing.
+    """
+    seen: list[dict[str, int]] = []
+    for gone in (*((d,) for d in found), tuple(found)):
+        empty = completed(module, {d: 0 if d in gone else n for d, n in found.items()})
+        if empty is not None and 0 in empty.values() and empty not in seen and has_data(module.entry, empty):
+            seen.append(empty)
+            yield empty
+
+
+def has_data(entry: Kernel | Program, found: Mapping[str, int]) -> bool:
+    """Whether integer arrays of these sizes can hold what the entry assumes of them: no label lies below 0."""
+    counts = {a.name: prod(d.evaluate(found) for d in a.dims) for a in entry.arrays}
+    ranges = {a.data[1]: a.data[2] for a in entry.assumes if a.data is not None and a.data[0] == "range"}
+    for assume in entry.assumes:
+        match assume.data:
+            case ("range", array, (lo, hi)):
+                if counts[array] and hi.evaluate(found) <= lo.evaluate(found):
+                    return False
+            case ("partition", array, (total,)):
+                if counts[array] < (2 if total.evaluate(found) else 1):
+                    return False
+            case ("distinct", array, _) if array in ranges:
+                lo, hi = ranges[array]
+                if counts[array] > hi.evaluate(found) - lo.evaluate(found):
+                    return False
+    return True
 
 
 def _combinations(choices: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:

@@ -329,6 +329,9 @@ class Machine:
                     yield from steps
             except OutsideArray as outside:
                 self._halt(Event("bounds", "outside", self._here(actor, statement), str(outside), array=outside.array))
+            except ZeroDivisionError:
+                message = "an index is divided by 0"
+                self._halt(Event("bounds", "divided-by-zero", self._here(actor, statement), message))
 
     def _here(self, actor: Actor, statement: dev.Statement) -> Site:
         return self.sites[self.site(actor, statement)]

@@ -10,11 +10,11 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import Element
 from kernelagent.dsl.level2.traverse import every_grid, grids
 from kernelagent.dsl.lower.device.grids import innermost
-from kernelagent.dsl.targets.cuda.units import Placed, holds
+from kernelagent.dsl.targets.cuda.units import Placed, holds, unmapped
 from kernelagent.dsl.verify.schedule.budget import spend
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.trips import bounded
-from kernelagent.dsl.verify.shapes import completed, deepened, sizes, whole_rows
+from kernelagent.dsl.verify.shapes import completed, deepened, emptied, sizes, whole_rows
 from kernelagent.dsl.walks import counts_of
 
 Sizes = Mapping[str, int]
@@ -252,7 +252,8 @@ def fits(kernel: dev.DeviceKernel, found: Sizes) -> bool:
     """Whether dense arrays of these sizes, well aligned, take the schedule's shape class."""
     shapes = {a.name: tuple(d.evaluate(found) for d in a.dims) for a in kernel.arrays}
     placed = {name: Placed(0, shape, _dense(shape)) for name, shape in shapes.items()}
-    return all(holds(guard, kernel.arrays, placed, found) for guard in kernel.shape_class.guards)
+    taken = all(holds(guard, kernel.arrays, placed, found) for guard in kernel.shape_class.guards)
+    return taken and not (0 in found.values() and any(unmapped(kernel, placed)))
 
 
 def _dense(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -277,4 +278,12 @@ def whole_calls(case: Case, iterations: int) -> list[Sizes]:
     return found[:4]
 
 
-__all__ = ["Sizes", "by_trips", "fits", "outermost", "trips", "whole_calls"]
+def empty_calls(case: Case, whole: Sequence[Sizes]) -> list[Sizes]:
+    """The smallest of `whole` with each dim 0 alone, and with all: those that take the case's class."""
+    if not whole:
+        return []
+    smallest = min(whole, key=lambda found: (tile_count(case.kernel, found), sum(found.values())))
+    return [found for found in emptied(case.shapes, smallest) if fits(case.kernel, found)]
+
+
+__all__ = ["Sizes", "by_trips", "empty_calls", "fits", "outermost", "trips", "whole_calls"]
