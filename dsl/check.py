@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
-from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation, Verdict, worst
+from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation, Verdict, level_of, verdict_of
 
 if TYPE_CHECKING:
     from kernelagent.dsl.ir import Module
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """`ok`: the text parses and types, and nothing is refuted. `verdict` is that of the worst obligation."""
+    """`ok`: the text parses and types, and nothing is refuted. `verdict` sums up safety and flow (`verdict_of`),
+    `semantics` is the level reached against the reference, "" where nothing was compared. `notes`: policy that the
+    compiler dropped, and slower roads that it took."""
 
     ok: bool
     verdict: Verdict
@@ -28,15 +30,28 @@ class CheckReport:
     diagnostics: tuple[Diagnostic, ...]
     resources: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    semantics: str = ""
+    notes: tuple[str, ...] = ()
+
+    def with_findings(self, found: Findings) -> CheckReport:
+        """With further obligations and counterexamples, summed up again."""
+        obligations = (*self.obligations, *found.obligations)
+        verdict = verdict_of(obligations)
+        return replace(
+            self, ok=self.ok and verdict != "REFUTED", verdict=verdict, semantics=level_of(obligations),
+            obligations=obligations, counterexamples=(*self.counterexamples, *found.counterexamples),
+        )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values only, as `check --json` prints them."""
         return {
             "ok": self.ok,
             "verdict": self.verdict,
+            "semantics": self.semantics,
             "obligations": [o.to_dict() for o in self.obligations],
             "counterexamples": [c.to_dict() for c in self.counterexamples],
             "diagnostics": [d.to_dict() for d in self.diagnostics],
+            "notes": list(self.notes),
             "resources": dict(self.resources),
             "seconds": self.seconds,
         }
@@ -83,16 +98,8 @@ def check(
     except KernelError as error:
         return CheckReport(False, "UNKNOWN", (), (), error.diagnostics, {}, time.perf_counter() - begin)
     diagnostics = (*(w for w in module.warnings if isinstance(w, Diagnostic)), *empty)
-    verdict = worst(o.verdict for o in findings.obligations)
-    return CheckReport(
-        ok=verdict != "REFUTED",
-        verdict=verdict,
-        obligations=findings.obligations,
-        counterexamples=findings.counterexamples,
-        diagnostics=diagnostics,
-        resources=resources,
-        seconds=time.perf_counter() - begin,
-    )
+    report = CheckReport(True, "UNKNOWN", (), (), diagnostics, resources)
+    return replace(report.with_findings(findings), seconds=time.perf_counter() - begin)
 
 
 def examine(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kernelagent.dsl.check import CheckReport, check
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
-from kernelagent.dsl.verify.records import DeviceCounterexample, ScheduleCounterexample, worst
+from kernelagent.dsl.verify.records import DeviceCounterexample, ScheduleCounterexample
 
 if TYPE_CHECKING:
     from kernelagent.dsl.ir import Module
@@ -106,17 +106,12 @@ def _of_schedules(text: str, calls: GpuCalls, report: CheckReport, quick: bool) 
         return report
     proofs = prove_schedules(module, classes(module, calls), calls.arch, quick, use=calls.proofs)
     findings = proofs.findings
-    obligations = (*report.obligations, *findings.obligations)
-    verdict = worst(o.verdict for o in obligations)
     found = [c for c in findings.counterexamples if isinstance(c, ScheduleCounterexample)]
     faults = tuple(_own_fault(c) for c in found if c.family not in ("banks", "coalescing"))  # those are claims
     said = (*recheck_diagnostics(proofs), *unreached(module, findings.obligations), *faults[:1])
     diagnostics = (*report.diagnostics, *said)
     resources = {**report.resources, "arch": calls.arch, "proofs": proofs.to_dict()}
-    return replace(
-        report, ok=verdict != "REFUTED", verdict=verdict, obligations=obligations, diagnostics=diagnostics,
-        counterexamples=(*report.counterexamples, *findings.counterexamples), resources=resources,
-    )  # fmt: skip
+    return replace(report.with_findings(findings), diagnostics=diagnostics, resources=resources)
 
 
 def _own_fault(found: ScheduleCounterexample) -> Diagnostic:
@@ -149,6 +144,7 @@ def keep_beside(key: str, report: CheckReport) -> None:
 
     record = {
         "verdict": report.verdict,
+        "semantics": report.semantics,
         "obligations": [o.to_dict() for o in report.obligations],
         "counterexamples": [c.to_dict() for c in report.counterexamples],
         **report.resources.get("proofs", {}),
@@ -170,13 +166,7 @@ def _emulated(text: str, calls: GpuCalls, report: CheckReport, quick: bool) -> C
         trials = trials if oracle is None else trials_against(module, oracle, trials, choice)
     completions: tuple[Completion, ...] = ("late",) if quick else ("late", "random")
     findings = emulated(module, trials, choice, Runs(calls.arch, completions, _deadline(SECONDS)), oracle)
-    obligations = (*report.obligations, *findings.obligations)
-    verdict = worst(o.verdict for o in obligations)
-    counterexamples = (*report.counterexamples, *findings.counterexamples)
-    return replace(
-        report, ok=verdict != "REFUTED", verdict=verdict, obligations=obligations, counterexamples=counterexamples,
-        resources={**report.resources, "arch": calls.arch},
-    )  # fmt: skip
+    return replace(report.with_findings(findings), resources={**report.resources, "arch": calls.arch})
 
 
 def _translated(text: str, calls: GpuCalls, report: CheckReport) -> CheckReport:
@@ -188,13 +178,7 @@ def _translated(text: str, calls: GpuCalls, report: CheckReport) -> CheckReport:
     module = _parsed(text)
     if isinstance(module, ScheduledModule) and positions_unknown(module):
         return report
-    findings = check_translations(module, classes(module, calls), calls.arch)
-    obligations = (*report.obligations, *findings.obligations)
-    verdict = worst(o.verdict for o in obligations)
-    counterexamples = (*report.counterexamples, *findings.counterexamples)
-    return replace(
-        report, ok=verdict != "REFUTED", verdict=verdict, obligations=obligations, counterexamples=counterexamples
-    )
+    return report.with_findings(check_translations(module, classes(module, calls), calls.arch))
 
 
 def _deadline(seconds: float) -> Callable[[], bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kernelagent.dsl import ir
@@ -13,7 +14,7 @@ from kernelagent.dsl.index import Index, Symbol
 from kernelagent.dsl.level2.module import ScheduledModule, read_module, scheduled
 from kernelagent.dsl.targets.calls import Choices
 from kernelagent.dsl.verify.proofs import Proofs, Use, prove_schedules
-from kernelagent.dsl.verify.records import Obligation, worst
+from kernelagent.dsl.verify.records import Findings, Obligation
 
 if TYPE_CHECKING:
     from kernelagent.dsl.verify.families import Choice
@@ -40,11 +41,10 @@ def check_schedule(text: str, quick: bool = True, against: str | None = None, us
     values = () if oracle or proofs.findings.counterexamples else (_unknown(schedule.name),)
     obligations = (rules, *proofs.findings.obligations, *values)
     used = {"arch": schedule.target, "threads": schedule.threads, "shared_bytes": schedule.shared_bytes}
-    verdict = worst(o.verdict for o in obligations)
-    return CheckReport(
-        verdict != "REFUTED", verdict, obligations, proofs.findings.counterexamples, recheck_diagnostics(proofs),
-        {**used, "proofs": proofs.to_dict()}, time.perf_counter() - begin,
-    )  # fmt: skip
+    resources = {**used, "proofs": proofs.to_dict()}
+    report = CheckReport(True, "UNKNOWN", (), (), recheck_diagnostics(proofs), resources)
+    found = Findings(obligations, proofs.findings.counterexamples)
+    return replace(report.with_findings(found), seconds=time.perf_counter() - begin)
 
 
 def _unknown(name: str) -> Obligation:

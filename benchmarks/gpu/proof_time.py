@@ -25,19 +25,17 @@ from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.targets.calls import Choices, entry_dims
 from kernelagent.dsl.targets.cuda.build import sources_digest
 from kernelagent.dsl.verify.proofs import prove_schedules
-from kernelagent.dsl.verify.records import Findings, counts, worst
+from kernelagent.dsl.verify.records import Findings, counts, verdict_of
 from kernelagent.dsl.verify.schedule.cases import Case, cases
 from kernelagent.dsl.verify.schedule.prove import prove
 
 ARCHS = ("sm_80", "sm_90a")
-LEVELS = ("semantics", "stability", "numeric")
-"""Families that say how far equality was shown, beside what is proved of safety and flow."""
 RESULTS = Path(__file__).parents[1] / "results" / "proofs.json"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One schedule. `verdict` is that of the worst family of safety and flow."""
+    """One schedule. `verdict` is that of `verdict_of`."""
 
     kernel: str
     arch: str
@@ -64,10 +62,8 @@ def rows(kernel: Kernel, arch: str) -> Iterator[Row]:
     quick = [_proved(case, True) for case in cases(parse(kernel.text), chosen, arch)]
     for case, (quick_s, _) in zip(cases(parse(kernel.text), chosen, arch), quick, strict=True):
         full_s, findings = _proved(case, False)
-        verdict = worst(o.verdict for o in findings.obligations if o.family not in LEVELS)
-        yield Row(
-            kernel.name, arch, case.kernel.shape_class.name, full_s, quick_s, verdict, counts(findings.obligations)
-        )
+        shown = findings.obligations
+        yield Row(kernel.name, arch, case.kernel.shape_class.name, full_s, quick_s, verdict_of(shown), counts(shown))
 
 
 def _proved(case: Case, quick: bool) -> tuple[float, Findings]:

@@ -47,14 +47,31 @@ def _of_touch(touch: Touch, dims: tuple[Index, ...]) -> Iterator[Question]:
     view, place = touch.view, touch.place
     for axis, (coordinate, dim) in enumerate(zip(view.coordinates, dims, strict=True)):
         subject = f"{view.array} axis {axis}"
+        named = named_index(view.array, axis, len(dims), coordinate)
         if _whole_axis(touch, coordinate, dim):
-            yield Question(coordinate, place, f"{coordinate} < {dim}", subject, proved=True)
+            yield Question(coordinate, place, f"{named} is below {dim}", subject, proved=True)
             continue
         inside = _with_positions(place.ranges, touch, coordinate)
-        yield _ask(coordinate, inside, place, f"{coordinate} >= 0", subject)
-        yield _ask(dim - 1 - coordinate, inside, place, f"{coordinate} < {dim}", subject)
+        yield _ask(coordinate, inside, place, f"{named} is not negative", subject)
+        yield _ask(dim - 1 - coordinate, inside, place, f"{named} is below {dim}", subject)
     if touch.listed is not None and not touch.filled:
         yield from _of_listed(touch, touch.view.axes[touch.listed])
+
+
+_WORDS = {1: ("the index",), 2: ("the row index", "the column index")}
+
+
+def named_index(array: str, axis: int, rank: int, coordinate: Index) -> str:
+    """In the words of a kernel: `the row index of x`, or `the row index of x, 8 * h + p (p: any position ...),`."""
+    word = _WORDS[rank][axis] if rank in _WORDS else f"index {axis}"
+    positions = sorted({s for s in coordinate.symbols() if s.kind == "position"}, key=str)
+    if [coordinate] == [index(p) for p in positions]:
+        return f"{word} of {array}"
+    if not positions:
+        return f"{word} of {array}, {coordinate},"
+    names = ["p"] if len(positions) == 1 else [f"p{p.name.removeprefix('@')}" for p in positions]
+    told = coordinate.substitute({p.name: index(Symbol(n, "loop")) for p, n in zip(positions, names, strict=True)})
+    return f"{word} of {array}, {told} ({', '.join(names)}: any position of the view),"
 
 
 def _whole_axis(touch: Touch, coordinate: Index, dim: Index) -> bool:
@@ -79,7 +96,8 @@ def _of_listed(touch: Touch, axis: ViewAxis) -> Iterator[Question]:
     ranges = touch.place.ranges if source is None else touch.place.ranges.counting(listed, *source)
     subject = f"{touch.view.array}, positions from data"
     value = index(listed)
-    for bound, text in ((value - axis.lo, f"{listed} >= {axis.lo}"), (axis.hi - 1 - value, f"{listed} < {axis.hi}")):
+    for bound, side in ((value - axis.lo, f"at least {axis.lo}"), (axis.hi - 1 - value, f"below {axis.hi}")):
+        text = f"{listed} is {side}"
         yield replace(_ask(bound, ranges, touch.place, text, subject), from_data=source is None)
 
 
@@ -92,12 +110,13 @@ def _of_expression(item: Computed, dims: dict[str, tuple[Index, ...]]) -> Iterat
 def _of_atom(atom: Atom, place: Place, dims: dict[str, tuple[Index, ...]]) -> Iterator[Question]:
     match atom:
         case FloorDiv(_, b) | Mod(_, b) if b.constant is None:
-            yield _ask(b - 1, place.ranges, place, f"{b} > 0", f"divisor of {atom}")
+            yield _ask(b - 1, place.ranges, place, f"{b} is above 0", f"divisor of {atom}")
         case Element(array, coordinates):
             for axis, (coordinate, dim) in enumerate(zip(coordinates, dims[array], strict=True)):
                 subject = f"{array} axis {axis}"
-                yield _ask(coordinate, place.ranges, place, f"{coordinate} >= 0", subject)
-                yield _ask(dim - 1 - coordinate, place.ranges, place, f"{coordinate} < {dim}", subject)
+                named = named_index(array, axis, len(coordinates), coordinate)
+                yield _ask(coordinate, place.ranges, place, f"{named} is not negative", subject)
+                yield _ask(dim - 1 - coordinate, place.ranges, place, f"{named} is below {dim}", subject)
 
 
 def _ask(value: Index, ranges: Ranges, place: Place, text: str, subject: str) -> Question:

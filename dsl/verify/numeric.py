@@ -70,7 +70,8 @@ def compare(
 def _tested(done: list[str]) -> Obligation:
     if not done:
         return Obligation("numeric", "UNKNOWN", None, "no sizes were small enough to compare with the reference")
-    return Obligation("numeric", "TESTED", None, f"agrees with the reference at ({'), ('.join(done)})")
+    detail = f"agrees with the reference at ({'), ('.join(done)})"
+    return Obligation("numeric", "TESTED", None, detail, level=f"NUMERICALLY_TESTED({len(done)})")
 
 
 def _refuted(failure: Counterexample) -> Obligation:

@@ -24,6 +24,15 @@ products and the fences between proxies, `flow` which element meets which, `skip
 
 _FROM_WORST: tuple[Verdict, ...] = ("REFUTED", "UNKNOWN", "TESTED", "PROVED_BOUNDED", "PROVED")
 
+BESIDE: frozenset[Family] = frozenset(
+    ("semantics", "stability", "numeric", "translation", "emulation", "banks", "coalescing")
+)
+"""Families that are told beside the verdict: how far values and emitted code were compared, and what accesses cost.
+They lower the verdict of a kernel when they refute it, or when its author claimed them; safety and flow always do."""
+
+_LEVELS = ("", "NUMERICALLY_TESTED", "FIELD_TESTED", "EQUAL_OVER_REALS")
+"""Of semantics, from the weakest; the number of runs stands behind them in brackets."""
+
 
 @dataclass(frozen=True)
 class Obligation:
@@ -34,7 +43,8 @@ class Obligation:
     line: int | None
     detail: str
     subject: str = ""  # kernel and array, or the expression
-    level: str = ""  # of a semantics obligation: EQUAL_OVER_REALS, FIELD_TESTED(n), NUMERICALLY_TESTED(n)
+    level: str = ""  # of semantics and numeric: EQUAL_OVER_REALS, FIELD_TESTED(n), NUMERICALLY_TESTED(n)
+    claimed: bool = False  # of banks and coalescing: the author claims a limit
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -155,9 +165,44 @@ def _counterexample_from(record: dict[str, Any]) -> Counterexample:
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict of a whole: that of its worst part. UNKNOWN when there is no part."""
+    """The worst of several verdicts. UNKNOWN when there is none."""
     found = set(verdicts)
     return next((v for v in _FROM_WORST if v in found), "UNKNOWN")
+
+
+def verdict_of(obligations: Iterable[Obligation]) -> Verdict:
+    """The verdict of a kernel: REFUTED if anything is, else that of its worst obligation of safety and flow.
+
+    UNKNOWN where there is none of these: then nothing was shown.
+    """
+    known = list(obligations)
+    if any(o.verdict == "REFUTED" for o in known):
+        return "REFUTED"
+    return worst(o.verdict for o in known if lowers(o))
+
+
+def lowers(obligation: Obligation) -> bool:
+    """Whether the verdict of a kernel is at most this one."""
+    return obligation.verdict == "REFUTED" or obligation.claimed or obligation.family not in BESIDE
+
+
+def level_of(obligations: Iterable[Obligation]) -> str:
+    """How far a kernel is its reference: the weakest level of its outputs, "" where nothing was compared or it is not.
+
+    An output whose semantics stay open has the level of the numeric comparison.
+    """
+    known = list(obligations)
+    if any(o.verdict == "REFUTED" for o in known):
+        return ""
+    numeric = max((o.level for o in known if o.family == "numeric"), key=_strength, default="")
+    outputs = [o.level or numeric for o in known if o.family == "semantics"]
+    return min(outputs or [numeric], key=_strength)
+
+
+def _strength(level: str) -> tuple[int, int]:
+    """Levels first, then runs."""
+    name, _, runs = level.removesuffix(")").partition("(")
+    return _LEVELS.index(name), int(runs or 0)
 
 
 def counts(obligations: Iterable[Obligation]) -> dict[str, int]:

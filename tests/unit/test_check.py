@@ -56,7 +56,8 @@ def test_a_right_kernel_is_proved_and_agrees_with_its_reference() -> None:
     assert report.ok
     assert {o.verdict for o in report.obligations if o.family in ("coverage", "bounds")} == {"PROVED"}
     assert [o.verdict for o in report.obligations if o.family == "numeric"] == ["TESTED"]
-    assert report.verdict == "TESTED"
+    assert (report.verdict, report.semantics) == ("PROVED", "NUMERICALLY_TESTED(3)")
+    assert report.to_dict()["semantics"] == "NUMERICALLY_TESTED(3)"
 
 
 def test_a_missing_rescale_is_refuted_with_an_element() -> None:
@@ -72,7 +73,7 @@ def test_a_missing_rescale_is_refuted_with_an_element() -> None:
 def test_a_wrong_constant_is_refuted_though_it_is_small() -> None:
     wrong = SOFTMAX.replace("store(y, (i, j), exp", "store(y, (i, j), 1.0001 * exp")
     report = check(wrong, reference=reference(wrong))
-    assert report.verdict == "REFUTED"
+    assert (report.verdict, report.semantics) == ("REFUTED", "")
 
 
 def test_counterexamples_are_json() -> None:

@@ -81,7 +81,7 @@ def test_only_a_claim_refutes() -> None:
     assert {o.verdict for o in prove_banks(made.kernel, "")} == {"PROVED"}
     refuted = [o for o in prove_banks(made.kernel, "", most=2) if o.verdict == "REFUTED"]
     assert [o.line for o in refuted] == [16]
-    assert "degree 4" in refuted[0].detail
+    assert "4 turns" in refuted[0].detail
     assert {o.verdict for o in prove_banks(made.kernel, "", most=4)} == {"PROVED"}
 
 

@@ -20,7 +20,7 @@ from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.lanes import WARP, Distribution, drop
 from kernelagent.dsl.swizzle import BANKS, WORD
 from kernelagent.dsl.targets.cuda.emit_mma import warp_grid
-from kernelagent.dsl.verify.records import Obligation
+from kernelagent.dsl.verify.records import Obligation, Verdict
 from kernelagent.dsl.verify.schedule.footprints import ALONE, Accessing, accesses, shared_of
 from kernelagent.dsl.verify.schedule.places import Integers, held, owners, referred, register_bytes, tile_bytes
 
@@ -68,11 +68,12 @@ def prove_banks(kernel: dev.DeviceKernel, subject: str, most: int | None = None)
 
 def _obligation(served: Served, subject: str, most: int | None) -> Obligation:
     where = f"{subject}: {served.buffer}"
-    detail = f"{served.what} of {served.width} bytes: degree {served.degree}"
-    detail += f", lanes {_lanes(served.lanes)} meet in one bank"
-    if most is not None and served.degree > most:
-        return Obligation("banks", "REFUTED", served.line, f"{detail}; claimed: at most {most}", where)
-    return Obligation("banks", "PROVED", served.line, f"{detail}, in all stages", where)
+    detail = f"{served.what} of {served.width} bytes take {served.degree} turns instead of 1: lanes "
+    detail += f"{_lanes(served.lanes)} meet in one bank, in all stages"
+    if most is None:
+        return Obligation("banks", "PROVED", served.line, f"{detail}; a hint, no fault", where)
+    verdict: Verdict = "REFUTED" if served.degree > most else "PROVED"
+    return Obligation("banks", verdict, served.line, f"{detail}; claimed: at most {most}", where, claimed=True)
 
 
 def _lanes(lanes: tuple[int, ...]) -> str:

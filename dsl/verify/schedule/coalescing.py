@@ -18,7 +18,7 @@ from kernelagent.dsl.index import Element, Index
 from kernelagent.dsl.ir import View
 from kernelagent.dsl.lanes import WARP, Distribution
 from kernelagent.dsl.level2.traverse import every_grid
-from kernelagent.dsl.verify.records import Obligation
+from kernelagent.dsl.verify.records import Obligation, Verdict
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.footprints import ALONE
 from kernelagent.dsl.verify.schedule.places import Integers, held, owners, view_positions
@@ -64,11 +64,13 @@ def prove_coalescing(case: Case, subject: str, most: float | None = None) -> lis
 
 
 def _obligation(made: Touched, subject: str, most: float | None) -> Obligation:
-    detail = f"{made.word} touch {made.sectors} sectors of {SECTOR} bytes, {made.ratio:.3g} times the least"
+    detail = f"{made.word} of {made.array} touch {made.sectors} sectors of {SECTOR} bytes where {made.least} would do "
+    detail += f"({made.ratio:.3g}x), in dense arrays that begin at a sector"
     where = f"{subject}: {made.array}"
-    if most is not None and made.ratio > most:
-        return Obligation("coalescing", "REFUTED", made.line, f"{detail}; claimed: at most {most:g}", where)
-    return Obligation("coalescing", "PROVED", made.line, f"{detail}, in dense arrays that begin at a sector", where)
+    if most is None:
+        return Obligation("coalescing", "PROVED", made.line, f"{detail}; a hint, no fault", where)
+    verdict: Verdict = "REFUTED" if made.ratio > most else "PROVED"
+    return Obligation("coalescing", verdict, made.line, f"{detail}; claimed: at most {most:g}", where, claimed=True)
 
 
 def large(case: Case) -> Mapping[str, int] | None:
@@ -82,8 +84,9 @@ def large(case: Case) -> Mapping[str, int] | None:
     return None
 
 
-def touched(kernel: dev.DeviceKernel, sizes: Mapping[str, int]) -> Iterator[Touched]:
-    """Of each load, store and copy by threads, in text order."""
+def touched(kernel: dev.DeviceKernel, sizes: Mapping[str, int], apart: bool = False) -> Iterator[Touched]:
+    """Of each load, store and copy by threads, in text order. `apart`: as if every access of a lane lay far from all
+    others, which is the most that its width allows."""
     known = {**dict.fromkeys(_names(kernel), 0), **sizes}
     shapes = {a.name: [d.evaluate(sizes) for d in a.dims] for a in kernel.arrays}
     for s in dev.statements(kernel):
@@ -100,6 +103,7 @@ def touched(kernel: dev.DeviceKernel, sizes: Mapping[str, int]) -> Iterator[Touc
             continue
         flat = _addresses(view, start, layout, known, shapes[view.array])
         if flat is not None:
+            flat = _apart(flat, vector) if apart else flat
             sectors, least = _count(flat, layout, vector, bits(view.dtype), writes)
             yield Touched(line, view.array, word, sectors, least)
 
@@ -130,6 +134,12 @@ def _addresses(
         inside = inside & (coordinate >= 0) & (coordinate < extent)
         flat = flat * extent + coordinate
     return np.where(inside, flat, -1) if inside.any() else None
+
+
+def _apart(flat: Integers, vector: int) -> Integers:
+    """Each run of `vector` registers of a thread at a place of its own."""
+    runs = np.arange(flat.size // vector).reshape(len(flat), -1) * (SECTOR * 8 * vector)
+    return np.where(flat < 0, -1, runs.repeat(vector, axis=1) + np.arange(flat.shape[1]) % vector)
 
 
 def _count(flat: Integers, layout: Distribution, vector: int, width: int, writes: bool) -> tuple[int, int]:
