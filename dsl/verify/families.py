@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from kernelagent.dsl.instantiate import fixed_dims, resolve_tunables
 from kernelagent.dsl.interpret.instances import Instances
 from kernelagent.dsl.ir import Kernel, Module, Program, Scalar
-from kernelagent.dsl.verify import accumulators, bounds, coverage, definedness
+from kernelagent.dsl.verify import accumulators, bounds, coverage, definedness, skipping
 from kernelagent.dsl.verify.bounds import Question
 from kernelagent.dsl.verify.draw import draw
 from kernelagent.dsl.verify.ranges import Ranges
@@ -66,6 +66,8 @@ def _argue(kernel: Kernel, solver: bool) -> Iterator[Obligation]:
     yield from prove_bounds(kernel, solver)
     yield from definedness.prove(kernel)
     yield from accumulators.prove(kernel)
+    if solver:
+        yield from skipping.prove(kernel)
 
 
 def run_trials(module: Module, choice: Choice, effort: Effort) -> tuple[list[str], list[Counterexample]]:

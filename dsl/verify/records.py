@@ -16,7 +16,7 @@ REFUTED: a counterexample exists and was replayed."""
 Family: TypeAlias = Literal[
     "coverage", "bounds", "definedness", "accumulator", "numeric", "emulation", "schedule",
     "overflow", "alignment", "races", "completion", "protocol", "uniformity", "aliasing", "flow", "banks", "coalescing",
-    "resources", "skipping", "data", "claims", "semantics", "stability", "translation",
+    "resources", "skipping", "claims", "semantics", "stability", "translation",
 ]  # fmt: skip
 """What an obligation is about. On a schedule: `races` also has the reuse of stages, `completion` asynchronous copies,
 products and the fences between proxies, `flow` which element meets which, `skipping` loops that leave tiles out;
