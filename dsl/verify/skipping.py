@@ -259,8 +259,8 @@ def integer_of(value: ir.Value, axes: Axes, made: Made) -> Index | None:
         case ir.Cast(x) if not is_float(x.type.dtype):
             return integer_of(x, axes, made)
         case ir.Binary(word, a, b):
-            x, y = integer_of(a, axes, made), integer_of(b, axes, made)
-            return None if x is None or y is None else _combined(word, x, y)
+            left, right = integer_of(a, axes, made), integer_of(b, axes, made)
+            return None if left is None or right is None else _combined(word, left, right)
         case ir.Broadcast(x) | ir.ExpandDims(x) | ir.Permute(x):
             return integer_of(x, _moved(value, axes, made), made)
     return None
