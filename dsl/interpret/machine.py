@@ -12,9 +12,9 @@ from kernelagent.dsl.dtypes import is_float
 from kernelagent.dsl.index import Condition
 from kernelagent.dsl.interpret.domain import Domain, Expecting
 from kernelagent.dsl.interpret.evaluate import Environment, Evaluator
-from kernelagent.dsl.interpret.fault import RunError, WorkLimit
+from kernelagent.dsl.interpret.fault import RunError, WorkLimit, values_text
 from kernelagent.dsl.interpret.held import garbage, held_dtype
-from kernelagent.dsl.interpret.memory import Access, Cell, index_range
+from kernelagent.dsl.interpret.memory import Access, Cell, Meeting, index_range
 from kernelagent.dsl.interpret.tile import Tile, box, common, interval, refill, wholly_live
 from kernelagent.dsl.ir import Expect, For, If, Kernel, Let, Merged, Origin, Scatter, Statement, Store, Value, View
 
@@ -231,20 +231,38 @@ class Machine:
     def _log(self, cell: Cell, selection: Any, line: int) -> None:
         assert cell.log is not None
         now = len(self.iterations) - 1
-        if cell.log.shared_with(selection, now):
-            message = f"this iteration stores elements of {cell.name} that another iteration loads"
-            raise RunError("inout-shared", message, self.at)
+        if cell.role == "InOut":
+            loaded, stored = cell.log.met(selection, now, line)
+            if loaded is not None:
+                raise self._met("inout-shared", cell, loaded, ("loaded", "stored"))
+            if stored is not None:
+                raise self._met("inout-stored-twice", cell, stored, ("stored", "stored"))
         cell.log.stored(selection, now, line)
 
-    def note_load(self, access: Access, boxes: list[tuple[int, int]]) -> None:
+    def note_load(self, access: Access, selection: Any) -> None:
         """An InOut element may be loaded only by the iteration that stores it, and before the store."""
         log = access.cell.log
-        if log is None or access.cell.role != "InOut" or any(lo >= hi for lo, hi in boxes):
+        if log is None or access.cell.role != "InOut":
             return
-        selection = access.selection(boxes)
-        if (log.count[selection] > 0).any():
-            raise RunError("inout-after-store", f"{access.cell.name} is loaded after it was stored", self.at)
-        log.reader[selection] = len(self.iterations) - 1
+        found = log.loaded(selection, len(self.iterations) - 1, self.at.span.line)
+        if found is not None:
+            code = "inout-after-store" if found.now[0] == found.before[0] else "inout-shared"
+            raise self._met(code, access.cell, found, ("stored", "loaded"))
+
+    def _met(self, code: str, cell: Cell, found: Meeting, done: tuple[str, str]) -> RunError:
+        """`done`: what was done to the element, before and now."""
+        who = [self.iterations[number] for number, _ in (found.before, found.now)]
+        element = f"{cell.name}[{', '.join(map(str, found.element))}]"
+        before, now = (f"({values_text(values)})" for values in who)
+        if code == "inout-after-store":
+            message = f"{element} is loaded by {now}, which stored it at line {found.before[1]}"
+        else:
+            message = f"{element} is {done[0]} by {before} and {done[1]} by {now}: iterations have no order"
+        hint = "load all that an iteration needs in front of its stores, and only what no other iteration stores"
+        return RunError(
+            code, message, self.at, hint, array=cell.name, element=found.element, iterations=(who[1], who[0]),
+            lines=tuple(dict.fromkeys((found.now[1], found.before[1]))), count=found.count,
+        )  # fmt: skip
 
     def _scatter(self, statement: Scatter) -> Action:
         access, start = self.access(statement.view), self.evaluator.indices(statement.start)

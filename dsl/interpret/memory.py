@@ -24,18 +24,50 @@ class Conflict:
     second: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class Meeting:
+    """The first of `count` elements that an iteration loads and one stores, or that two store, where it must not be:
+    (iteration number, line) of the access now and of the one before."""
+
+    element: tuple[int, ...]
+    now: tuple[int, int]
+    before: tuple[int, int]
+    count: int
+
+
+class Readers:
+    """The last iteration that loaded each element, and one other that did: with lines, -1 for none."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.last, self.other = np.full(shape, -1, np.int32), np.full(shape, -1, np.int32)
+        self.last_line, self.other_line = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+
+    def loaded(self, selection: Any, iteration: int, line: int) -> None:
+        before = self.last[selection]
+        another = (before >= 0) & (before != iteration)
+        self.other[selection] = np.where(another, before, self.other[selection])
+        self.other_line[selection] = np.where(another, self.last_line[selection], self.other_line[selection])
+        self.last[selection], self.last_line[selection] = iteration, line
+
+    def besides(self, selection: Any, iteration: int) -> tuple[Any, Any]:
+        """An iteration other than this one that loaded each selected element, -1 for none, and its line."""
+        last, other = self.last[selection], self.other[selection]
+        own = last == iteration
+        return np.where(own, other, last), np.where(own, self.other_line[selection], self.last_line[selection])
+
+
 class StoreLog:
     """For each element of one array: how often it was stored, and by whom last.
 
-    `count`, `iteration`, `line` have the array's shape; `iteration` indexes the run's list of iterations
-    (-1: never). `reader` is the last iteration that loaded the element (kept for InOut arrays).
+    `count`, `iteration`, `line` have the array's shape; `iteration` indexes the run's list of iterations (-1: never).
+    `readers` are kept for InOut arrays, from the first load on.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.count = np.zeros(shape, np.int32)
         self.iteration = np.full(shape, -1, np.int32)
         self.line = np.zeros(shape, np.int32)
-        self.reader = np.full(shape, -1, np.int32)
+        self.readers: Readers | None = None
         self.conflict: Conflict | None = None
 
     def stored(self, selection: Any, iteration: int, line: int) -> None:
@@ -46,10 +78,32 @@ class StoreLog:
             self._set_conflict(selection, (iteration, line))
         self.iteration[selection], self.line[selection] = iteration, line
 
-    def shared_with(self, selection: Any, iteration: int) -> bool:
-        """Whether another iteration loaded one of the selected elements."""
-        reader = self.reader[selection]
-        return bool(((reader >= 0) & (reader != iteration)).any())
+    def loaded(self, selection: Any, iteration: int, line: int) -> Meeting | None:
+        """Note one load; elements that were stored before are met."""
+        writer = self.iteration[selection]
+        if (writer >= 0).any():
+            return self._meeting(selection, writer >= 0, (iteration, line), writer, self.line[selection])
+        self.readers = self.readers or Readers(self.count.shape)
+        self.readers.loaded(selection, iteration, line)
+        return None
+
+    def met(self, selection: Any, iteration: int, line: int) -> tuple[Meeting | None, Meeting | None]:
+        """What a store meets: elements that another iteration loaded, and elements that another one stored."""
+        now, loaded = (iteration, line), None
+        if self.readers is not None:
+            reader, lines = self.readers.besides(selection, iteration)
+            loaded = self._meeting(selection, reader >= 0, now, reader, lines)
+        writer = self.iteration[selection]
+        foreign = (writer >= 0) & (writer != iteration)
+        return loaded, self._meeting(selection, foreign, now, writer, self.line[selection])
+
+    def _meeting(self, selection: Any, broken: Any, now: tuple[int, int], whom: Any, lines: Any) -> Meeting | None:
+        """The first selected element where `broken`; `whom` and `lines` are those of the access before."""
+        if not broken.any():
+            return None
+        at = tuple(int(k) for k in np.argwhere(broken)[0])
+        element = tuple(int(c[selection][at]) for c in np.indices(self.count.shape, np.int32))
+        return Meeting(element, now, (int(whom[at]), int(lines[at])), int(broken.sum()))
 
     def _set_conflict(self, selection: Any, second: tuple[int, int]) -> None:
         touched = np.zeros(self.count.shape, bool)

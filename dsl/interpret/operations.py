@@ -46,12 +46,14 @@ def _numpy(machine: Machine, dtype: str) -> np.dtype[Any]:
 def _load(machine: Machine, op: ir.Load, value: ir.Value) -> Operation:
     access, start, shape = machine.access(op.view), machine.evaluator.indices(op.start), machine.shape(value)
     dtype, fill, full = _numpy(machine, value.type.dtype), op.fill, whole(shape)
+    noted = access.cell.role == "InOut"
 
     def load() -> Tile:
         first = start()
         live = access.live(first, shape)
         boxes = [(lo + f, hi + f) for (lo, hi), f in zip(live, first, strict=True)]
-        machine.note_load(access, boxes)
+        if noted and all(lo < hi for lo, hi in boxes):
+            machine.note_load(access, access.selection(boxes))
         if live == full:
             return Tile(access.read(access.cell.data, boxes).copy(), live)
         data = np.full(shape, 0 if fill is None else fill, dtype)
@@ -81,7 +83,10 @@ def _gather(machine: Machine, op: ir.Gather, value: ir.Value) -> Operation:
         data = np.full(shape, 0 if op.fill is None else op.fill, dtype)
         target: list[Any] = [np.arange(a, b) for a, b in live]
         target[axis] = target[axis][good]
-        data[np.ix_(*target)] = access.cell.data[access.places(positions)]
+        places = access.places(positions)
+        if places[0].size:
+            machine.note_load(access, places)
+        data[np.ix_(*target)] = access.cell.data[places]
         return Tile(data, tuple(live) if op.fill is None else whole(shape))
 
     return gather

@@ -216,7 +216,8 @@ def _as_parameter(cell: Cell, array: ir.Array) -> Cell:
     """The same memory under the name and role of a kernel's parameter; `Acc` is zeroed by the call."""
     if array.role == "Acc":
         cell.data[...] = 0
-    return Cell(array.name, array.role, cell.dtype, cell.data, cell.log if array.role in ("Out", "InOut") else None)
+    logged = cell.log is not None and array.role in ("Out", "InOut")  # a call's own: calls follow each other
+    return Cell(array.name, array.role, cell.dtype, cell.data, StoreLog(cell.data.shape) if logged else None)
 
 
 def check_data(kernel: ir.Kernel, cells: Mapping[str, Cell], dims: Mapping[str, int]) -> None:

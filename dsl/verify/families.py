@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from kernelagent.dsl.instantiate import fixed_dims, resolve_tunables
 from kernelagent.dsl.interpret.instances import Instances
 from kernelagent.dsl.ir import Kernel, Module, Program, Scalar
-from kernelagent.dsl.verify import accumulators, bounds, coverage, definedness, skipping
+from kernelagent.dsl.verify import accumulators, aliasing, bounds, coverage, definedness, skipping
 from kernelagent.dsl.verify.bounds import Question
 from kernelagent.dsl.verify.draw import draw
 from kernelagent.dsl.verify.ranges import Ranges
@@ -65,6 +65,7 @@ def _argue(kernel: Kernel, solver: bool) -> Iterator[Obligation]:
     yield from coverage.prove(kernel)
     yield from prove_bounds(kernel, solver)
     yield from definedness.prove(kernel)
+    yield from aliasing.prove(kernel)
     yield from accumulators.prove(kernel)
     if solver:
         yield from skipping.prove(kernel)
@@ -108,11 +109,15 @@ def settle(obligations: Iterable[Obligation], done: list[str], failures: list[Co
     return Findings(tuple(settled), tuple(failures))
 
 
+_OPEN = ("coverage", "bounds", "definedness", "aliasing")
+"""Families of which a run says something where the argument stops."""
+
+
 def _settled(obligation: Obligation, done: list[str], failures: list[Counterexample]) -> Obligation:
     for failure in failures:
         if failure.family == obligation.family and _about(obligation, failure):
             return replace(obligation, verdict="REFUTED", detail=failure.message)
-    open_to_runs = obligation.family in ("coverage", "bounds", "definedness") and obligation.verdict == "UNKNOWN"
+    open_to_runs = obligation.family in _OPEN and obligation.verdict == "UNKNOWN"
     if not open_to_runs or not done or obligation.detail.startswith(_DATA):
         return obligation
     detail = f"held in runs at ({'), ('.join(done)}); not shown for all sizes: {obligation.detail}"
@@ -123,7 +128,7 @@ def _about(obligation: Obligation, failure: Counterexample) -> bool:
     """Whether a failure is a failure of this obligation: same array, and same line where both have one."""
     if obligation.verdict != "UNKNOWN" or not failure.array or failure.array not in obligation.subject:
         return False
-    return failure.family == "coverage" or obligation.line is None or obligation.line in failure.lines
+    return failure.family in ("coverage", "aliasing") or obligation.line is None or obligation.line in failure.lines
 
 
 # Bounds --------------------------------------------------------------------------------------

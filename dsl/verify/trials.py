@@ -24,8 +24,9 @@ _FAMILY: dict[str, Family] = {
     "index-range": "bounds",
     "index-unproved": "bounds",
     "division-by-zero": "bounds",
-    "inout-shared": "definedness",
-    "inout-after-store": "definedness",
+    "inout-shared": "aliasing",
+    "inout-after-store": "aliasing",
+    "inout-stored-twice": "aliasing",
     "reshape-partly-live": "definedness",
 }
 
@@ -87,13 +88,17 @@ def run_trial(
 def of_error(trial: Trial, error: RunError) -> Counterexample:
     """What stopped a run, as a counterexample of the family that its code belongs to."""
     lines = (error.origin.span.line,) if error.origin else ()
+    count = error.facts.get("count")
     return Counterexample(
         family=_FAMILY.get(error.code, "numeric"),
         message=error.message,
-        lines=lines,
+        lines=error.facts.get("lines", lines),
         sizes=dict(trial.sizes),
         tunables=dict(trial.tunables),
         array=error.facts.get("array"),
+        element=error.facts.get("element"),
+        iterations=error.facts.get("iterations", ()),
+        scope=f"{count} elements of this access, at these sizes" if count else "",
         found=error.facts.get("index"),
         replay=trial.replay(),
     )
