@@ -300,13 +300,25 @@ def _check_read(state: _State, name: str, role: str, node: ast.Call) -> None:
 def _check_write(state: _State, name: str, role: str, array: ir.Array, node: ast.Call) -> None:
     if role == "In":
         raise fault("store-to-input", f"`{name}` is an In array of the program", node, f"declare `{name}: Out[...]`")
-    if role in ("temp", "Out") and name in state.written and array.role != "InOut":
+    if array.role == "InOut":
+        _check_updated(state, name, role, node)
+    elif role in ("temp", "Out") and name in state.written:
         line = state.written[name]
         raise fault(
             "stored-twice", f"`{name}` was already written by the call at line {line}", node, "use another temp"
         )
     if role != "temp" and array.role == "Acc" and role != "Acc":
         raise fault("role", f"`{name}` is {role}, the kernel accumulates into it", node, f"declare `{name}: Acc[...]`")
+
+
+def _check_updated(state: _State, name: str, role: str, node: ast.Call) -> None:
+    """What a kernel updates in place, it reads."""
+    if role == "Acc":
+        hint = f"sum into a `temp` and read that, or declare `{name}: InOut[...]`"
+        raise fault("load-of-output", f"`{name}` is Acc and cannot be read, which an InOut parameter does", node, hint)
+    if role in ("temp", "Out") and name not in state.written:
+        message = f"`{name}` is updated in place before a call has written it"
+        raise fault("temp-order", message, node, "write it whole first, or pass it as an Out")
 
 
 def _check_overlap(kernel: ir.Kernel, arrays: dict[str, str], node: ast.Call) -> None:
