@@ -23,7 +23,7 @@ from kernelagent.dsl.lower.rewrite import walk_statements
 from kernelagent.dsl.verify.draw import draw
 from kernelagent.dsl.verify.families import Choice
 from kernelagent.dsl.verify.records import DeviceCounterexample, Findings, Obligation
-from kernelagent.dsl.verify.shapes import completed, deepened, sizes, whole_rows
+from kernelagent.dsl.verify.shapes import completed, deepened, emptied, sizes, whole_rows
 from kernelagent.dsl.verify.trials import Trial
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ _SEARCHED = 400
 
 
 def small_trials(module: Module, choice: Choice) -> list[Trial]:
-    """Calls that take every shape class: one past each tile, the same in whole 16-byte pieces, and tiny."""
+    """Calls that take every shape class: one past each tile, the same in whole 16-byte pieces, and tiny; the tiny one
+    also with each dim 0."""
     from kernelagent.dsl.instantiate import resolve_tunables
 
     if isinstance(module, ScheduledModule):
@@ -55,7 +56,7 @@ def small_trials(module: Module, choice: Choice) -> list[Trial]:
         return []
     deep = deepened(module, first, tunables, ITERATIONS) or first
     tiny = completed(module, {d: wanted.get(d, 3) for d in first})
-    picked = [deep, whole_rows(module, deep, ALIGNED), tiny or first]
+    picked = [deep, whole_rows(module, deep, ALIGNED), tiny or first, *emptied(module, tiny or first)]
     different = {tuple(s.items()): s for s in picked if s is not None}.values()
     drawn = [
         draw(module.entry, s, choice.dtypes, choice.scalars, choice.tunables, seed=k) for k, s in enumerate(different)

@@ -55,7 +55,7 @@ class Body:
         self.sums: dict[int, str] = {}  # arrays of sums, by the number of the product's fragment
         self.packed: dict[int, str] = {}  # left operands as 32-bit registers, by the fragment's number
         self.out = Writer()
-        self.texts = IndexTexts({a.name: a for a in kernel.arrays})
+        self.texts = IndexTexts({a.name: a for a in kernel.arrays}, {s.name: s.dtype for s in kernel.scalars})
         self.divides = {g.subject: g.value for g in kernel.shape_class.guards if g.kind == "divides"}
         self.uses = uses(self.whole)
         self.places: dict[int, Place] = {}

@@ -24,6 +24,7 @@ from kernelagent.dsl.index import (
 from kernelagent.dsl.ir import Array
 
 NO_TEXTS: Mapping[str, str] = {}
+_BEYOND_INT = ("i64", "u32")
 
 
 def plain(name: str) -> str:
@@ -58,6 +59,7 @@ class IndexTexts:
     """Prints indices of one kernel; `ranges` holds what is known about the loop variables in scope."""
 
     arrays: Mapping[str, Array]
+    scalars: Mapping[str, str] = field(default_factory=dict)  # dtypes of runtime scalars
     ranges: dict[Symbol, Range] = field(default_factory=dict)
 
     def text(self, value: Index, texts: Mapping[str, str] = NO_TEXTS) -> str:
@@ -84,10 +86,10 @@ class IndexTexts:
 
     def _wide_atom(self, atom: Atom) -> bool:
         match atom:
-            case Symbol():
-                return False
+            case Symbol(name, kind):
+                return kind == "param" and self.scalars.get(name) in _BEYOND_INT
             case Element(array, _):
-                return self.arrays[array].dtype in ("i64", "u32")
+                return self.arrays[array].dtype in _BEYOND_INT
             case FloorDiv(a, b) | Extremum(_, a, b):
                 return self.wide(a) or self.wide(b)
             case Mod(_, b):
@@ -112,6 +114,8 @@ class IndexTexts:
     def _atom(self, atom: Atom, texts: Mapping[str, str]) -> str:
         match atom:
             case Symbol(name, _):
+                if name not in texts and self._wide_atom(atom) and self.scalars[name] == "u32":
+                    return f"(ka_i64){symbol_name(atom)}"  # else sums with it would wrap at 0
                 return texts[name] if name in texts else symbol_name(atom)
             case Element(array, at):
                 coordinates = ", ".join(self.text(c, texts) for c in at)

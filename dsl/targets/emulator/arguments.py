@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import mmap
-import struct
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
 import numpy as np
+from kernelagent.dsl.dtypes import numpy_dtype
 from kernelagent.dsl.tensor_map import TensorMap, TensorMapSpec
 from numpy.typing import NDArray
 
@@ -51,7 +51,7 @@ class ArrayArgument:
         if any(s % size for s in self.data.strides):
             raise ValueError(f"array {self.name}: strides of {self.data.strides} bytes are not whole elements")
         units = tuple(s // size for s in self.data.strides)
-        if self.packed and units[-1] != 1:
+        if self.packed and self.data.shape[-1] > 1 and units[-1] != 1:
             raise ValueError(f"array {self.name}: pairs must be contiguous along the last axis")
         return (*(2 * s for s in units[:-1]), 1) if self.packed else units
 
@@ -68,15 +68,20 @@ class ArrayArgument:
 
 @dataclass(frozen=True)
 class ScalarArgument:
-    """A runtime scalar: dtype "f32" or "i32" (or their 64-bit kin)."""
+    """A runtime scalar of one of our dtypes, rounded to it once."""
 
     value: float | int
     dtype: str = "f32"
 
     @property
+    def bytes(self) -> int:
+        return int(numpy_dtype(self.dtype).itemsize)
+
+    @property
     def bits(self) -> int:
-        code = {"f32": "f", "f64": "d", "i32": "i", "i64": "q"}[self.dtype]
-        return int.from_bytes(struct.pack("<" + code, self.value), "little")
+        """As a signed integer of 64 bits."""
+        held = np.asarray(self.value).astype(numpy_dtype(self.dtype)).tobytes()
+        return int.from_bytes(held.ljust(8, b"\0"), "little", signed=True)
 
 
 @dataclass(frozen=True)

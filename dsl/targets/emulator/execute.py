@@ -119,7 +119,7 @@ def launch(
     blocks = launch_blocks(schedule, sizes, RESIDENT_BLOCKS)
     arrays = [arguments[a.name] for a in schedule.arrays]
     ints = [dims[d] for d in schedule.dims]
-    values = [ScalarArgument(given[s.name], _scalar_dtype(s.dtype)) for s in schedule.scalars if s.dtype != "const"]
+    values = [ScalarArgument(given[s.name], s.dtype) for s in schedule.scalars if s.dtype != "const"]
     if blocks == 0:
         return EmulatorReport((), 0.0, 0.0, completion, seed)
     return run(
@@ -134,7 +134,3 @@ def argument(array: ir.Array, data: NDArray[Any]) -> ArrayArgument:
     if array.dtype == "u4":
         return ArrayArgument(array.name, pack(array.name, data), _ROLES[array.role], packed=True)
     return ArrayArgument(array.name, data.reshape(1) if data.ndim == 0 else data, _ROLES[array.role])
-
-
-def _scalar_dtype(dtype: str) -> str:
-    return dtype if dtype in ("f32", "f64", "i32", "i64") else "f32"

@@ -61,7 +61,7 @@ def run(
         launch = (threads, blocks, shared_bytes, cluster)
         job = [
             *_job(built, storage, launch, (completion, seed, check_stored)),
-            *(f"value {v.dtype} {v.bits}" for v in values),
+            *(f"value {v.bytes} {v.bits}" for v in values),
             *(storage.map_line(m) for m in maps),
         ]
         begin = time.perf_counter()

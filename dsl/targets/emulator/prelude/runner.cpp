@@ -66,9 +66,9 @@ static void read_array() {
     arrays.push_back(a);
 }
 
-static void read_value(const std::string &type) {
+static void read_value() {
+    int bytes = (int)number();
     ka_i64 bits = number();  // of the value, little endian
-    int bytes = type == "i64" || type == "f64" ? 8 : 4;
     argument(&bits, (size_t)bytes);
     argument_bytes.push_back(bytes);
 }
@@ -109,7 +109,7 @@ static void read_job() {
             int descriptor = (int)number();
             map_storage(descriptor, number());
         } else if (key == "array") read_array();
-        else if (key == "value") read_value(word());
+        else if (key == "value") read_value();
         else if (key == "map") read_map();
         else refuse("unknown word in the job");
     }
