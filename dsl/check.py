@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
+from kernelagent.dsl.verify.progress import say
 from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation, Verdict, level_of, verdict_of
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def examine(
     from kernelagent.dsl.verify.families import Effort, argue, run_trials, settle
 
     effort = Effort.quick() if quick else Effort.full()
+    say("proving the text")
     obligations = argue(module, choice, effort.solver)
     done, failures = run_trials(module, choice, effort)
     findings = settle(obligations, done, failures)
@@ -116,6 +118,7 @@ def examine(
         return findings
     from kernelagent.dsl.verify.numeric import compare
 
+    say("comparing with the reference at small sizes")
     end = time.monotonic() + effort.seconds
     findings += compare(module, reference, choice, effort.work_limit, lambda: time.monotonic() > end)
     return findings if quick or graph is None else findings + _meaning(module, choice, graph, reference)
@@ -136,6 +139,7 @@ def _meaning(module: Module, choice: Choice, graph: ReferenceGraph, reference: R
     """Equality over the reals, and what the reals do not show."""
     from kernelagent.dsl.verify.semantics.prove import prove_semantics
 
+    say("comparing with the reference over the reals")
     return prove_semantics(module, choice, graph, reference)
 
 

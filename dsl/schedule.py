@@ -415,12 +415,14 @@ class ShapeClass:
 
 @dataclass(frozen=True)
 class Choice:
-    """Something the compiler decided or dropped, and why: a line of the report."""
+    """Something the compiler decided or dropped, and why: a line of the report. `costs`: policy that is not honoured,
+    or a slower road than the usual one."""
 
     subject: str
     chosen: str
     reason: str
     origin: Origin | None = None
+    costs: bool = False
 
     def __str__(self) -> str:
         line = f"line {self.origin.span.line}: " if self.origin else ""

@@ -59,7 +59,7 @@ def check_gpu_for(text: str, problem: Problem, target: GpuTarget, arch: str, qui
     module = parse(text)
     reference = reference_of(problem, module)
     calls = GpuCalls(arch, classes=_classes(problem, module), trials=_emulated_trials(problem, module, reference))
-    return check_gpu(text, target, calls, reference, quick)
+    return check_gpu(text, target, calls, reference, quick, None if quick else graph_of(problem))
 
 
 def _classes(problem: Problem, module: Module) -> tuple[Choices, ...]:

@@ -208,7 +208,7 @@ def _policy_value(k: Context, keyword: ast.keyword) -> PolicyValue:
     if name == "raster" and value not in RASTERS and not (type(value) is int and 1 <= value <= MAX_GROUP):
         hint = f"write {', '.join(RASTERS)}, or the rows of a group: 1 to {MAX_GROUP}"
         raise fault("policy-value", message, node, hint)
-    if name == "roles" and isinstance(value, str) and value not in ROLES:
+    if name == "roles" and not isinstance(value, bool) and value not in (*ROLES, 1, 2):
         raise fault("policy-value", message, node, f"write {', '.join(ROLES)}, or 1 for none")
     if name == "persistent" and not isinstance(value, bool):
         raise fault("policy-value", message, node, "write persistent=True")

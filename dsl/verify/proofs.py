@@ -15,8 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from kernelagent.dsl.device import DeviceKernel
+from kernelagent.dsl.lower.device.notes import notes
 from kernelagent.dsl.targets import cache
 from kernelagent.dsl.targets.calls import Choices, absent_arrays
+from kernelagent.dsl.verify.progress import say
 from kernelagent.dsl.verify.records import Findings, ScheduleCounterexample, findings_from
 
 if TYPE_CHECKING:
@@ -32,12 +35,14 @@ Use = Literal["cached", "fresh", "recheck"]
 
 @dataclass(frozen=True)
 class Proofs:
-    """What was shown. `cached`: none of it in this call. `stale`: what a recheck found to be different."""
+    """What was shown. `cached`: none of it in this call. `stale`: what a recheck found to be different. `notes`: lines
+    of the compiler's report that cost time."""
 
     findings: Findings
     cached: bool
     key: str
     stale: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """`resources.proofs` of a check."""
@@ -64,13 +69,14 @@ def prove_schedules(
     if kept is None and quick:
         kept = _kept(place, key_of(module, choices, arch, False, oracle))
     if kept is not None and use == "cached":
-        return Proofs(kept, True, key)
-    findings = Findings()
+        return Proofs(kept[0], True, key, notes=kept[1])
+    findings, lowered = Findings(), list[DeviceKernel]()
     for chosen in choices:
-        findings += _proved(module, chosen, arch, quick, oracle)
-    _keep(place, key, findings, use == "recheck")
-    stale = _differences(kept, findings) if kept is not None and use == "recheck" else ()
-    return Proofs(findings, False, key, stale)
+        findings += _proved(module, chosen, arch, quick, oracle, lowered)
+    lost = notes(lowered)
+    _keep(place, key, {**findings.to_dict(), "notes": lost}, use == "recheck")
+    stale = _differences(kept[0], findings) if kept is not None and use == "recheck" else ()
+    return Proofs(findings, False, key, stale, lost)
 
 
 def traced(
@@ -97,7 +103,10 @@ def _cases(module: Module, chosen: Choices, arch: str, oracle: Module | None) ->
     return made
 
 
-def _proved(module: Module, chosen: Choices, arch: str, quick: bool, oracle: Module | None) -> Findings:
+def _proved(
+    module: Module, chosen: Choices, arch: str, quick: bool, oracle: Module | None, lowered: list[DeviceKernel]
+) -> Findings:
+    """Of every schedule, which is added to `lowered`."""
     from kernelagent.dsl.level2.module import ScheduledModule, scheduled
     from kernelagent.dsl.verify.schedule.confirm import confirmed
     from kernelagent.dsl.verify.schedule.mend import mended
@@ -108,8 +117,11 @@ def _proved(module: Module, chosen: Choices, arch: str, quick: bool, oracle: Mod
 
     findings = Findings()
     for case in _cases(module, chosen, arch, oracle):
+        lowered.append(case.kernel)
+        say(f"proving the schedule of {case.kernel.name} ({case.kernel.shape_class.name})")
         found = confirmed(case, prove(case, quick))
         if found.counterexamples and isinstance(module, ScheduledModule) and not quick:
+            say("looking for a fix")
             found = mended(module.text, rebuilt, found)
         findings += found
     return findings
@@ -135,16 +147,18 @@ def key_of(module: Module, choices: Sequence[Choices], arch: str, quick: bool, o
 # The store -------------------------------------------------------------------------------------------------
 
 
-def _kept(root: Path, key: str) -> Findings | None:
+def _kept(root: Path, key: str) -> tuple[Findings, tuple[str, ...]] | None:
+    """Findings and notes."""
     path = cache.place(root, key) / REPORT
     if not path.is_file():
         return None
-    return findings_from(json.loads(path.read_text(encoding="utf-8")))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return findings_from(record), tuple(record["notes"])
 
 
-def _keep(root: Path, key: str, findings: Findings, again: bool) -> None:
+def _keep(root: Path, key: str, record: Mapping[str, Any], again: bool) -> None:
     def write(folder: Path) -> None:
-        (folder / REPORT).write_text(json.dumps(findings.to_dict()), encoding="utf-8")
+        (folder / REPORT).write_text(json.dumps(record), encoding="utf-8")
 
     folder = cache.entry(root, key, write)
     if again:

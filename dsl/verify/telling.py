@@ -3,7 +3,8 @@
     for block in told(report.counterexamples, text, "gemm.tile"): print(block)
 
 Failures are grouped by obligation and pair of lines; the first three groups are shown, as long as they fit into 40
-lines and 800 tokens (of 4 characters), and the others are counted. UNKNOWN is never told as a failure.
+lines and 800 tokens (`tokens` says how they are counted), and the others are counted. UNKNOWN is never told as a
+failure.
 """
 
 from __future__ import annotations
@@ -16,21 +17,25 @@ from kernelagent.dsl.diagnostics import Diagnostic, Span, render
 from kernelagent.dsl.verify.records import (
     Counterexample,
     DeviceCounterexample,
-    Obligation,
     ScheduleCounterexample,
-    counts,
 )
 
 MOST_GROUPS = 3
 MOST_LINES = 40
-MOST_CHARACTERS = 3200
-"""800 tokens of about 4 characters."""
+MOST_TOKENS = 800
 _WIDTH = 96
 _MARK = re.compile(r"\s+# line \d+$")
 """Where a printed schedule says which line a statement came from."""
 _CARETS = 32
-_RESERVED = 400
-"""Characters kept for what stands around the counterexamples."""
+_RESERVED_TOKENS, _RESERVED_LINES = 150, 8
+"""Kept for what stands around the counterexamples."""
+_TOKEN = re.compile(r"[A-Za-z]{1,7}|\d{1,3}|([^\w\s])\1*|_|\n| {2,}")
+
+
+def tokens(text: str) -> int:
+    """About as many as models read, rather more: a word counts for every 7 letters, a number for every 3 digits, a run
+    of one sign (a line of carets) once, so does each line break and each indentation."""
+    return sum(1 for _ in _TOKEN.finditer(text))
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,9 @@ def told(counterexamples: Sequence[Counterexample], text: str, filename: str = "
     every = groups(counterexamples)
     for group in every[:MOST_GROUPS]:
         block = counterexample_text(group, text, filename)
-        used = sum(len(b) + 1 for b in (*blocks, block))
-        lines = sum(b.count("\n") + 1 for b in (*blocks, block))
-        if blocks and (used > MOST_CHARACTERS - _RESERVED or lines > MOST_LINES - 4):
+        together = "\n".join((*blocks, block))
+        fits = tokens(together) <= MOST_TOKENS - _RESERVED_TOKENS
+        if blocks and not (fits and together.count("\n") < MOST_LINES - _RESERVED_LINES):
             break
         blocks.append(block)
     left = every[len(blocks) :]
@@ -165,20 +170,6 @@ def _clipped(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 3].rstrip() + "..."
 
 
-def report_lines(
-    counterexamples: Sequence[Counterexample], obligations: Sequence[Obligation], text: str, filename: str = "kernel"
-) -> list[str]:
-    """What is wrong with a schedule, else what was shown. Beside a counterexample the obligations that hold are counted
-    only, and what nobody knows is said apart from what is refuted."""
-    if not counterexamples:
-        return obligation_lines(obligations)
-    found = counts(o for o in obligations if o.verdict != "REFUTED")
-    held = ", ".join(f"{n} {verdict}" for verdict, n in found.items())
-    unknown = obligation_lines([o for o in obligations if o.verdict == "UNKNOWN"])
-    shown = [_clipped(line, 150) for line in unknown[:2]]
-    return [*told(counterexamples, text, filename), *shown, *([f"other obligations: {held}"] if held else [])]
-
-
 # Prompts -------------------------------------------------------------------------------------------------
 
 
@@ -200,38 +191,15 @@ def _prompted(group: Group, lines: Sequence[str]) -> str:
     return "\n".join([f"REFUTED {one.family}: {one.message}", *quoted, *facts])
 
 
-# Obligations ---------------------------------------------------------------------------------------------
-
-
-def obligation_lines(obligations: Sequence[Obligation]) -> list[str]:
-    """One line for each family, verdict and subject; several lines of the text become a count."""
-    found: dict[tuple[str, str, str], list[Obligation]] = {}
-    for one in obligations:
-        found.setdefault((one.verdict, one.family, one.subject), []).append(one)
-    return [_grouped(g) for g in found.values()]
-
-
-def _grouped(same: Sequence[Obligation]) -> str:
-    first = same[0]
-    numbers = [n for n in dict.fromkeys(o.line for o in same) if n is not None]
-    place = f"line {_few(numbers)}" if len(numbers) < 2 else f"lines {_few(numbers)}"
-    place += f" ({len(same)})" if len(same) > max(len(numbers), 1) else ""
-    subject = f"{first.subject}: " if first.subject.endswith(")") else ""  # a shape class: there are several
-    return f"{first.verdict:15} {first.family:14} {place}: {subject}{first.detail}"
-
-
-def _few(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers[:4])) + (", ..." if len(numbers) > 4 else "") if numbers else "-"
-
-
 __all__ = [
+    "MOST_LINES",
+    "MOST_TOKENS",
     "Group",
     "counterexample_text",
     "fixes",
     "groups",
-    "obligation_lines",
     "prompt",
-    "report_lines",
+    "tokens",
     "told",
     "where",
 ]

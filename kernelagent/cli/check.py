@@ -10,12 +10,15 @@ import click
 from kernelagent.errors import EXIT_WRONG_CANDIDATE
 
 from .choices import gpu_options, known_arch, read_dims, read_dtypes
-from .output import json_option, print_json, table
+from .output import json_option, print_json, shown_progress, table
 
 if TYPE_CHECKING:
     from kernelagent.dsl.check import CheckReport
     from kernelagent.dsl.check_gpu import GpuCalls
     from kernelagent.dsl.verify.records import Counterexample
+
+MOST_FINDINGS = 3
+"""Of the emulator that are shown with source lines."""
 
 
 @click.command()
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--quick", is_flag=True, help="Only what takes well under a second (emu: some seconds).")
 @click.option("--recheck", is_flag=True, help="Prove schedules again, and compare with the proofs that were kept.")
 @click.option("--trace", type=int, metavar="N", help="Show the run of counterexample N step by step.")
+@click.option("--verbose", "-v", is_flag=True, help="A line for everything that is proved, not one for each family.")
 @json_option
 @click.pass_context
 def check(
@@ -42,6 +46,7 @@ def check(
     quick: bool,
     recheck: bool,
     trace: int | None,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     """Parse, type and verify the kernel text or schedule (level two) in FILE.
@@ -55,16 +60,18 @@ def check(
     text = file.read_text(encoding="utf-8-sig", errors="replace")
     other = against.read_text(encoding="utf-8-sig", errors="replace") if against else None
     named, chosen, sizes = known_arch(arch, text), read_dtypes(dtypes), read_dims(dims)
-    report = check_text(
-        text, problem, target=target, quick=quick, arch=named, dtypes=chosen, dims=sizes, against=other, recheck=recheck
-    )
+    with shown_progress():
+        report = check_text(
+            text, problem, target=target, quick=quick, arch=named, dtypes=chosen, dims=sizes, against=other,
+            recheck=recheck,
+        )  # fmt: skip
     steps = () if trace is None else _steps(report, text, trace, GpuCalls(named, chosen, dims=sizes, against=other))
     if as_json:
         print_json(report.to_dict() | ({"trace": steps} if trace is not None else {}))
     elif trace is not None:
         click.echo("\n".join(steps))
     else:
-        _show(report, text, file)
+        _show(report, text, file, verbose)
     ctx.exit(0 if report.ok else EXIT_WRONG_CANDIDATE)
 
 
@@ -81,23 +88,26 @@ def _steps(report: CheckReport, text: str, number: int, calls: GpuCalls) -> list
     return steps
 
 
-def _show(report: CheckReport, text: str, file: Path) -> None:
+def _show(report: CheckReport, text: str, file: Path, verbose: bool) -> None:
     from kernelagent.dsl.check_gpu import finding_diagnostics
     from kernelagent.dsl.diagnostics import render_all
-    from kernelagent.dsl.verify.telling import report_lines
+    from kernelagent.dsl.verify.summary import last_line, summary
 
-    shown = (*report.diagnostics, *finding_diagnostics(report, text))
+    found = finding_diagnostics(report, text)
+    shown = (*report.diagnostics, *found[:MOST_FINDINGS])
     if shown:
         click.echo(render_all(shown, text, str(file)))
+        if len(found) > MOST_FINDINGS:
+            click.echo(f"{len(found) - MOST_FINDINGS} more of the emulator; --json has all")
         click.echo()
-    for line in report_lines(of_schedules(report), report.obligations, text, str(file)):
+    for line in summary(report, text, str(file), verbose):
         click.echo(line)
     if kernels := report.resources.get("kernels"):
         table(
             ("kernel", "class", "dims", "registers", "spilled bytes", "shared bytes", "occupancy", "limited by"),
             [_row(k) for k in kernels],
         )
-    click.echo(f"{file}: {'ok' if report.ok else 'wrong'}, {report.verdict}, {report.seconds:.2f} s")
+    click.echo(last_line(report, str(file)))
 
 
 def of_schedules(report: CheckReport) -> list[Counterexample]:

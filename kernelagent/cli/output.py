@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,22 @@ def _finite(value: Any) -> Any:
 
 def progress(line: str) -> None:
     click.echo(line, err=True)
+
+
+@contextmanager
+def shown_progress() -> Iterator[None]:
+    """One line on stderr with the step that a check is at, gone when it ends; nothing where stderr is no terminal."""
+    if not is_terminal():
+        yield
+        return
+    from kernelagent.dsl.verify.progress import listening
+
+    width = max(shutil.get_terminal_size().columns - 1, 20)
+    with listening(lambda line: click.echo(f"\r\x1b[K{line[:width]}", err=True, nl=False)):
+        try:
+            yield
+        finally:
+            click.echo("\r\x1b[K", err=True, nl=False)
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

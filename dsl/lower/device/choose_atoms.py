@@ -158,7 +158,7 @@ def _fma(
         message, hint = f"{why}, and integers have no detour", "use tiles that the atom divides"
         raise KernelError([Diagnostic("mma-tile", message, let.value.origin.span, hint=hint)])
     result = striped((m, n), warps * WARP, 4)
-    choices.append(Choice(subject, "multiply-adds of single threads", why, let.value.origin))
+    choices.append(Choice(subject, "multiply-adds of single threads", why, let.value.origin, costs=True))
     return Product(FMA, shape, (warps, 1), result, None, "f32")
 
 

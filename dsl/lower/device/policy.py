@@ -98,7 +98,7 @@ class Policy(Mapping[str, object]):
         if word in (self.demanded if vacuous else self.binding):
             message = f"`{asked}` cannot be honoured on {self.target}: {why}"
             raise KernelError([Diagnostic(code, message, self.spans.get(word), hint=hint, facts=dict(facts or {}))])
-        return Choice(f"policy {asked}", "dropped", why)
+        return Choice(f"policy {asked}", "dropped", why, costs=True)
 
 
 def dropped(policy: Policy, everywhere: frozenset[str] | set[str]) -> tuple[Choice, ...]:
@@ -109,7 +109,7 @@ def dropped(policy: Policy, everywhere: frozenset[str] | set[str]) -> tuple[Choi
         usual = _WHY[word].format(target=policy.target), _hint(word, policy.target)
         why, hint = policy.lacks.get(word, usual)
         if word in everywhere:
-            lines.append(Choice(f"policy {word}={_text(policy.words[word])}", "dropped", why))
+            lines.append(Choice(f"policy {word}={_text(policy.words[word])}", "dropped", why, costs=True))
         else:
             lines.append(policy.drop(word, why, hint, vacuous=word not in _IMPOSSIBLE))
     return tuple(lines)
