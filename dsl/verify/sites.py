@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from kernelagent.dsl.index import Condition, Index, Symbol, condition_indices
+from kernelagent.dsl.index import Condition, Index, Negation, Symbol, condition_indices
 from kernelagent.dsl.ir import (
     Broadcast,
     Cast,
@@ -131,7 +131,8 @@ def _walk(statements: Sequence[Statement], place: Place) -> Iterator[tuple[State
                 yield from _walk(statement.body, inner)
             case If(condition, then, otherwise):
                 yield from _walk(then, _guarded(here, condition))
-                yield from _walk(otherwise, Place(place.loops, (*place.guards, condition), here.line, place.ranges))
+                other = condition if isinstance(condition, Value) else Negation(condition)
+                yield from _walk(otherwise, Place(place.loops, (*place.guards, other), here.line, place.ranges))
 
 
 def _guarded(place: Place, condition: Condition | Value) -> Place:
