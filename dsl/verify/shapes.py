@@ -33,12 +33,15 @@ def sizes(module: Module, tunables: Mapping[str, int | bool]) -> Iterator[dict[s
     derived = _derived(conditions, entry.dims)
     free = [d for d in entry.dims if d not in derived]
     extents = _extents(module, tunables)
+    extents |= _of_distinct(entry, extents)
     unknown = extents.get("", 1)  # no loop ends at it, but one with a literal end may cut it into tiles
     choices = [_candidates(d, extents.get(d, unknown), conditions) for d in free]
     seen: set[tuple[int, ...]] = set()
     for picked in itertools.islice(_combinations(choices), _SEARCHED):
         found = _complete(dict(zip(free, picked, strict=True)), derived, tunables)
         if found is None or tuple(found.values()) in seen or not _allowed(found, conditions, tunables):
+            continue
+        if not has_data(entry, found):
             continue
         seen.add(tuple(found.values()))
         yield found
@@ -60,7 +63,8 @@ def completed(module: Module, found: Mapping[str, int]) -> dict[str, int] | None
     conditions = _conditions(module)
     derived = _derived(conditions, module.entry.dims)
     complete = _complete({d: n for d, n in found.items() if d not in derived}, derived, {})
-    return complete if complete is not None and _allowed(complete, conditions, {}) else None
+    fine = complete is not None and _allowed(complete, conditions, {}) and has_data(module.entry, complete)
+    return complete if fine else None
 
 
 def deepened(
@@ -74,7 +78,8 @@ def deepened(
     steps = _extents(module, tunables, sequential=True)
     listed = {d for d in found if any(_members(c, d) for c in conditions)}
     more = {d: n + (iterations - 1) * steps.get(d, 0) for d, n in found.items() if d not in listed}
-    return completed(module, {**found, **more})
+    whole = {d: max([_factor(c, d) for c in conditions], default=1) for d in more}
+    return completed(module, {**found, **{d: -(-n // whole[d]) * whole[d] for d, n in more.items()}})
 
 
 def emptied(module: Module, found: Mapping[str, int]) -> Iterator[dict[str, int]]:
@@ -85,13 +90,15 @@ def emptied(module: Module, found: Mapping[str, int]) -> Iterator[dict[str, int]
     seen: list[dict[str, int]] = []
     for gone in (*((d,) for d in found), tuple(found)):
         empty = completed(module, {d: 0 if d in gone else n for d, n in found.items()})
-        if empty is not None and 0 in empty.values() and empty not in seen and has_data(module.entry, empty):
+        if empty is not None and 0 in empty.values() and empty not in seen:
             seen.append(empty)
             yield empty
 
 
 def has_data(entry: Kernel | Program, found: Mapping[str, int]) -> bool:
     """Whether integer arrays of these sizes can hold what the entry assumes of them: no label lies below 0."""
+    if all(a.data is None for a in entry.assumes):
+        return True
     counts = {a.name: prod(d.evaluate(found) for d in a.dims) for a in entry.arrays}
     ranges = {a.data[1]: a.data[2] for a in entry.assumes if a.data is not None and a.data[0] == "range"}
     for assume in entry.assumes:
@@ -107,6 +114,19 @@ def has_data(entry: Kernel | Program, found: Mapping[str, int]) -> bool:
                 if counts[array] > hi.evaluate(found) - lo.evaluate(found):
                     return False
     return True
+
+
+def _of_distinct(entry: Kernel | Program, extents: Mapping[str, int]) -> dict[str, int]:
+    """`distinct(rows)` with `rows < P`: P is about as large as what cuts the rows."""
+    tops = {a.data[1]: _name(a.data[2][1]) for a in entry.assumes if a.data is not None and a.data[0] == "range"}
+    distinct = {a.data[1] for a in entry.assumes if a.data is not None and a.data[0] == "distinct"}
+    found: dict[str, int] = {}
+    for array in entry.arrays:
+        top = tops.get(array.name)
+        if array.name in distinct and top is not None and top not in extents:
+            names = [s.name for d in array.dims for s in d.symbols()]
+            found[top] = max((extents.get(n, 1) for n in names), default=1)
+    return found
 
 
 def _combinations(choices: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:

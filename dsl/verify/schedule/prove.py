@@ -15,20 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from math import prod
 
-from kernelagent.dsl.ir import Claim, Kernel
 from kernelagent.dsl.verify import coverage
-from kernelagent.dsl.verify.claims import separation
 from kernelagent.dsl.verify.families import prove_bounds
 from kernelagent.dsl.verify.records import Family, Findings, Obligation, ScheduleCounterexample, Verdict
-from kernelagent.dsl.verify.schedule.affine import moved_alike
+from kernelagent.dsl.verify.schedule.aliasing import prove_aliasing
 from kernelagent.dsl.verify.schedule.alignment import prove_alignment
 from kernelagent.dsl.verify.schedule.banks import prove_banks
 from kernelagent.dsl.verify.schedule.boxes import prove_boxes
 from kernelagent.dsl.verify.schedule.budget import Exhausted, check_iterations, check_kernel, exhausted, within
 from kernelagent.dsl.verify.schedule.cases import Case
+from kernelagent.dsl.verify.schedule.claimed import limit_of, settled
 from kernelagent.dsl.verify.schedule.coalescing import prove_coalescing
+from kernelagent.dsl.verify.schedule.expected import prove_expectations
 from kernelagent.dsl.verify.schedule.explain import counterexample, line_of, said
 from kernelagent.dsl.verify.schedule.extremes import FAR, far_from_zero, suits
 from kernelagent.dsl.verify.schedule.limits import prove_resources
@@ -36,7 +37,8 @@ from kernelagent.dsl.verify.schedule.machine import Event
 from kernelagent.dsl.verify.schedule.order import Ordered, examine
 from kernelagent.dsl.verify.schedule.protocol import prove_protocol, prove_uniformity
 from kernelagent.dsl.verify.schedule.rounding import prove_rounding
-from kernelagent.dsl.verify.schedule.sizes import Sizes, empty_calls, tile_count, trips, whole_calls
+from kernelagent.dsl.verify.schedule.sizes import Sizes, empty_calls, tile_count, trips
+from kernelagent.dsl.verify.schedule.spanning import sizes_to_run, unlike
 from kernelagent.dsl.verify.schedule.tagged import flow
 from kernelagent.dsl.verify.schedule.tiles import as_tiles, by_data
 from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
@@ -71,9 +73,13 @@ def _prove(case: Case, quick: bool) -> Findings:
         ordered = Ordered(reason=DATA)
     if faults.obligations or found.counterexamples:
         return _only_refuted(found) + faults
+    shared = prove_aliasing(case, subject(case), ordered.iterations, quick)
+    if shared.counterexamples:
+        return _only_refuted(shared)
+    found += shared
     launches: list[Launch] = []
     lacks: list[str] = []
-    for sizes in whole_calls(case, ordered.iterations)[: 1 if quick else None]:
+    for sizes in islice(sizes_to_run(case, ordered.iterations, launches), 1 if quick else None):
         made = _launched(case, sizes)
         if isinstance(made, str):
             lacks.append(made)
@@ -98,7 +104,9 @@ def _prove(case: Case, quick: bool) -> Findings:
     shown = (*_order(case, ordered), *_symbolic(case, launches, solver), *_flow(case, ordered, launches, lacks))
     hardware = counted(case)
     refuted = tuple(_claimed(case, o) for o in hardware if o.verdict == "REFUTED")
-    return found + Findings((*shown, *hardware, *_separation(case, shown)), refuted)
+    runs = [made.sizes for made in launches]
+    found += Findings((*shown, *hardware), refuted) + settled(case, subject(case), shown, runs)
+    return found + prove_expectations(case, subject(case), runs, lacks, shown)
 
 
 def _claimed(case: Case, obligation: Obligation) -> ScheduleCounterexample:
@@ -110,27 +118,15 @@ def _claimed(case: Case, obligation: Obligation) -> ScheduleCounterexample:
     )  # fmt: skip
 
 
-def _separation(case: Case, shown: Sequence[Obligation]) -> Iterator[Obligation]:
-    for claim in claims_of(case):
-        if claim.word == "separation":
-            yield separation(claim, [o for o in shown if o.family in ("races", "coverage")], subject(case))
-
-
-def claims_of(case: Case) -> tuple[Claim, ...]:
-    entry = case.shapes.entry
-    return entry.claims if isinstance(entry, Kernel) else ()
-
-
 def counted(case: Case) -> list[Obligation]:
     """What needs no run: the hardware's share, against what the author claims of it."""
-    most = {c.word: c.limit for c in claims_of(case)}
     try:
         check_kernel(case.kernel)
     except Exhausted as lack:
         families: tuple[Family, ...] = ("banks", "coalescing")
         return [Obligation(family, "UNKNOWN", None, str(lack), subject(case)) for family in families]
-    found = prove_banks(case.kernel, subject(case), most.get("bank_conflicts"))
-    found += prove_coalescing(case, subject(case), most.get("sectors"))
+    found = prove_banks(case.kernel, subject(case), limit_of(case.kernel, "bank_conflicts"))
+    found += prove_coalescing(case, subject(case), limit_of(case.kernel, "sectors"))
     return found + prove_boxes(case.kernel, subject(case)) + prove_resources(case.kernel, subject(case))
 
 
@@ -219,7 +215,7 @@ def _flow(case: Case, ordered: Ordered, launches: Sequence[Launch], lacks: Seque
         yield Obligation("flow", "UNKNOWN", None, why, subject(case))
         return
     fields = all(made.fields for made in compared)
-    reason = ordered.reason or moved_alike(case.kernel)
+    reason = ordered.reason or unlike(case, compared, ordered.iterations)
     verdict: Verdict = "TESTED" if not fields else "PROVED_BOUNDED" if reason else "PROVED"
     detail = f"each output is the kernel's formula of the same elements, at {_sizes(compared)}"
     if fields:

@@ -39,10 +39,15 @@ class Launch:
     `fields` or as floats; `traces`: where elements came from, if there is no kernel."""
 
     events: tuple[Event, ...]
-    sizes: Sizes
+    made: Call
     compared: bool = False
     fields: bool = False
     traces: Traces | None = None
+
+    @property
+    def sizes(self) -> Sizes:
+        """Dims and integer scalars."""
+        return self.made.sizes
 
 
 def launch(case: Case, sizes: Sizes, seed: int = 0) -> Launch:
@@ -62,7 +67,7 @@ def launch(case: Case, sizes: Sizes, seed: int = 0) -> Launch:
     expected = None if events or case.oracle is None else expected_outputs(case, made, None)
     if expected is not None:
         events = (*events, *_wrong(expected, machine, case.kernel, _close))
-    return Launch(events, sizes, expected is not None)
+    return Launch(events, made, expected is not None)
 
 
 def _over_fields(case: Case, made: Call, seed: int) -> Launch:
@@ -73,8 +78,8 @@ def _over_fields(case: Case, made: Call, seed: int) -> Launch:
     if not events:
         events = tuple(_wrong(expected, machine, case.kernel, _same))
         if events and not _differs(case, made):
-            return Launch((), made.sizes, True)
-    return Launch(events, made.sizes, True, True)
+            return Launch((), made, True)
+    return Launch(events, made, True, True)
 
 
 def _differs(case: Case, made: Call) -> bool:
@@ -92,14 +97,24 @@ def _differs(case: Case, made: Call) -> bool:
 
 def _traced(case: Case, made: Call) -> Launch:
     events, traces = trace(case.kernel, made, lambda m: _blocks(case.kernel, m), case.elements)
-    return Launch(events, made.sizes, traces=traces)
+    return Launch(events, made, traces=traces)
 
 
 def run_launch(case: Case, made: Call, domain: Domain) -> tuple[Machine, tuple[Event, ...]]:
     """Every block of a call, and the faults that show without a comparison."""
     memory = GlobalMemory(case.kernel.arrays, made.sizes, 1)
+    _begin(memory, domain)
     machine = Machine(case.kernel, made.sizes, domain, memory, made.read, footprints=case.elements)
     return machine, _blocks(case.kernel, machine)
+
+
+def _begin(memory: GlobalMemory, domain: Domain) -> None:
+    """Arrays that are changed in place keep what nobody stores."""
+    for name, stored in memory.stored.items():
+        if memory.roles[name] == "InOut":
+            shape, dtype = memory.shapes[name], memory.dtypes[name]
+            whole = domain.load(name, tuple(np.indices(shape)), np.ones(shape, np.bool_), 0, dtype)
+            stored.values[:] = domain.pack(whole, dtype, shape)
 
 
 def _blocks(kernel: dev.DeviceKernel, machine: Machine) -> tuple[Event, ...]:

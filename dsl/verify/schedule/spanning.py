@@ -1,0 +1,108 @@
+"""Sizes at which a launch visits places that the usual sizes leave out: enough of them to stand for all (`alike`)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from math import prod
+
+from kernelagent.dsl.index import Element, Index
+from kernelagent.dsl.verify.schedule.alike import Part, Unlike, parts_of, spans, unspanned
+from kernelagent.dsl.verify.schedule.cases import Call, Case, call
+from kernelagent.dsl.verify.schedule.sizes import (
+    ALIGNED,
+    SEVERAL,
+    Sizes,
+    by_trips,
+    fits,
+    outermost,
+    tile_count,
+    trips,
+    whole_calls,
+)
+from kernelagent.dsl.verify.schedule.whole import Launch
+from kernelagent.dsl.verify.shapes import completed, members, whole_rows
+
+_TRIED = 300
+_FURTHER = 9
+"""Iterations beyond those that are asked for: some counts no sizes give."""
+_SMALL = (1, 2, 3, 4, 6, 8)
+_ROUNDS = (1, 2, 4)
+
+
+def sizes_to_run(case: Case, iterations: int, ran: Sequence[Launch]) -> Iterator[Sizes]:
+    """The usual sizes, then what those that `ran`, by the time they are asked for, leave out: as many `iterations`,
+    and places that span all."""
+    yield from whole_calls(case, iterations)
+    if _longest(case, ran) < iterations:
+        counts = by_trips(case, iterations + _FURTHER)
+        yield from islice((s for n, s in counts.items() if n >= iterations), 1)
+    parts = parts_of(case)
+    for part in () if isinstance(parts, Unlike) else parts:
+        made = [launch.made for launch in ran]
+        if not any(spans(part, c) for c in made) and (more := _spanning(case, part, made)) is not None:
+            yield more
+
+
+def unlike(case: Case, ran: Sequence[Launch], iterations: int) -> str:
+    """What keeps the launches from standing for all tiles, "" if nothing does. After so many `iterations` of a loop
+    nothing new happens."""
+    if outermost(case.kernel) and _longest(case, ran) < iterations:
+        return f"no launch was small enough with {iterations} iterations"
+    parts = parts_of(case)
+    if isinstance(parts, Unlike):
+        return parts.reason
+    left = unspanned(parts, [launch.made for launch in ran])
+    return "" if left is None else f"no sizes were small enough to tell {left} from sums of the loops' counts"
+
+
+def _longest(case: Case, ran: Sequence[Launch]) -> int:
+    return max((trips(case.kernel, launch.sizes) or 0 for launch in ran), default=0)
+
+
+def _spanning(case: Case, part: Part, ran: Sequence[Call]) -> Sizes | None:
+    """The smallest sizes at which the places of a part span; None if none of those that are tried do."""
+    dims = _dims(case, part)
+    if not ran or not dims:
+        return None
+    base = min((c.sizes for c in ran), key=lambda s: prod(s.values()))
+    known = {d: n for d, n in base.items() if d in case.kernel.dims}
+    choices = [_values(case, part, dim) for dim in dims]
+    tried = sorted(itertools.product(*choices), key=prod)
+    for values in islice(tried, _TRIED):
+        sizes = _accepted(case, {**known, **dict(zip(dims, values, strict=True))})
+        if sizes is not None and tile_count(case.kernel, sizes) <= SEVERAL and spans(part, call(case, sizes)):
+            return sizes
+    return None
+
+
+def _accepted(case: Case, wanted: dict[str, int]) -> Sizes | None:
+    made = (completed(case.shapes, wanted), whole_rows(case.shapes, wanted, ALIGNED))
+    return next((s for s in made if s is not None and fits(case.kernel, s)), None)
+
+
+def _values(case: Case, part: Part, dim: str) -> list[int]:
+    """Some small numbers, and one past a few steps of the loops."""
+    listed = members(case.shapes, dim)
+    if listed:
+        return listed
+    steps = {axis.step.constant or 1 for axis in part.axes}
+    return sorted({*_SMALL, *(n * step + 1 for step in steps if step > 1 for n in _ROUNDS)})
+
+
+def _dims(case: Case, part: Part) -> list[str]:
+    """Dims that the part's loops end at, and that its terms have; with data, those of the data."""
+    values: list[Index] = [*part.terms, *(b for axis in part.axes for b in axis.bounds())]
+    names = {s.name for v in values for s in v.symbols() if s.kind == "dim"}
+    read = {a.array for v in values for a in v.atoms() if isinstance(a, Element)}
+    for array in case.kernel.arrays:
+        if array.name in read:
+            names |= {s.name for d in array.dims for s in d.symbols()}
+    for assume in case.shapes.entry.assumes:
+        if assume.data is not None and assume.data[1] in read:
+            names |= {s.name for bound in assume.data[2] for s in bound.symbols()}
+    return sorted(names & set(case.kernel.dims))
+
+
+__all__ = ["sizes_to_run", "unlike"]
