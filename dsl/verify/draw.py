@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from kernelagent.dsl.dtypes import DTYPES, numpy_dtype
+from kernelagent.dsl.index import Condition, evaluate_condition
 from kernelagent.dsl.ir import Array, Assume, Kernel, Program
 from kernelagent.dsl.verify.trials import Trial
 
@@ -25,12 +26,40 @@ def draw(
     """One call of `entry` at `sizes`. Dtype variables not given become f32; `seed` decides the kind of floats."""
     generator = np.random.default_rng(seed)
     chosen = {v: (dtypes or {}).get(v, _DEFAULT_DTYPE) for v in entry.dtype_variables}
-    arrays = {a.name: _array(a, entry.assumes, sizes, chosen, seed, generator) for a in entry.arrays}
-    given = dict(scalars or {})
-    for scalar in entry.scalars:
-        if scalar.name not in given and scalar.default is None:
-            given[scalar.name] = _SCALAR if scalar.dtype.startswith(("f", "b")) else 1
+    given = {**_scalars(entry, sizes, seed, scalars or {}), **(scalars or {})}
+    known = {**sizes, **{n: int(v) for n, v in given.items() if isinstance(v, int)}}
+    arrays = {a.name: _array(a, entry.assumes, known, chosen, seed, generator) for a in entry.arrays}
     return Trial(dict(sizes), arrays, given, dict(tunables or {}), seed)
+
+
+def _scalars(
+    entry: Kernel | Program, sizes: Mapping[str, int], seed: int, given: Mapping[str, float | int | bool]
+) -> dict[str, float | int | bool]:
+    """Values of the scalars that neither the call nor the text gives."""
+    open_ones = [s for s in entry.scalars if s.name not in given and s.default is None]
+    found: dict[str, float | int | bool] = {}
+    for scalar in open_ones:
+        integer = not scalar.dtype.startswith(("f", "b"))
+        found[scalar.name] = _integer(scalar.name, entry.assumes, {**sizes, **found}, seed) if integer else _SCALAR
+    return found
+
+
+def _integer(name: str, assumes: tuple[Assume, ...], known: Mapping[str, float | int | bool], seed: int) -> int:
+    """By turns as large as the sizes, 1, half as large, and 0: the first that the entry allows."""
+    numbers = {n: int(v) for n, v in known.items()}
+    largest = max(numbers.values(), default=1)
+    turns = (largest, 1, largest // 2, 0)
+    tried = (turns[(seed + k) % len(turns)] for k in range(len(turns)))
+    conditions = [a.condition for a in assumes if a.condition is not None]
+    return next((n for n in tried if all(_holds(c, {**numbers, name: n}) for c in conditions)), 1)
+
+
+def _holds(condition: Condition, known: Mapping[str, int]) -> bool:
+    """True where the condition speaks of something that is not chosen yet."""
+    try:
+        return evaluate_condition(condition, known)
+    except (KeyError, ZeroDivisionError):
+        return True
 
 
 def _array(

@@ -17,16 +17,21 @@ from kernelagent.dsl.verify.schedule.budget import check_arrays
 from kernelagent.dsl.verify.schedule.footprints import Footprints
 from kernelagent.dsl.verify.schedule.unmodelled import OutsideArray
 
+INTEGERS = ("i32", "i64", "u32")
+"""Dtypes of scalars that are index integers."""
+
 
 @dataclass(frozen=True)
 class Case:
     """One kernel for one shape class. `shapes` is a module whose entry has the kernel's dims, loops and assumptions;
-    `oracle` computes what the schedule should, None for a text of level two by itself."""
+    `oracle` computes what the schedule should, None for a text of level two by itself; `claimed` is such a text with
+    its labels and expectations, which `kernel` is without."""
 
     kernel: dev.DeviceKernel
     shapes: ir.Module
     oracle: ir.Module | None
     scalars: Mapping[str, float | int | bool] = field(default_factory=dict)
+    claimed: dev.DeviceKernel | None = None
 
     @cached_property
     def merged(self) -> Footprints:
@@ -59,12 +64,19 @@ def cases(module: ir.Module, choices: Choices, arch: str) -> Iterator[Case]:
     from kernelagent.dsl.targets.cuda.units import device_units
 
     if isinstance(module, ScheduledModule):
-        yield Case(module.schedule, outline(module), None, choices.consts)
+        yield Case(module.schedule, outline(module), None, choices.consts, module.claimed)
         return
     for unit in device_units(module, choices, arch):
         alone = ir.Module(module.text, module.edition, (unit.item.kernel,), ())
+        shapes = replace(alone, kernels=(_with_integers(unit.item.kernel, choices.consts),))
         for code in unit.classes:
-            yield Case(code.schedule, alone, alone, choices.consts)
+            yield Case(code.schedule, shapes, alone, choices.consts)
+
+
+def _with_integers(kernel: ir.Kernel, consts: Mapping[str, object]) -> ir.Kernel:
+    """Integer scalars are sizes too: loops may end at them."""
+    names = [s.name for s in kernel.scalars if s.dtype in INTEGERS and s.name not in consts]
+    return replace(kernel, dims=(*kernel.dims, *names))
 
 
 def call(case: Case, dims: Mapping[str, int], seed: int = 0, positions_only: bool = False) -> Call:
@@ -73,7 +85,8 @@ def call(case: Case, dims: Mapping[str, int], seed: int = 0, positions_only: boo
     if positions_only:
         entry = replace(entry, arrays=tuple(a for a in entry.arrays if not is_float(a.dtype)))
     check_arrays(case.kernel.arrays, dims)
-    given = {s.name: case.scalars[s.name] for s in entry.scalars if s.name in case.scalars}
+    chosen = {**case.scalars, **dims}
+    given = {s.name: chosen[s.name] for s in entry.scalars if s.name in chosen}
     trial = draw(entry, dims, {}, given, {}, seed)
     defaults = {s.name: s.default for s in entry.scalars if s.default is not None}
     scalars = {**defaults, **trial.scalars}

@@ -126,13 +126,13 @@ def _grown(base: Sizes, widths: Mapping[str, int], most: int) -> Iterator[dict[s
 
 
 def steps(kernel: dev.DeviceKernel) -> dict[str, int]:
-    """For each dim in the bounds of an outermost loop the loop's largest step."""
+    """For each dim or integer scalar in the bounds of an outermost loop the loop's largest step."""
     found: dict[str, int] = {}
     for loop in outermost(kernel):
         for hi, step in zip(loop.hi, loop.step, strict=True):
             width = step.constant or 1
             for symbol in hi.symbols():
-                if symbol.kind == "dim":
+                if symbol.kind in ("dim", "param"):
                     found[symbol.name] = max(width, found.get(symbol.name, 1))
     return found
 

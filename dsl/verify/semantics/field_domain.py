@@ -49,7 +49,7 @@ class FieldDomain:
             case ir.Cast(x):
                 return self._cast(machine, x, value)
             case ir.Unary(word, x) if is_float(x.type.dtype):
-                return _mapped(machine, x, lambda data: self.field.unary(word, data))
+                return mapped(machine, x, lambda data: self.field.unary(word, data))
             case ir.Binary(word, a, b) if is_float(a.type.dtype):
                 first, second = machine.get(a), machine.get(b)
                 return lambda: _combined(first(), second(), lambda s, t: self.field.binary(word, s, t))
@@ -68,7 +68,7 @@ class FieldDomain:
         if is_float(source) and is_float(target):
             return machine.get(x)
         if is_float(target):
-            return _mapped(machine, x, self.field.whole)
+            return mapped(machine, x, self.field.whole)
         if is_float(source):
             raise Unfielded("a float made an integer")
         return None
@@ -79,7 +79,7 @@ class FieldDomain:
         def reduce() -> Tile:
             tile = get()
             part = tile.data[(slice(None),) * axis + (slice(*tile.live[axis]),)]
-            return Tile(self.field.reduce(word, _harmless(part, tile, axis), axis), _without(tile.live, axis))
+            return Tile(self.field.reduce(word, _harmless(part, tile, axis), axis), without(tile.live, axis))
 
         return reduce
 
@@ -118,7 +118,7 @@ def _harmless(part: Array, tile: Tile, axis: int) -> Array:
     return np.where(void, 0, part)
 
 
-def _mapped(machine: Machine, x: ir.Value, function: Callable[[Array], Array]) -> Operation:
+def mapped(machine: Machine, x: ir.Value, function: Callable[[Array], Array]) -> Operation:
     get = machine.get(x)
 
     def apply() -> Tile:
@@ -146,5 +146,5 @@ def _on_live(tile: Tile, live: tuple[tuple[int, int], ...], function: Callable[[
     return data
 
 
-def _without(live: tuple[tuple[int, int], ...], axis: int) -> tuple[tuple[int, int], ...]:
+def without(live: tuple[tuple[int, int], ...], axis: int) -> tuple[tuple[int, int], ...]:
     return live[:axis] + live[axis + 1 :]

@@ -10,13 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import is_float
+from kernelagent.dsl.interpret.held import held_dtype
+from kernelagent.dsl.interpret.machine import Machine
+from kernelagent.dsl.interpret.operations import Operation
+from kernelagent.dsl.interpret.tile import Tile
 from kernelagent.dsl.verify.schedule.domains.real import Real
 from kernelagent.dsl.verify.schedule.places import Integers, Truths
 from kernelagent.dsl.verify.semantics.field import NEGATIVE, POSITIVE, Field, Unfielded
-from kernelagent.dsl.verify.semantics.field_domain import FieldDomain
+from kernelagent.dsl.verify.semantics.field_domain import FieldDomain, mapped, without
 
 Array = np.ndarray[Any, np.dtype[Any]]
+SMALL = 128
+"""Integers below it are of every integer dtype but u4, which nothing is cast to."""
 
 
 class Total(Field):
@@ -39,13 +46,19 @@ def _numbered(field: Field, shape: tuple[int, ...], array: int) -> Array:
     return field.hashed(np.arange(count).reshape(shape), f"array {array}")
 
 
+def integers(field: Field, x: Array, dtype: str) -> Array:
+    """What numbers are as integers or truths: any small ones, equal for equal numbers."""
+    first, _ = field.parts(field.hashed(x, "integer"))
+    return (first % (2 if dtype == "bool" else SMALL)).astype(held_dtype(dtype))
+
+
 class Finite:
     """The values of one call. Floats are encoded numbers; integers and truths are themselves."""
 
     channels = 1
 
     def __init__(self, field: Field, arrays: Mapping[str, Any], scalars: Mapping[str, float | int | bool]) -> None:
-        self.field, self.real = field, Real(arrays, scalars)
+        self.field, self.real, self.rounds = field, Real(arrays, scalars), False
         floats = {n: a for n, a in arrays.items() if np.asarray(a).dtype.kind not in "iub"}
         self.entered = {n: _numbered(field, a.shape, k) for k, (n, a) in enumerate(floats.items())}
         self.by_identity = {id(floats[n]): e for n, e in self.entered.items()}
@@ -88,7 +101,8 @@ class Finite:
         if is_float(target):
             return self.field.whole(x)
         if is_float(source):
-            raise Unfielded("a float made an integer")
+            self.rounds = True
+            return integers(self.field, x, target)
         return self.real.pointwise("cast", [x], [source], target)
 
     def rename(self, parts: Sequence[Array], move: Callable[..., Any]) -> Array:
@@ -98,7 +112,7 @@ class Finite:
         return self.field.reduce(word, x, axis) if is_float(dtype) else self.real.reduce(word, x, axis, dtype)
 
     def position_of(self, word: str, x: Array, axis: int, dtype: str) -> Array:
-        raise Unfielded(f"`{word}`")
+        return self.real.position_of(word, x, axis, dtype)
 
     def scan(self, word: str, x: Array, axis: int, dtype: str) -> Array:
         if not is_float(dtype):
@@ -113,10 +127,17 @@ class Finite:
         return self.field.add(acc, self.field.product(left, right))
 
     def positions(self, x: Array) -> Integers:
+        self._no_rounding()
         return x.astype(np.int64)
 
     def decide(self, x: Array) -> bool:
+        self._no_rounding()
         return bool(x)
+
+    def _no_rounding(self) -> None:
+        """An integer that a number of a field was made is any integer: no place in an array."""
+        if self.rounds:
+            raise Unfielded("a place or a branch, where floats are made integers")
 
     def pack(self, x: Array, dtype: str, shape: tuple[int, ...]) -> Any:
         """The bits of the 64-bit integers."""
@@ -141,3 +162,27 @@ class Oracle(FieldDomain):
     def enter(self, data: Any) -> Any:
         known = self.schedule.by_identity.get(id(data))
         return super().enter(data) if known is None else known
+
+    def operation(self, machine: Machine, statement: ir.Let) -> Operation | None:
+        value = statement.value
+        match statement.operation:
+            case ir.Cast(x) if is_float(x.type.dtype) and not is_float(value.type.dtype):
+                return mapped(machine, x, lambda data: integers(self.field, data, value.type.dtype))
+            case ir.ArgReduce(word, x, axis) if is_float(x.type.dtype):
+                return _position_of(machine, word, x, axis, value.type.dtype)
+        return super().operation(machine, statement)
+
+
+def _position_of(machine: Machine, word: str, x: ir.Value, axis: int, dtype: str) -> Operation:
+    """The first largest or smallest of the live numbers, in the order of their encodings; -1 of none."""
+    get, function = machine.get(x), np.argmax if word == "argmax" else np.argmin
+
+    def find() -> Tile:
+        tile = get()
+        lo, hi = tile.live[axis]
+        part = tile.data[(slice(None),) * axis + (slice(lo, hi),)]
+        missing = np.full(part.shape[:axis] + part.shape[axis + 1 :], -1)
+        found = function(part, axis=axis) + lo if hi > lo else missing
+        return Tile(np.asarray(found).astype(held_dtype(dtype)), without(tile.live, axis))
+
+    return find
