@@ -51,7 +51,7 @@ _HOLDS: Mapping[Family, str] = {
     "overflow": "no position needs more bits than it has",
     "alignment": "{accesses} of several elements begin at multiples of their width, for all sizes",
     "definedness": "what is read was written before, what is stored is live",
-    "races": "accesses to the same bytes are ordered, and stages are reused in time",
+    "races": "accesses to the same bytes are ordered, stages reused in time",
     "completion": "asynchronous work is waited for, and fenced, before it is used",
     "protocol": "barriers neither deadlock nor take one phase for another",
     "uniformity": "barriers are reached by all threads that they are for",

@@ -144,7 +144,7 @@ def test_check_emu(home: Path, kernels: Path) -> None:
     done = kernelagent("check", kernels / "twice.tile", "--target", "emu", "--json", home=home, before=NO_COMPILER)
     assert done.returncode == 0, done.stderr
     found = record(done)
-    assert found["verdict"] == "TESTED"
+    assert (found["verdict"], found["semantics"], found["notes"]) == ("PROVED", "", [])
     assert found["counterexamples"] == []
     emulation = next(o for o in found["obligations"] if o["family"] == "emulation")
     assert "late and random" in emulation["detail"]
@@ -156,8 +156,10 @@ def test_check_emu_on_a_problem(home: Path, kernels: Path) -> None:
         "check", kernels / "softmax.tile", "--target", "emu", "--problem", "softmax", "--quick", home=home
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "TESTED          numeric" in done.stdout
-    assert "TESTED          emulation" in done.stdout
+    assert "TESTED  numeric      agrees with the reference at" in done.stdout
+    assert "TESTED  emulation    code for sm_80" in done.stdout
+    assert "ok, PROVED (" in done.stdout.splitlines()[-1]
+    assert ", agrees with the reference in " in done.stdout.splitlines()[-1]
 
 
 def test_findings_are_counterexamples(home: Path, kernels: Path) -> None:
