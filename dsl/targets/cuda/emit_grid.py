@@ -190,7 +190,8 @@ def loop_head(body: Body, variable: Symbol, lo: Index, hi: Index, step: Index) -
     name, texts = symbol_name(variable), body.texts
     first, end = texts.text(lo), texts.text(hi)
     if texts.wide(lo):
-        first = f"(int){first}"  # positions are below 2^31 wherever the loop runs
+        far = any(s.kind == "param" for s in lo.symbols())
+        first = f"(int)ka_min({first}, 2147483647ll)" if far else f"(int){first}"  # less than 2^31 where the loop runs
     if "(" in end:
         end = body.const(texts.ctype(hi), "end", end)
     stride = f"++{name}" if step.constant == 1 else f"{name} += {texts.text(step)}"

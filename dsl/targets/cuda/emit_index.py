@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kernelagent.dsl.index import (
@@ -20,6 +20,8 @@ from kernelagent.dsl.index import (
     Negation,
     Select,
     Symbol,
+    condition_indices,
+    index,
 )
 from kernelagent.dsl.ir import Array
 
@@ -68,6 +70,8 @@ class IndexTexts:
             return _literal(value.constant)
         wide = self.wide(value)
         parts = [self._term(m, c, wide, texts) for m, c in value.terms]
+        if self._starts_wide(value) and not self._wide_term(*value.terms[0], wide):
+            parts[0] = f"(ka_i64){parts[0]}"  # the sum is computed from the left
         text = parts[0] + "".join(f" - {p[1:]}" if p.startswith("-") else f" + {p}" for p in parts[1:])
         single = len(value.terms) == 1 and value.terms[0][1] == 1 and len(value.terms[0][0]) == 1
         return text if single else f"({text})"
@@ -76,13 +80,38 @@ class IndexTexts:
         return "ka_i64" if self.wide(value) else "int"
 
     def wide(self, value: Index) -> bool:
-        """Whether a value may leave 32 bits: products of sizes, and data that is 64 bits wide."""
+        """Whether a value may leave 32 bits: products of sizes, sums with scalars, and data that is 64 bits wide."""
         for monomial, coefficient in value.terms:
             if len(monomial) > 1 or abs(coefficient) >= 2**31:
                 return True
             if monomial and self._wide_atom(monomial[0]):
                 return True
+            if _is_scalar(monomial) and (len(value.terms) > 1 or abs(coefficient) > 1):
+                return True
         return False
+
+    def _starts_wide(self, value: Index) -> bool:
+        """Whether a sum is computed in 64 bits from its first term on, because a scalar may have any value."""
+        return len(value.terms) > 1 and any(_is_scalar(monomial) for monomial, _ in value.terms)
+
+    def _wide_term(self, monomial: Monomial, coefficient: int, wide: bool) -> bool:
+        """Whether C computes a term of a value in 64 bits."""
+        if not monomial:
+            return abs(coefficient) >= 2**31
+        return (wide and (len(monomial) > 1 or abs(coefficient) > 1)) or self._wide_atom(monomial[0])
+
+    def steps(self, value: Index) -> Iterator[tuple[Index, bool]]:
+        """What `text` computes on the way to a value, from the left, and whether in 64 bits."""
+        wide, so_far, total = self.wide(value), self._starts_wide(value), index(0)
+        for monomial, coefficient in value.terms:
+            for part in (p for atom in monomial for p in parts_of(atom)):
+                yield from self.steps(part)
+            term = Index(((monomial, coefficient),))
+            term_wide = self._wide_term(monomial, coefficient, wide)
+            so_far, total = so_far or term_wide, total + term
+            if len(monomial) > 1 or abs(coefficient) > 1:
+                yield term, term_wide
+            yield total, so_far
 
     def _wide_atom(self, atom: Atom) -> bool:
         match atom:
@@ -221,6 +250,23 @@ class IndexTexts:
             if known.lo.constant == 0 and known.hi == hi and 0 < offset + extent <= step:
                 return _divided_by(hi, step, divides)
         return False
+
+
+def _is_scalar(monomial: Monomial) -> bool:
+    return len(monomial) == 1 and isinstance(monomial[0], Symbol) and monomial[0].kind == "param"
+
+
+def parts_of(atom: Atom) -> tuple[Index, ...]:
+    """The index integers that an atom is computed from."""
+    match atom:
+        case Symbol():
+            return ()
+        case Element(_, coordinates):
+            return coordinates
+        case FloorDiv(a, b) | Mod(a, b) | Extremum(_, a, b):
+            return (a, b)
+        case Select(condition, then, otherwise):
+            return (*condition_indices(condition), then, otherwise)
 
 
 def _divided_by(value: Index, step: int, divides: Mapping[str, int]) -> bool:
