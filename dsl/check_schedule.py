@@ -13,6 +13,7 @@ from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.index import Index, Symbol
 from kernelagent.dsl.level2.module import ScheduledModule, read_module, scheduled
 from kernelagent.dsl.targets.calls import Choices
+from kernelagent.dsl.verify.claims import empty
 from kernelagent.dsl.verify.proofs import Proofs, Use, prove_schedules
 from kernelagent.dsl.verify.records import Findings, Obligation
 
@@ -29,6 +30,8 @@ def check_schedule(text: str, quick: bool = True, against: str | None = None, us
     """The rules of level two, and the proofs of what runs when the schedule does. Never raises for a mistake of the
     text. `against`: the level-one text that says what it computes."""
     begin = time.perf_counter()
+    from kernelagent.dsl.verify.schedule.expected import empty_expectations
+
     try:
         module = scheduled(text)
         schedule = module.schedule
@@ -42,7 +45,8 @@ def check_schedule(text: str, quick: bool = True, against: str | None = None, us
     obligations = (rules, *proofs.findings.obligations, *values)
     used = {"arch": schedule.target, "threads": schedule.threads, "shared_bytes": schedule.shared_bytes}
     resources = {**used, "proofs": proofs.to_dict()}
-    report = CheckReport(True, "UNKNOWN", (), (), recheck_diagnostics(proofs), resources)
+    said = (*recheck_diagnostics(proofs), *empty(module, obligations), *empty_expectations(module.claimed, obligations))
+    report = CheckReport(True, "UNKNOWN", (), (), said, resources)
     found = Findings(obligations, proofs.findings.counterexamples)
     return replace(report.with_findings(found), seconds=time.perf_counter() - begin)
 

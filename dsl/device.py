@@ -19,7 +19,7 @@ from kernelagent.dsl.fragments import SharedBuffer as SharedBuffer
 from kernelagent.dsl.fragments import stage_bytes as stage_bytes
 from kernelagent.dsl.fragments import stage_elements as stage_elements
 from kernelagent.dsl.index import Condition, Index, Symbol
-from kernelagent.dsl.ir import Array, Origin, Scalar, View
+from kernelagent.dsl.ir import Array, Claim, Origin, Scalar, View
 from kernelagent.dsl.lanes import Distribution
 from kernelagent.dsl.schedule import Choice, ShapeClass
 from kernelagent.dsl.swizzle import Swizzle as Swizzle
@@ -155,9 +155,20 @@ class Mma:
     acc: Fragment
 
 
+@dataclass(frozen=True)
+class Tag:
+    """`x` itself, its elements labelled: position p of axis a counts as coordinate start[a] + p of dim dims[a].
+
+    Stands in texts only: no code comes of it."""
+
+    x: Fragment
+    dims: tuple[str, ...]
+    start: tuple[Index, ...]
+
+
 Operation: TypeAlias = (
     Constant | FromIndex | FromCondition | Parameter | Positions | Load | Gather | LoadShared | Pointwise | Stretch
-    | Reindex | Reduce | ArgReduce | Scan | Mma
+    | Reindex | Reduce | ArgReduce | Scan | Mma | Tag
 )  # fmt: skip
 
 
@@ -384,6 +395,18 @@ class WgmmaWait:
 
 
 @dataclass(frozen=True)
+class Expectation:
+    """A claim: each element of a fragment or a stage has the coordinates that `Tag` would give it or, with `view`, is
+    the element of that view at `start` and its own position. Stands in texts only: no code comes of it."""
+
+    value: Fragment | Shared
+    dims: tuple[str, ...]
+    start: tuple[Index, ...]
+    origin: Origin
+    view: View | None = None
+
+
+@dataclass(frozen=True)
 class Carried:
     """`inside` at the top of the body is `initial`, then `end` of the iteration before; `result` after the loop."""
 
@@ -430,7 +453,7 @@ class If:
 Statement: TypeAlias = (
     Let | Store | Scatter | StoreShared | Copy | Commit | WaitGroup | BlockBarrier | For | If | BarrierInit | FenceInit
     | Expect | Arrive | WaitPhase | CopyBulk | StoreBulk | CommitBulk | WaitBulk | FenceAsync | RoleBarrier
-    | Turn | ClusterBarrier | WgmmaFence | WgmmaCommit | WgmmaWait
+    | Turn | ClusterBarrier | WgmmaFence | WgmmaCommit | WgmmaWait | Expectation
 )  # fmt: skip
 
 
@@ -502,6 +525,7 @@ class DeviceKernel:
     roles: tuple[Role, ...] = ()
     prologue: tuple[Statement, ...] = ()
     cluster: int = 1
+    claims: tuple[Claim, ...] = ()  # what the author says of the schedule; no code comes of them
 
     def barrier(self, name: str) -> MBarrier:
         return next(b for b in self.barriers if b.name == name)

@@ -26,10 +26,11 @@ def read_claims(k: Context, call: ast.Call) -> Iterator[ir.Claim]:
     """`claim(bank_conflicts <= 2, conformity)`."""
     for argument in (*call.args, *call.keywords):
         with k.recovering():
-            yield _claim(argument)
+            yield claim_of(argument)
 
 
-def _claim(node: ast.AST) -> ir.Claim:
+def claim_of(node: ast.AST) -> ir.Claim:
+    """One argument of `claim`. Raises Fault for what is none."""
     match node:
         case ast.Compare(left=ast.Name(id=name), ops=[ast.LtE()], comparators=[ast.Constant(value=int(limit))]) if (
             name in LIMITED and not isinstance(limit, bool)
@@ -71,7 +72,7 @@ def _labelled(k: Context, call: Call) -> tuple[ir.Value, tuple[str, ...], tuple[
         hint = "label the floats that are loaded with it"
         raise fault("tag-dims", f"`{source_text(call.at('x'))}` is {x.type.dtype}", call.at("x"), hint)
     found, at = call["dims"], call.at("dims")
-    dims = tuple(_dim(part, at) for part in (found if isinstance(found, tuple) else (found,)))
+    dims = tuple(dim_of(part, at) for part in (found if isinstance(found, tuple) else (found,)))
     start = integers(call, "position")
     if not len(dims) == len(start) == x.type.rank:
         message = f"{len(dims)} dims and {len(start)} positions for a tile of rank {x.type.rank}"
@@ -79,7 +80,8 @@ def _labelled(k: Context, call: Call) -> tuple[ir.Value, tuple[str, ...], tuple[
     return x, dims, start
 
 
-def _dim(part: Operand, at: ast.expr) -> str:
+def dim_of(part: object, at: ast.expr) -> str:
+    """The name of a dim that stands by itself. Raises Fault."""
     match part:
         case Index(terms=(((Symbol(name, "dim"),), 1),)):
             return name
@@ -87,4 +89,4 @@ def _dim(part: Operand, at: ast.expr) -> str:
     raise fault("tag-dims", f"`{source_text(at)}` are not dims of the kernel", at, hint)
 
 
-__all__ = ["HIGHEST", "LIMITED", "read_claims"]
+__all__ = ["HIGHEST", "LIMITED", "claim_of", "dim_of", "read_claims"]

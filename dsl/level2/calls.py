@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
+from kernelagent.dsl.elaborate.claims import dim_of
 from kernelagent.dsl.elaborate.habits import unknown_attribute
 from kernelagent.dsl.elaborate.operands import DTypeName, source_text
 from kernelagent.dsl.elaborate.words import Word as WordRecord
@@ -30,7 +31,7 @@ from kernelagent.dsl.level2.expressions import (
 )
 from kernelagent.dsl.level2.rules import check_threads
 from kernelagent.dsl.level2.state import Operand, Phased, State, placed
-from kernelagent.dsl.level2.words import FLOAT_WORDS, REDUCTIONS, WORDS2
+from kernelagent.dsl.level2.words import EXPECT, FLOAT_WORDS, REDUCTIONS, WORDS2
 from kernelagent.dsl.syntax import fault, span_of
 
 
@@ -164,7 +165,7 @@ def match(k: State, node: ast.Call) -> Matched:
         if node.func.id in k.names or node.func.id in k.base.names:
             raise fault("call", f"`{node.func.id}` is not a word", node.func, "names of values cannot be called")
         raise k.unknown(node.func)
-    word = WORDS2[node.func.id]
+    word = EXPECT if node.func.id == EXPECT.name and len(node.args) + len(node.keywords) > 2 else WORDS2[node.func.id]
     nodes, rest = match_arguments(word, node)
     return Matched(k, word, node, nodes, rest)
 
@@ -308,7 +309,44 @@ def _barrier_init(c: Matched) -> None:
 
 
 def _expect(c: Matched) -> None:
-    c.effect(dev.Expect(*c.phase(), integer(c.k, c.nodes["bytes"]), c.origin))
+    if c.word is EXPECT:
+        _expectation(c)
+    else:
+        c.effect(dev.Expect(*c.phase(), integer(c.k, c.nodes["bytes"]), c.origin))
+
+
+def _expectation(c: Matched) -> None:
+    """`expect(ring[s], (M, K), (i, k))`, or the elements of an array: `expect(ring[s], tag(a), (i, k))`."""
+    value = _either(c, "x")
+    label, at = c.operand("dims"), c.nodes["dims"]
+    start = _start(c)
+    if isinstance(label, ir.View):
+        c.effect(dev.Expectation(value, (), start, c.origin, label))
+    else:
+        c.effect(dev.Expectation(value, _dims(label, at), start, c.origin))
+
+
+def _tag(c: Matched) -> Operand:
+    """A fragment with other labels; elements of an array have theirs already."""
+    found = c.operand("x")
+    if isinstance(found, ir.View) and len(c.nodes) == 1:
+        return found
+    if set(c.nodes) != {"x", "dims", "position"}:
+        hint = "write `tag(v, (M, K), (i, k))` of a fragment, `tag(a)` of an array"
+        raise fault("tag-dims", f"`{source_text(c.node)}` does not say which coordinates", c.node, hint)
+    dims = _dims(c.operand("dims"), c.nodes["dims"])
+    return c.emit(dev.Tag(c.fragment("x"), dims, _start(c)))
+
+
+def _start(c: Matched) -> tuple[Index, ...]:
+    found = indices_of(c.k, c.nodes["position"])
+    if any(s.kind == "position" for at in found for s in at.symbols()):
+        raise misplaced(c.nodes["position"], "axis", "it stands inside `at=` of `view` only")
+    return found
+
+
+def _dims(found: Operand, at: ast.expr) -> tuple[str, ...]:
+    return tuple(dim_of(part, at) for part in (found if isinstance(found, tuple) else (found,)))
 
 
 def _arrive(c: Matched) -> None:
@@ -458,7 +496,7 @@ VALUES: dict[str, Callable[[Matched], Operand]] = {
     "cdiv": _cdiv, "load": _load, "gather": _load, "load_shared": _load_shared,
     **dict.fromkeys((*REDUCTIONS, "argmax", "argmin"), _reduce),
     "scan": _scan, "mma": _mma, "stretch": _stretch, "expand": _expand, "permute": _permute, "reshape": _reshape,
-    "stack": _stack, "take": _take, "view": _view, "axis": _axis,
+    "stack": _stack, "take": _take, "view": _view, "axis": _axis, "tag": _tag,
 }  # fmt: skip
 
 EFFECTS: dict[str, Callable[[Matched], None]] = {

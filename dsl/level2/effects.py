@@ -21,6 +21,7 @@ from kernelagent.dsl.level2.accesses import (
     memory_axis,
     merged_shape,
 )
+from kernelagent.dsl.level2.expectations import check_labelled
 from kernelagent.dsl.level2.hopper import check_hopper
 from kernelagent.dsl.level2.rules import Broken, Machine, Type, run_along, type_of
 
@@ -37,6 +38,8 @@ def check_statement(m: Machine, statement: dev.Statement) -> None:
             check_shared_vector(m, target, vector, value.layout, "target")
         case dev.Copy():
             _copy(m, statement)
+        case dev.Expectation():
+            check_labelled(m, statement)
         case dev.WaitGroup(pending=pending) if pending < 0:
             raise Broken(
                 "wait-count", f"{pending} groups cannot be in flight", "write 0 or more", "pending", pending=pending

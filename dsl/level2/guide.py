@@ -11,7 +11,7 @@ from pathlib import Path
 from kernelagent.dsl.level2.words import GUARDS, SECTIONS
 from kernelagent.dsl.targets.cuda.archs import archs
 
-MAX_CHARACTERS = 14_000
+MAX_CHARACTERS = 14_800
 PATH = Path(__file__).with_name("schedule.md")
 
 GEMM = """
@@ -225,6 +225,12 @@ contiguous in memory, and 1 to 16 bytes (asynchronous copies: 4, 8 or 16).
 - `take_turn(2)` and `pass_turn(2)` around products: a role's two warpgroups alternate (barriers 2 and 3).
 - `schedule(..., cluster=2)` (two rows of tiles; `(1, 2)`: columns): `copy_bulk(..., shared_by=2)` brings each block's
   part to both; `arrive(b[s], everywhere=True)`, and `cluster_barrier()` in front of the roles and at the end of each.
+
+## Claims
+Proved or refuted, with the element and who holds it; no code comes of them. In the header `claim(bank_conflicts <= 1)`,
+`claim(sectors <= 2)`, `claim(conformity)`, `claim(separation)`. Anywhere `expect(a_ring[s], (M, K), (i, k))`, of a
+stage or a fragment: position p of axis 0 has the coordinate i + p along M; `expect(a_ring[s], tag(a), (i, k))`: it is
+that element of `a`. `v = tag(v, (M, N), (i, j))` gives a fragment new labels.
 """
 
 

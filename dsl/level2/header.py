@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass, field, replace
+from math import lcm
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
+from kernelagent.dsl.elaborate.claims import claim_of
 from kernelagent.dsl.elaborate.context import Context
 from kernelagent.dsl.elaborate.habits import nearest
 from kernelagent.dsl.elaborate.operands import Poison, source_text
@@ -38,6 +40,7 @@ class Header:
     together: tuple[int, int] = (1, 1)  # tiles of a cluster
     buffers: list[dev.SharedBuffer] = field(default_factory=list)
     barriers: list[dev.MBarrier] = field(default_factory=list)
+    claims: list[ir.Claim] = field(default_factory=list)
     nodes: dict[str, ast.expr] = field(default_factory=dict)  # of `schedule`
     places: dict[str, tuple[ast.expr, dict[str, ast.expr]]] = field(default_factory=dict)  # of buffers, barriers, roles
 
@@ -75,7 +78,7 @@ def split_body(node: ast.FunctionDef) -> Sections:
     return Sections(header, [], [], last)
 
 
-_DECLARATIONS = ("schedule", "shape_class", "distribution", "shared", "mbarrier")
+_DECLARATIONS = ("schedule", "shape_class", "claim", "distribution", "shared", "mbarrier")
 
 
 def _declares(statement: ast.stmt) -> bool:
@@ -114,6 +117,10 @@ def _line(k: State, header: Header, statement: ast.stmt, first: bool) -> None:
             raise _no_schedule(statement)
         case ast.Expr(value=ast.Call(func=ast.Name(id="shape_class")) as node):
             header.shape_class = _shape_class(k, match(k, node))
+        case ast.Expr(value=ast.Call(func=ast.Name(id="claim")) as node):
+            for argument in (*node.args, *node.keywords):
+                with k.recovering():
+                    header.claims.append(claim_of(argument))
         case ast.Assign(targets=[ast.Name() as target], value=ast.Call(func=ast.Name(id="distribution")) as node):
             check_bindable(k, target)
             k.names[target.id] = _distribution(k, match(k, node))
@@ -124,7 +131,7 @@ def _line(k: State, header: Header, statement: ast.stmt, first: bool) -> None:
             check_bindable(k, target)
             _barrier(k, header, target.id, match(k, node))
         case _:
-            hint = "here stand schedule, shape_class, and names of `distribution`, `shared` and `mbarrier`"
+            hint = "here stand schedule, shape_class, claim, and names of `distribution`, `shared` and `mbarrier`"
             text = source_text(statement).splitlines()[0]
             raise fault("header-late", f"`{text}` cannot stand in front of declarations or the grid", statement, hint)
 
@@ -176,7 +183,22 @@ def _dims(k: State, node: ast.expr, plain: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _shape_class(k: State, call: Matched) -> ShapeClass:
-    return ShapeClass(call.name("name"), tuple(_guard(k, g) for g in call.rest))
+    guards = tuple(_guard(k, g) for g in call.rest)
+    for guard, node in zip(guards, call.rest, strict=True):
+        _check_taken(guard, guards, node)
+    return ShapeClass(call.name("name"), guards)
+
+
+def _check_taken(guard: Guard, guards: tuple[Guard, ...], node: ast.expr) -> None:
+    """Raises Fault where no call with any element in it is dispatched here: everything would be proved of nothing."""
+    steps = [g.value for g in guards if g.kind == "divides" and g.subject == guard.subject]
+    least = lcm(*steps) if steps else 1
+    if guard.kind == "range" and guard.value < least:
+        text = source_text(node)
+        also = f" and divides({guard.subject}, {least})" if steps else ""
+        message = f"no {guard.subject} above 0 satisfies {text}{also}"
+        hint = f"write range({guard.subject}, {least}) or more, or drop one of them: no call would come here"
+        raise fault("assume-contradiction", message, node, hint, least=least)
 
 
 def _guard(k: State, node: ast.expr) -> Guard:
@@ -186,7 +208,10 @@ def _guard(k: State, node: ast.expr) -> Guard:
                 raise _unknown_guard(node, kind)
             if subject not in k.base.names:
                 raise k.unknown(node.args[0])  # type: ignore[arg-type]  # a Name by the pattern
-            return Guard(kind, subject, integer(k, rest[0]) if rest else 0)  # type: ignore[arg-type]
+            value = integer(k, rest[0]) if rest else 0
+            if kind in ("aligned", "divides") and value < 1:
+                raise fault("guard", f"`{source_text(node)}` divides by {value}", node, "write 1 or more")
+            return Guard(kind, subject, value)  # type: ignore[arg-type]
     raise _unknown_guard(node, source_text(node))
 
 

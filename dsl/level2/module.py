@@ -11,6 +11,8 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.index import Compare, Index, index, mod, symbol
+from kernelagent.dsl.level2.expectations import without_expectations
+from kernelagent.dsl.level2.normal import normal_form
 from kernelagent.dsl.level2.parse_schedule import is_level_two, parse_schedule
 from kernelagent.dsl.level2.traverse import grids, walks
 from kernelagent.dsl.schedule import Guard
@@ -19,9 +21,11 @@ from kernelagent.dsl.syntax import EDITION
 
 @dataclass(frozen=True)
 class ScheduledModule(ir.Module):
-    """A level-two text. Its only kernel has no body: the schedule is what it does."""
+    """A level-two text. Its only kernel has no body: the schedule is what it does. `claimed` has the labels and
+    expectations of the text too, of which no code comes."""
 
     schedule: dev.DeviceKernel = field(kw_only=True)
+    claimed: dev.DeviceKernel = field(kw_only=True)
 
 
 def read_module(text: str, absent: frozenset[str] = frozenset()) -> ir.Module:
@@ -35,14 +39,15 @@ def read_module(text: str, absent: frozenset[str] = frozenset()) -> ir.Module:
 
 def scheduled(text: str) -> ScheduledModule:
     """Raises KernelError with every diagnostic of a level-two text."""
-    schedule = parse_schedule(text)
+    claimed = parse_schedule(text)
+    schedule = normal_form(without_expectations(claimed))
     entry = _kernel(schedule, (), ())
-    return ScheduledModule(text, EDITION, (entry,), (), schedule=schedule)
+    return ScheduledModule(text, EDITION, (entry,), (), schedule=schedule, claimed=claimed)
 
 
 def _kernel(k: dev.DeviceKernel, assumes: tuple[ir.Assume, ...], body: tuple[ir.Statement, ...]) -> ir.Kernel:
     span = k.grid.origin.span
-    return ir.Kernel(k.name, k.arrays, k.scalars, (), k.dims, (), (), assumes, (), body, span)
+    return ir.Kernel(k.name, k.arrays, k.scalars, (), k.dims, (), (), assumes, (), body, span, claims=k.claims)
 
 
 def target_of(text: str) -> str | None:

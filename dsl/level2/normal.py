@@ -351,7 +351,10 @@ def _clean_names(kernel: dev.DeviceKernel) -> dev.DeviceKernel:
                 return replace(record, buffer=names[name])
             case tuple():
                 return tuple(map(change, record))
-            case dev.Let() | dev.Mma() | dev.LoadShared() | dev.StoreShared() | dev.Copy() | dev.For() | dev.If():
+            case (
+                dev.Let() | dev.Mma() | dev.LoadShared() | dev.StoreShared() | dev.Copy() | dev.For() | dev.If()
+                | dev.Expectation()
+            ):  # fmt: skip
                 return replace(record, **{f.name: change(getattr(record, f.name)) for f in fields(record)})
             case dev.CopyBulk(target=target, barrier=name):
                 return replace(record, target=change(target), barrier=names[name])

@@ -17,6 +17,7 @@ from kernelagent.dsl.level2.accesses import (
     check_shared_vector,
     check_view,
 )
+from kernelagent.dsl.level2.expectations import tagged
 from kernelagent.dsl.level2.normal import tidy
 from kernelagent.dsl.level2.products import multiply
 from kernelagent.dsl.level2.rules import (
@@ -249,5 +250,5 @@ RULES: dict[type, Rule] = {
     dev.Constant: _constant, dev.FromIndex: _number, dev.FromCondition: _truth, dev.Parameter: _parameter,
     dev.Positions: _positions, dev.Load: _load, dev.Gather: _load, dev.LoadShared: _load_shared,
     dev.Pointwise: _pointwise, dev.Stretch: _stretch, dev.Reindex: _reindex, dev.Reduce: _reduce,
-    dev.ArgReduce: _reduce, dev.Scan: _scan, dev.Mma: multiply,
+    dev.ArgReduce: _reduce, dev.Scan: _scan, dev.Mma: multiply, dev.Tag: tagged,
 }  # fmt: skip

@@ -15,6 +15,7 @@ from kernelagent.dsl.elaborate.facts import Facts
 from kernelagent.dsl.elaborate.signature import Signature, read_signature
 from kernelagent.dsl.level2 import resources, roles
 from kernelagent.dsl.level2.accesses import check_guards
+from kernelagent.dsl.level2.expectations import without_expectations
 from kernelagent.dsl.level2.header import NO_GRID, Header, Sections, read_header, read_roles, split_body, state_for
 from kernelagent.dsl.level2.normal import normal_form, only_tiles
 from kernelagent.dsl.level2.rules import Broken
@@ -55,7 +56,7 @@ def parse_schedule(text: str) -> dev.DeviceKernel:
     work = _work(k, sections, heads)
     _refuse(k, base)
     kernel = _kernel(node, signature, header, work)
-    _check_kernel(k, kernel, header)
+    _check_kernel(k, without_expectations(kernel), header)
     _refuse(k, base)
     return replace(normal_form(kernel), choices=())
 
@@ -125,6 +126,7 @@ def _kernel(node: ast.FunctionDef, signature: Signature, header: Header, work: _
         roles=work.roles,
         prologue=work.prologue,
         cluster=header.cluster,
+        claims=tuple(header.claims),
     )
 
 

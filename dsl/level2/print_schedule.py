@@ -82,6 +82,8 @@ class _Printer:
             words.append(f"dims={tuple_text(k.dims)}")
         self.add(1, f"schedule({', '.join(words)})")
         self.add(1, _shape_class(k.shape_class))
+        if k.claims:
+            self.add(1, f"claim({', '.join(c.text for c in k.claims)})")
         for d, name in self.layouts.items():
             self.add(1, f"{name} = {distribution_text(d)}")
         for buffer in k.buffers:

@@ -8,7 +8,7 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.lanes import Distribution
-from kernelagent.dsl.level2.text import condition_text, index_text, number_text, tuple_text, view_text
+from kernelagent.dsl.level2.text import condition_text, index_text, indices_text, number_text, tuple_text, view_text
 from kernelagent.dsl.level2.words import SIGNS
 
 _PREFIX = {"neg": "-", "not": "~"}
@@ -77,6 +77,8 @@ class Expressions:
                 return f"scan({self.operand(source)}, axis={axis}, op={word})"
             case dev.Mma(atom, a, b, acc):
                 return f"mma({self.either(a)}, {self.either(b)}, {self.operand(acc)}, atom={atom})"
+            case dev.Tag(source, dims, start):
+                return f"tag({self.operand(source)}, {tuple_text(dims)}, {indices_text(start)})"
 
     def on(self, x: dev.Fragment) -> str:
         assert x.layout is not None  # ranks above 0
@@ -175,6 +177,9 @@ class Expressions:
                 return f"wait_group({pending})"
             case dev.BlockBarrier():
                 return "barrier()"
+            case dev.Expectation(value, dims, start, _, view):
+                label = tuple_text(dims) if view is None else f"tag({view_text(view, self.arrays[view.array])})"
+                return f"expect({self.either(value)}, {label}, {indices_text(start)})"
             case _:
                 return self.bulk(statement)
 

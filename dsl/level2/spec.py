@@ -242,7 +242,7 @@ def view_of(statement: dev.Statement) -> View | None:
             return view
         case dev.Store(view=view) | dev.Scatter(view=view) | dev.Copy(view=view):
             return view
-        case dev.CopyBulk(view=view) | dev.StoreBulk(view=view):
+        case dev.CopyBulk(view=view) | dev.StoreBulk(view=view) | dev.Expectation(view=view):
             return view
         case _:
             return None
@@ -262,8 +262,10 @@ def indices_of(statement: dev.Statement) -> Iterable[Index]:
             yield source.stage
         case dev.Let(operation=dev.Mma(a=a, b=b)):
             yield from (x.stage for x in (a, b) if isinstance(x, dev.Shared))
-        case dev.Store(start=start) | dev.Scatter(start=start):
+        case dev.Store(start=start) | dev.Scatter(start=start) | dev.Let(operation=dev.Tag(start=start)):
             yield from start
+        case dev.Expectation(value=value, start=start):
+            yield from start if isinstance(value, dev.Fragment) else (*start, value.stage)
         case dev.StoreShared(target=target):
             yield target.stage
         case dev.Copy(target=target, start=start):

@@ -19,7 +19,7 @@ def operands(operation: dev.Operation) -> tuple[dev.Fragment, ...]:
             return (indices,)
         case dev.Pointwise(arguments=parts) | dev.Reindex(parts=parts):
             return parts
-        case dev.Stretch(x) | dev.Reduce(x=x) | dev.ArgReduce(x=x) | dev.Scan(x=x):
+        case dev.Stretch(x) | dev.Reduce(x=x) | dev.ArgReduce(x=x) | dev.Scan(x=x) | dev.Tag(x=x):
             return (x,)
         case dev.Mma(a=a, b=b, acc=acc):
             return tuple(x for x in (a, b, acc) if isinstance(x, dev.Fragment))
@@ -38,6 +38,8 @@ def reads(statement: dev.Statement) -> tuple[dev.Fragment, ...]:
             return (indices, value)
         case dev.If(condition=dev.Fragment() as condition):
             return (condition,)
+        case dev.Expectation(value=dev.Fragment() as value):
+            return (value,)
         case _:
             return ()
 
@@ -165,6 +167,8 @@ def _statement(statement: dev.Statement, change: Rename) -> dev.Statement:
             return dev.Let(change(fragment), _operation(operation, change))
         case dev.Store(value=value) | dev.StoreShared(value=value):
             return replace(statement, value=change(value))
+        case dev.Expectation(value=dev.Fragment() as value):
+            return replace(statement, value=change(value))
         case dev.Scatter(indices=indices, value=value):
             return replace(statement, indices=change(indices), value=change(value))
         case dev.For(carried=carried, body=body):
@@ -198,7 +202,7 @@ def _operation(operation: dev.Operation, change: Rename) -> dev.Operation:
             return dev.Pointwise(word, tuple(map(change, arguments)))
         case dev.Reindex(kind, parts, arguments):
             return dev.Reindex(kind, tuple(map(change, parts)), arguments)
-        case dev.Stretch(x) | dev.Reduce(x=x) | dev.ArgReduce(x=x) | dev.Scan(x=x):
+        case dev.Stretch(x) | dev.Reduce(x=x) | dev.ArgReduce(x=x) | dev.Scan(x=x) | dev.Tag(x=x):
             return replace(operation, x=change(x))
         case dev.Mma(a=a, b=b, acc=acc):
             a = change(a) if isinstance(a, dev.Fragment) else a

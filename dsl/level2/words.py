@@ -23,6 +23,7 @@ SECTIONS: dict[str, tuple[Word, ...]] = {
         "kernel", "header",
         ("schedule", "target, *, threads, min_blocks=1, cluster=1, dims=None", "the machine, threads of a block"),
         ("shape_class", "name, *guards", "what dispatch has checked: aligned(x, 16), divides(K, 8), unit_stride(x)"),
+        ("claim", "*claims", "what must be proved of the schedule; no code comes of it"),
         ("distribution", "shape, *, lanes, values", "named: which thread holds which element; see below"),
         ("shared", "dtype, shape, *, stages=1, swizzle=None, pad=0, panel=0, offset=0", "named buffer at a byte"),
         ("mbarrier", "*, arrivals, stages=1, offset=0", "named barriers with phases, 8 bytes each"),
@@ -98,6 +99,13 @@ SECTIONS: dict[str, tuple[Word, ...]] = {
         *((w, "x, *, axis", "") for w in (*REDUCTIONS, "argmax", "argmin")),
         ("scan", "x, *, axis, op", "inclusive prefix; op is sum, prod, max or min"),
     ),
+    "claims": _rows(
+        "claims", "expression",
+        ("tag", "x, dims=None, position=None", "a fragment, its elements labelled"),
+    ) + _rows(
+        "claims", "statement",
+        ("expect", "x, dims, position", "a fragment or stage comes from these coordinates"),
+    ),
     "matrix": _rows(
         "matrix", "expression",
         ("mma", "a, b, acc, *, atom", "acc + a (m, k) @ b (k, n); operands in registers or a stage"),
@@ -118,7 +126,9 @@ SECTIONS: dict[str, tuple[Word, ...]] = {
     ) + _rows("index", "expression", ("cdiv", "a, b", "division rounded up")),
 }  # fmt: skip
 
-WORDS2: dict[str, Word] = {word.name: word for words in SECTIONS.values() for word in words}
+EXPECT = SECTIONS["claims"][-1]
+"""The word `expect` with three arguments; with two it is about a barrier."""
+WORDS2: dict[str, Word] = {word.name: word for words in SECTIONS.values() for word in words if word is not EXPECT}
 
 GUARDS = ("unit_stride", "aligned", "divides", "range")
 """Kinds of guards, which stand only inside `shape_class`."""

@@ -31,6 +31,8 @@ ITERATIONS = 3
 """Of sequential loops, where that many are accepted."""
 CANARY = 1
 """By how much coordinates are moved to see whether a claim can fail."""
+UNREACHED, VACUOUS = "nothing reaches this claim", "this claim cannot fail"
+"""How the details of claims that say nothing begin."""
 
 
 @dataclass
@@ -58,6 +60,7 @@ def examine(
         diagnostics += said
     for made in _general(module, runs, shown):
         findings += made
+    diagnostics += empty(module, findings.obligations)
     return findings, (*diagnostics, *_without_schedule(module, choice.target))
 
 
@@ -197,13 +200,23 @@ def _conformity(kernel: ir.Kernel, claim: ir.Claim, runs: _Shown) -> Findings:
             shown = _met(meeting, trial, (at, line))
             return Findings((Obligation("claims", "REFUTED", at, shown.message, subject),), (shown,))
     if not mine or not runs.trials:
-        why = runs.lack or "no product has operands with a common dim along k"
+        why = runs.lack or (NO_PRODUCT if not _multiplies(kernel) else f"{VACUOUS}: {NOTHING_ALONG_K}")
         return Findings((Obligation("claims", "UNKNOWN", line, why, subject),))
     where = "), (".join(t.text() for t in runs.trials)
     detail = (
         f"both operands carry the same k in the products at lines {', '.join(map(str, sorted(mine)))}, at ({where})"
     )
     return Findings((Obligation("claims", "PROVED_BOUNDED", line, detail, subject),))
+
+
+NO_PRODUCT = f"{UNREACHED}: the kernel has no product"
+NOTHING_ALONG_K = "no product has operands with a common dim along k"
+
+
+def _multiplies(kernel: ir.Kernel) -> bool:
+    from kernelagent.dsl.elaborate.checks import walk
+
+    return any(isinstance(s, ir.Let) and isinstance(s.operation, ir.Mma) for s in walk(kernel.body))
 
 
 def _met(meeting: Meeting, trial: Trial, lines: tuple[int, int]) -> Counterexample:
@@ -223,13 +236,22 @@ def separation(claim: ir.Claim, shown: Sequence[Obligation], subject: str) -> Ob
     return Obligation("claims", verdict, claim.span.line, detail, f"{subject}: {claim.text}")
 
 
-def unreached(module: ir.Module, shown: Sequence[Obligation]) -> Iterator[Diagnostic]:
-    """Claims about accesses that no schedule of the text has."""
-    families = {"bank_conflicts": "banks", "sectors": "coalescing"}
+def empty(module: ir.Module, shown: Sequence[Obligation]) -> Iterator[Diagnostic]:
+    """Claims of headers that say nothing, in any shape class. `shown`: where they were settled."""
+    if any(o.verdict == "REFUTED" for o in shown):
+        return
     for claim in (c for k in module.kernels for c in k.claims):
-        if claim.limit is not None and not any(o.family == families[claim.word] for o in shown):
-            message = f"no access of the schedules is what `{claim.text}` is about"
-            yield Diagnostic("claim-unreached", message, claim.span, "warning", "delete the claim")
+        end = f": {claim.text}"
+        mine = [o for o in shown if o.family == "claims" and o.line == claim.span.line and o.subject.endswith(end)]
+        for code, begin, hint in _EMPTY:
+            if mine and all(o.detail.startswith(begin) for o in mine):
+                yield Diagnostic(code, f"`{claim.text}`: {mine[0].detail}", claim.span, "warning", hint)
+
+
+_EMPTY = (
+    ("claim-unreached", UNREACHED, "delete the claim"),
+    ("claim-vacuous", VACUOUS, "claim less, or delete it: it is proved of any schedule with these accesses"),
+)
 
 
 # Assumptions ---------------------------------------------------------------------------------------------
@@ -255,4 +277,4 @@ def contradiction(module: ir.Module) -> Diagnostic | None:
     return Diagnostic("assume-contradiction", f"no sizes satisfy {text}", span, "error", hint)
 
 
-__all__ = ["contradiction", "examine", "separation", "unreached"]
+__all__ = ["UNREACHED", "VACUOUS", "contradiction", "empty", "examine", "separation"]

@@ -49,8 +49,12 @@ def lower_device(kernel: ir.Kernel, machine: Machine, policy: Policy, aligned: b
         except hopper.Unsuited as why:
             roles = () if policy.words.get("roles") in (False, 1) else ("roles",)
             policy.give_up(("cluster", "via", *roles), str(why), why.hint)
-            reason = [Choice("roles", "none", str(why))]
+            reason = [Choice("roles", "none", str(why), costs=bool(roles) and _multiplies(simple))]
     return _lower_plain(simple, kernel, machine, policy, aligned, reason)
+
+
+def _multiplies(kernel: ir.Kernel) -> bool:
+    return any(isinstance(s, ir.Let) and isinstance(s.operation, ir.Mma) for s in walk_statements(kernel.body))
 
 
 def _lower_hopper(simple: ir.Kernel, kernel: ir.Kernel, machine: Machine, policy: Policy) -> dev.DeviceKernel:
@@ -118,7 +122,7 @@ def _fewer_stages(policy: Policy, wanted: int, count: int, needed: int, machine:
         return ()
     why = f"{wanted} stages take {needed} bytes of shared memory, a block of {machine.name} has {machine.shared_bytes}"
     if "stages" not in policy.spans:
-        return (Choice("stages", str(count), why),)
+        return (Choice("stages", str(count), why, costs=True),)
     facts = {"bytes": needed, "limit": machine.shared_bytes, "most_stages": count}
     return (policy.drop("stages", why, f"stages={count} is the most that fits", "shared-limit", facts),)
 
@@ -141,7 +145,7 @@ def _lower_stages(
     body = order_shared(body, buffers, frozenset(builder.ringed), again, updated)
     return dev.DeviceKernel(
         kernel.name, machine.name, shape, threads, kernel.arrays, kernel.scalars, kernel.dims, buffers,
-        with_innermost(grid, body), tuple(dict.fromkeys(choices)),
+        with_innermost(grid, body), tuple(dict.fromkeys(choices)), claims=kernel.claims,
     )  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def _watched(handler: Any) -> Any:
     def run(m: Machine, actor: Actor, statement: Any) -> Any:
         assert isinstance(m.domain, Traced)
         number = statement.fragment.number if isinstance(statement, dev.Let) else 0
-        m.domain.begin(number, _loose(statement))
+        m.domain.begin(number, loose_axes(statement))
         steps = handler(m, actor, statement)
         if m.domain.faults:
             _note(m, actor, statement, m.domain.faults)
@@ -105,7 +105,7 @@ def _watched(handler: Any) -> Any:
     return run
 
 
-def _loose(statement: Any) -> frozenset[int]:
+def loose_axes(statement: Any) -> frozenset[int]:
     """Axes of the array along which data says where elements lie."""
     taken = statement.operation if isinstance(statement, dev.Let) else statement
     if not isinstance(taken, dev.Gather | dev.Scatter):
@@ -185,6 +185,7 @@ def _products(let: dev.Let, traced: Traced, sizes: Mapping[str, int], found: Tra
 
 # Verdicts ------------------------------------------------------------------------------------------------
 
+NOTHING_TO_COMPARE = "the operands have no axis with a dim of the same name along k: nothing to compare"
 _KERNEL = "kernel that it is a schedule of can say whether that is meant"
 
 
@@ -193,8 +194,7 @@ def flow(traces: Sequence[Traces], verdict: Verdict, where: str, subject: str) -
     for line in sorted({n for t in traces for n in t.meeting}):
         axes = ", ".join(sorted({a for t in traces for a in t.meeting.get(line, ())}))
         if not axes:
-            detail = "the operands have no axis with a dim of the same name along k: nothing to compare"
-            yield Obligation("flow", "UNKNOWN", line, detail, subject)
+            yield Obligation("flow", "UNKNOWN", line, NOTHING_TO_COMPARE, subject)
         elif any(line in t.partial for t in traces):
             detail = f"both operands carry the same {axes} at every k, but some sums leave parts of it out: only the"
             yield Obligation("flow", "UNKNOWN", line, f"{detail} {_KERNEL}", subject)
@@ -219,4 +219,4 @@ def _outputs(traces: Sequence[Traces], verdict: Verdict, where: str, subject: st
             yield Obligation("flow", verdict, None, detail, f"{subject}: {array}")
 
 
-__all__ = ["Traces", "flow", "holder", "trace"]
+__all__ = ["NOTHING_TO_COMPARE", "Traces", "flow", "holder", "loose_axes", "trace"]

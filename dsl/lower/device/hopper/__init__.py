@@ -42,7 +42,7 @@ def assemble(builder: HopperLowering, grid: dev.Grid, kernel: ir.Kernel, target:
     return dev.DeviceKernel(
         kernel.name, target, plan.shape, WARPGROUP * (warpgroups + 1), kernel.arrays, kernel.scalars, kernel.dims,
         buffers, with_innermost(grid, ()), (), 1, barriers, tuple(roles), tuple(prologue),
-        builder.cluster if builder.shares else 1,
+        builder.cluster if builder.shares else 1, kernel.claims,
     )  # fmt: skip
 
 
