@@ -10,6 +10,7 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation, ScheduleCounterexample
 from kernelagent.dsl.verify.schedule.budget import within
 from kernelagent.dsl.verify.schedule.cases import Case
+from kernelagent.dsl.verify.schedule.claimed import fails_again
 from kernelagent.dsl.verify.schedule.events import line
 from kernelagent.dsl.verify.schedule.explain import counterexample
 from kernelagent.dsl.verify.schedule.explore import Explorer
@@ -67,6 +68,8 @@ class Replays:
         """None for a fault that does not happen again."""
         if not isinstance(found, ScheduleCounterexample) or not found.sizes:
             return found  # a rule that is broken in the text itself, whatever runs
+        if found.family == "claims":
+            return found if fails_again(self.case, found) else None
         if "tile" in found.replay:
             again = protocol_again(self.case.kernel, found)
             return replace(found, scope=launches_wrong(self.case.kernel)) if again else None
