@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import lcm
+from math import gcd, lcm
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import AllOf, AnyOf, Compare, Condition, Negation, Symbol, condition_indices
@@ -53,10 +53,11 @@ def examine(case: Case, quick: bool = False) -> Ordered:
     if not found:
         return Ordered(reason="no sizes were found that the shape class takes")
     every = limited(case.kernel)
-    longest = max(n for n in found if every or n <= max(4 * ring + 3, min(found)))
-    cycle = _cycle(case, found[longest])
+    longest, cycle = _first_cycle(case, found, max(n for n in found if every or n <= max(4 * ring + 3, min(found))))
     apart = len(outermost(case.kernel))  # loops of one tile may begin that much after the first
-    needed = longest if cycle is None else cycle.first + cycle.period + ring + apart
+    some = gcd(*found) or 1  # of 3 by 3 by c iterations every ninth count alone is there
+    needed = longest if cycle is None else cycle.first + lcm(cycle.period, some) + ring + apart
+    found |= by_trips(case, needed) if needed > max(found) and some > 1 and not every else {}
     for count in (n for n in range(1, needed + 1) if n not in found and not every):
         sizes = reachable(case, count)
         found |= {} if sizes is None else {count: sizes}
@@ -84,6 +85,16 @@ class _Cycle:
 
     first: int
     period: int
+
+
+def _first_cycle(case: Case, found: dict[int, Sizes], least: int) -> tuple[int, _Cycle | None]:
+    """The smallest of two trip counts, from `least` on, in which the state comes back, with its cycle."""
+    tried = [n for n in sorted(found) if n >= least][:2]
+    for count in tried:
+        cycle = _cycle(case, found[count])
+        if cycle is not None:
+            return count, cycle
+    return least, None
 
 
 def _cycle(case: Case, sizes: Sizes) -> _Cycle | None:
@@ -168,7 +179,7 @@ def _uncertain(kernel: dev.DeviceKernel, found: dict[int, Sizes], cycle: _Cycle 
     """Trip counts of one dim were looked for size by size; those of several together were not."""
     if cycle is None:
         return f"the state of the block did not come back within {max(found)} iterations"
-    missing = [n for n in range(1, needed + 1) if n not in found]
+    missing = [n for n in range(1, needed + 1) if n not in found and n % (gcd(*found) or 1) == 0]
     return f"no sizes were found with {missing[0]} iterations" if missing and len(steps(kernel)) > 1 else ""
 
 

@@ -7,7 +7,7 @@ from itertools import islice
 from math import prod
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.index import Element
+from kernelagent.dsl.index import Element, cdiv
 from kernelagent.dsl.level2.traverse import every_grid, grids
 from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.targets.cuda.units import Placed, holds, unmapped
@@ -147,6 +147,14 @@ def ends_early(loop: dev.For) -> bool:
     return all(bounded(hi - lo) for lo, hi in zip(loop.lo, loop.hi, strict=True))
 
 
+def _always(kernel: dev.DeviceKernel) -> int:
+    """Iterations that every outermost loop has for each step of what sizes decide: 9 of a window of 3 by 3."""
+    counts = [
+        [cdiv(h - lo, s).constant or 1 for lo, h, s in zip(f.lo, f.hi, f.step, strict=True)] for f in outermost(kernel)
+    ]
+    return max(1, min((prod(c) for c in counts), default=1))
+
+
 def several_tiles(case: Case, found: Sizes, count: int) -> Sizes | None:
     """The sizes with at least `count` tiles (of a cluster's blocks), along one dim that only the grid ends at, and as
     few as possible along the others; None if there is no such dim."""
@@ -264,8 +272,10 @@ def whole_calls(case: Case, iterations: int) -> list[Sizes]:
     """Sizes at which all blocks are run: one past each tile in every dim and so many rounds of sequential loops, tiny
     ones, one past each tile alone, and 1. Only such as take the case's class."""
     found: list[Sizes] = []
+    always = _always(case.kernel)
+    rounds = iterations if always == 1 else max(-(-iterations // always), deepest_ring(case.kernel) - 1)
     for first in islice(sizes(case.shapes, {}), _SEARCHED):
-        deep = deepened(case.shapes, first, {}, iterations) or first
+        deep = deepened(case.shapes, first, {}, rounds) or first
         tiny, one = (completed(case.shapes, dict.fromkeys(first, n)) for n in (3, 1))
         for candidate, most in ((deep, FEW), (tiny, SEVERAL), (first, SEVERAL), (one, SEVERAL)):
             whole = candidate and whole_rows(case.shapes, candidate, ALIGNED)
