@@ -40,3 +40,22 @@ class Expecting(Protocol):
     def expect(self, machine: Machine, statement: ir.Expect) -> Callable[[], None]:
         """The closure that compares."""
         ...
+
+
+@runtime_checkable
+class Adding(Protocol):
+    """A domain whose values are added to what an array holds in a way of its own."""
+
+    def sum(self, old: Array, new: Array) -> Array:
+        """Element by element, in any order."""
+        ...
+
+
+def add_at(held: Array, places: tuple[Array, ...], values: Array, add: Callable[[Array, Array], Array]) -> None:
+    """As `np.add.at`, with another addition: an element that is listed several times gets all its values."""
+    flat = np.ravel_multi_index(np.broadcast_arrays(*places), held.shape).ravel()
+    left = np.broadcast_to(values, np.broadcast_shapes(*(np.shape(p) for p in places))).ravel()
+    while len(flat):
+        elements, first = np.unique(flat, return_index=True)
+        held.flat[elements] = add(held.flat[elements], left[first])
+        flat, left = np.delete(flat, first), np.delete(left, first)

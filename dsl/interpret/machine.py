@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from kernelagent.dsl.dtypes import is_float
 from kernelagent.dsl.index import Condition
-from kernelagent.dsl.interpret.domain import Domain, Expecting
+from kernelagent.dsl.interpret.domain import Adding, Domain, Expecting, add_at
 from kernelagent.dsl.interpret.evaluate import Environment, Evaluator
 from kernelagent.dsl.interpret.fault import RunError, WorkLimit, values_text
 from kernelagent.dsl.interpret.held import garbage, held_dtype
@@ -254,11 +254,11 @@ class Machine:
         who = [self.iterations[number] for number, _ in (found.before, found.now)]
         element = f"{cell.name}[{', '.join(map(str, found.element))}]"
         before, now = (f"({values_text(values)})" for values in who)
-        if code == "inout-after-store":
-            message = f"{element} is loaded by {now}, which stored it at line {found.before[1]}"
+        if found.now[0] == found.before[0]:
+            message = f"{element} is {done[1]} by {now}, which stored it before, at line {found.before[1]}"
         else:
             message = f"{element} is {done[0]} by {before} and {done[1]} by {now}: iterations have no order"
-        hint = "load all that an iteration needs in front of its stores, and only what no other iteration stores"
+        hint = "an iteration loads only what no other one stores, in front of its stores, and stores an element once"
         return RunError(
             code, message, self.at, hint, array=cell.name, element=found.element, iterations=(who[1], who[0]),
             lines=tuple(dict.fromkeys((found.now[1], found.before[1]))), count=found.count,
@@ -306,7 +306,11 @@ class Machine:
 
     def _scatter_write(self, cell: Cell, places: Any, data: Any, atomic: bool, line: int) -> None:
         if atomic:
-            np.add.at(cell.data, places, data)
+            domain = self.options.domain
+            if isinstance(domain, Adding) and is_float(cell.dtype):
+                add_at(cell.data, places, data, domain.sum)
+            else:
+                np.add.at(cell.data, places, data)
             return
         cell.data[places] = data
         if cell.log is not None and data.size:

@@ -46,10 +46,23 @@ class GlobalMemory:
         again = stored.count[at] > 0
         np.add.at(stored.count, at, 1)
         again |= stored.count[at] > 1
-        whole = (slice(None), *at)
-        stored.values[whole] = add(stored.values[whole], values, self.dtypes[array]) if add else values
+        if add:
+            self._add(array, at, values, add)
+        else:
+            stored.values[(slice(None), *at)] = values
         stored.site[at], stored.block[at] = site, block
         return again
+
+    def _add(self, array: str, at: tuple[Any, ...], values: Any, add: Add) -> None:
+        """Each value for itself: an element may be among them several times."""
+        held = self.stored[array].values
+        left = np.arange(values.shape[1])
+        while len(left):
+            _, first = np.unique(np.stack([c[left] for c in at]), axis=1, return_index=True)
+            chosen = left[first]
+            whole = (slice(None), *(c[chosen] for c in at))
+            held[whole] = add(held[whole], values[:, chosen], self.dtypes[array])
+            left = np.delete(left, first)
 
 
 def _start(array: Array) -> float:

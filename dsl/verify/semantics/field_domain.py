@@ -31,6 +31,9 @@ class FieldDomain:
     def garbage(self) -> Any:
         return int(self.field.hashed(np.asarray(7), "garbage"))
 
+    def sum(self, old: Array, new: Array) -> Array:
+        return self.field.add(old, new)
+
     def operation(self, machine: Machine, statement: ir.Let) -> Operation | None:
         value, operation = statement.value, statement.operation
         match operation:
