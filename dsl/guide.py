@@ -162,7 +162,7 @@ Python syntax but is parsed, never run: only the words below exist. It begins wi
 ## Memory
 - Each element of an `Out` is stored exactly once: not inside a k loop, not from two grid axes that share it. A
   result of another shape than the grid is stored under `if j == 0:`, by a kernel of its own, or into an `Acc`.
-- Outputs are never loaded; an `InOut` element is loaded only by the iteration that stores it, before it does.
+- Outputs are never loaded; an `InOut` element is loaded only by the iteration that stores it, before that one store.
 - `gather(x, (idx, j), (BM, BN))`, `scatter`: idx is a rank-1 integer tile; say `assume(0 <= idx < N)`,
   `assume(distinct(idx))`, `assume(partition(offsets, M))` about data.
 - `assume(K % 128 == 0)` refuses other callers; it is no speed hint. Write it only where `//` or `reshape` needs it.

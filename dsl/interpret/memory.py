@@ -26,8 +26,8 @@ class Conflict:
 
 @dataclass(frozen=True)
 class Meeting:
-    """The first of `count` elements that an iteration loads and one stores, or that two store, where it must not be:
-    (iteration number, line) of the access now and of the one before."""
+    """The first of `count` elements that one iteration loads and another stores, that are loaded behind their store, or
+    stored again: (iteration number, line) of the access now and of the one before."""
 
     element: tuple[int, ...]
     now: tuple[int, int]
@@ -88,14 +88,13 @@ class StoreLog:
         return None
 
     def met(self, selection: Any, iteration: int, line: int) -> tuple[Meeting | None, Meeting | None]:
-        """What a store meets: elements that another iteration loaded, and elements that another one stored."""
+        """What a store meets: elements that another iteration loaded, and elements that were stored before."""
         now, loaded = (iteration, line), None
         if self.readers is not None:
             reader, lines = self.readers.besides(selection, iteration)
             loaded = self._meeting(selection, reader >= 0, now, reader, lines)
         writer = self.iteration[selection]
-        foreign = (writer >= 0) & (writer != iteration)
-        return loaded, self._meeting(selection, foreign, now, writer, self.line[selection])
+        return loaded, self._meeting(selection, writer >= 0, now, writer, self.line[selection])
 
     def _meeting(self, selection: Any, broken: Any, now: tuple[int, int], whom: Any, lines: Any) -> Meeting | None:
         """The first selected element where `broken`; `whom` and `lines` are those of the access before."""

@@ -1,4 +1,4 @@
-"""Iterations do not meet in global memory: what one stores no other touches, and it loads before it stores.
+"""Iterations do not meet in global memory: what one stores, once, no other touches, and it loads before it stores.
 
 Only an InOut array can be both loaded and stored (elaboration refuses to load an Out or an Acc, and to store an In),
 and arguments that are written share memory with no other: dispatch refuses such a call. So what is left to show is
@@ -10,7 +10,8 @@ about the accesses of one InOut array, two by two, one of them a store. For all 
     both touch are touched in one iteration. There the load stands in front of the store; sequential loops around both
     have cells too, and a load may lie in those of later steps, not of earlier ones.
 
-Accesses that lie on two sides of one position of an axis never meet, whatever the iterations.
+That an element is stored once is shown by cells for all loops around a store. Accesses that lie on two sides of one
+position of an axis never meet, whatever the iterations.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kernelagent.dsl.index import Index, Symbol, element, index, minimum
-from kernelagent.dsl.ir import Array, For, Kernel, position
+from kernelagent.dsl.ir import Array, For, Kernel, Program, position
 from kernelagent.dsl.verify.ranges import Ranges
 from kernelagent.dsl.verify.records import Obligation
 from kernelagent.dsl.verify.sites import Place, Touch, touches
@@ -38,12 +39,31 @@ def prove(kernel: Kernel) -> list[Obligation]:
 
 def _prove(kernel: Kernel, array: Array, found: Sequence[Touch]) -> Obligation:
     subject, line = f"{kernel.name}: {array.name}", found[0].place.line if found else array.span.line
-    reason = unshown(found)
+    reason = unshown(found) or stored_again(found)
     if reason:
         return Obligation("aliasing", "UNKNOWN", line, reason, subject)
     loaded = any(not _writes(t) for t in found)
-    what = "loads only what it alone stores, before it stores it" if loaded else "stores elements of its own"
+    what = "loads only what it alone stores, before its one store" if loaded else "stores elements of its own, once"
     return Obligation("aliasing", "PROVED", line, f"an iteration {what}, for all sizes; {CONTRACT}", subject)
+
+
+def prove_program(program: Program, shown: Iterable[Obligation]) -> list[Obligation]:
+    """That calls meet in memory in order only. Elaboration refuses a temporary that is read or updated before a call
+    has written it, a second call that writes it, and an array that a call writes and has twice. Left to show is that
+    the call which writes a temporary writes it whole: that is the coverage of its kernel, `shown` before."""
+    if not program.temps:
+        return []
+    temps = {t.name for t in program.temps}
+    writers = {
+        f"{call.kernel}: {formal}" for call in program.calls for formal, actual in call.arrays if actual in temps
+    }
+    left = [o for o in shown if o.family == "coverage" and o.verdict != "PROVED" and o.subject in writers]
+    names = ", ".join(sorted(temps))
+    if left:
+        detail = f"{left[0].detail}, so parts of {names} may be read that no call has written"
+        return [Obligation("aliasing", "UNKNOWN", program.span.line, detail, f"{program.name}: {left[0].subject}")]
+    detail = f"{names}: written whole by one call, then read; no call has an array twice that it writes; {CONTRACT}"
+    return [Obligation("aliasing", "PROVED", program.span.line, detail, program.name)]
 
 
 def unshown(found: Sequence[Touch], ordered: bool = True) -> str:
@@ -56,6 +76,24 @@ def unshown(found: Sequence[Touch], ordered: bool = True) -> str:
             if (_writes(earlier) or _writes(later)) and (reason := _meeting(earlier, later, ordered)):
                 return reason
     return ""
+
+
+def stored_again(found: Sequence[Touch]) -> str:
+    """Which stores of one array are not shown to store each element at most once, within an iteration too; "" if all
+    are."""
+    stores = [t for t in found if _writes(t)]
+    for number, later in enumerate(stores):
+        for earlier in stores[: number + 1]:
+            if not _on_two_sides(earlier, later) and not _alone(earlier, later):
+                lines = dict.fromkeys((earlier.place.line, later.place.line))
+                return f"{later.view.array} may be stored twice (line {' and '.join(map(str, lines))})"
+    return ""
+
+
+def _alone(earlier: Touch, later: Touch) -> bool:
+    """Whether one statement stores other elements at every step of every loop around it."""
+    together = _Together.of(earlier, later)
+    return earlier is later and together is not None and not together.separate(_counted(later.place))
 
 
 def _writes(touch: Touch) -> bool:
@@ -259,4 +297,4 @@ def _in_front(a: Touch, of_a: Index, b: Touch, of_b: Index) -> bool:
     return any(r.nonnegative(of_b - at) for r in behind) and any(r.nonnegative(at - 1 - of_a) for r in before)
 
 
-__all__ = ["CONTRACT", "prove", "unshown"]
+__all__ = ["CONTRACT", "prove", "prove_program", "stored_again", "unshown"]

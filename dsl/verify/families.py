@@ -58,7 +58,8 @@ def argue(module: Module, choice: Choice, solver: bool) -> list[Obligation]:
             key = (obligation.family, obligation.line, obligation.subject)
             known = found.get(key, obligation)
             found[key] = known if known.verdict == worst((known.verdict, obligation.verdict)) else obligation
-    return list(found.values())
+    shown = list(found.values())
+    return [*shown, *aliasing.prove_program(module.entry, shown)] if isinstance(module.entry, Program) else shown
 
 
 def _argue(kernel: Kernel, solver: bool) -> Iterator[Obligation]:

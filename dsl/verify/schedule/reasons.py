@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from kernelagent.dsl import device as dev
+from kernelagent.dsl.verify.schedule.aliasing import TOLD, begun
 from kernelagent.dsl.verify.schedule.cases import Case, call
 from kernelagent.dsl.verify.schedule.explain import line_of
 from kernelagent.dsl.verify.schedule.footprints import shared_of
@@ -41,6 +42,8 @@ def reason(machine: Watched, seen: Seen) -> str:
             return f"the second store is by block {event.site.block} at {_values(event.site.variables) or 'its tile'}"
         case "exit-in-flight":
             return _left(machine, event.site)
+        case kind if kind in TOLD and event.other is not None:
+            return begun(machine, event, event.other)
     return ""
 
 

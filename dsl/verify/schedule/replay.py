@@ -17,6 +17,7 @@ import numpy as np
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.dtypes import bits
 from kernelagent.dsl.targets.cuda.emit_grid import launch_blocks
+from kernelagent.dsl.verify.schedule.aliasing import watch_arrays
 from kernelagent.dsl.verify.schedule.cases import Call, Case, call
 from kernelagent.dsl.verify.schedule.domains.domain import Domain
 from kernelagent.dsl.verify.schedule.domains.real import Real
@@ -72,6 +73,7 @@ class Watched(Machine):
         self.steps: list[Step] = []
         self.reached: dict[int, Progress] = {}  # by position in `sites`
         self.seen: dict[Fault, Seen] = {}
+        watch_arrays(self)
         plain = self.handlers
         self.handlers = {kind: self._watching(handler) for kind, handler in plain.items()}
 

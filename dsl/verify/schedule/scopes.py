@@ -13,7 +13,7 @@ def scope(machine: Watched, seen: Seen, kernel: dev.DeviceKernel) -> str:
     seen = _together(machine, seen)
     accesses = bool(seen.event.buffer or seen.event.array)
     parts = [_counted(seen.elements, "element", "elements") if accesses else _counted(seen.elements, "time", "times")]
-    if seen.threads:
+    if seen.threads and seen.event.family != "aliasing":  # of those one is told
         parts.append(_threads(len(seen.threads), _threads_of(kernel, seen.event)))
     parts += [form for name in _loops(kernel, seen.event) if (form := _iterations(machine, seen, name))]
     sizes = ", ".join(f"{d}={n}" for d, n in machine.sizes.items())
