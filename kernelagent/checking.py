@@ -20,6 +20,7 @@ from kernelagent.dsl.ir import Module
 from kernelagent.dsl.targets.calls import Choices, entry_dims
 from kernelagent.dsl.verify.emulated import ALIGNED
 from kernelagent.dsl.verify.numeric import Reference
+from kernelagent.dsl.verify.records import Findings
 from kernelagent.dsl.verify.semantics.graph import ReferenceGraph
 from kernelagent.dsl.verify.shapes import sizes
 from kernelagent.dsl.verify.trials import Trial
@@ -41,6 +42,15 @@ def check_for(text: str, problem: Problem, target: str, quick: bool) -> CheckRep
         return CheckReport(False, "UNKNOWN", (), (), tuple(misfits))
     graph = None if quick else graph_of(problem)
     return check(text, reference_of(problem, parse(text)), target=target, quick=quick, graph=graph)
+
+
+def meaning_of(text: str, problem: Problem) -> Findings:
+    """The text against the problem's reference: over the reals, else over finite fields, else in numbers."""
+    from kernelagent.dsl.verify.families import Choice
+    from kernelagent.dsl.verify.semantics.prove import prove_semantics
+
+    module = parse(text)
+    return prove_semantics(module, Choice({}, {}, {}), graph_of(problem), reference_of(problem, module))
 
 
 def graph_of(problem: Problem) -> ReferenceGraph:

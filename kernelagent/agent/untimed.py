@@ -138,7 +138,7 @@ class UntimedBench:
         return Evaluation(
             self._problem.name, sha(text), status, (result,), tuple(d.to_dict() for d in report.diagnostics),
             dict(Counter(str(o.verdict) for o in report.obligations)), report.verdict, environment=self.environment(),
-            report=_choices(report), seconds=time.perf_counter() - begin,
+            report=_choices(report), seconds=time.perf_counter() - begin, semantics=report.semantics,
         )  # fmt: skip
 
     def _result(self, text: str, status: Status, report: CheckReport) -> WorkloadResult:

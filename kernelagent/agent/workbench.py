@@ -105,10 +105,11 @@ class Workbench:
         return self._session.evaluate(text)
 
     def confirm(self, text: str) -> Evaluation:
-        """With inputs of another seed than the trials saw."""
+        """With inputs of another seed than the trials saw, and against the reference over the reals."""
         if self._full is None:
             self._full = Session(self._problem, replace(self._run_options, quick=False, timing=False))
-        return self._full.evaluate(text)
+        found = self._full.evaluate(text)
+        return _with_semantics(found, text, self._problem) if found.status == "PASSED" else found
 
     def duel(self, text: str, other: str) -> tuple[Timing, Timing]:
         own, rival = self._together([text, other], (), DUEL_BUDGET_S)
@@ -147,6 +148,20 @@ class Workbench:
             self._options = Options(target=self._target, workloads=(self._workload.name,), quick=True, bounds=bounds,
                                     time_budget_s=TRIAL_BUDGET_S)  # fmt: skip
         return self._options
+
+
+def _with_semantics(found: Evaluation, text: str, problem: Problem) -> Evaluation:
+    """How far the text is its reference. One that differs on some input is refuted, however near it came."""
+    from kernelagent.checking import meaning_of
+    from kernelagent.dsl.verify.records import counts, level_of
+
+    shown = meaning_of(text, problem)
+    more = counts(shown.obligations)
+    proofs = {v: found.proofs.get(v, 0) + more.get(v, 0) for v in {**found.proofs, **more}}
+    if not shown.counterexamples:
+        return replace(found, semantics=level_of(shown.obligations), proofs=proofs)
+    why = tuple(f"semantics: {c.message}" for c in shown.counterexamples)
+    return replace(found, status="REFUTED", verdict="REFUTED", proofs=proofs, report=(*why, *found.report))
 
 
 def bench(text: str, problem: Problem, target: str, workloads: tuple[str, ...]) -> Evaluation:

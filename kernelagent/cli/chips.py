@@ -26,7 +26,7 @@ def list_chips(as_json: bool) -> None:
 
     found = list({chip.name: chip for chip in map(load_chip, chip_names())}.values())
     if as_json:
-        return print_json([c.to_dict() for c in found])
+        return print_json({"chips": [c.to_dict() for c in found]})
     return table(
         ("chip", "title", "DRAM GB/s", "f32 TFLOP/s", "bf16 TFLOP/s", "figures"),
         [_row(chip) for chip in found],

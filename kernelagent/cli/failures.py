@@ -16,6 +16,7 @@ from kernelagent.errors import EXIT_ENVIRONMENT, EXIT_WRONG_CALL, EXIT_WRONG_CAN
 EXIT_CODES = {
     "KernelError": EXIT_WRONG_CANDIDATE,
     "ProblemError": EXIT_WRONG_CANDIDATE,
+    "NoProblemFile": EXIT_WRONG_CALL,
     "UnknownProblem": EXIT_WRONG_CALL,
     "UnknownChip": EXIT_WRONG_CALL,
     "SettingsError": EXIT_WRONG_CALL,

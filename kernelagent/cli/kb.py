@@ -70,7 +70,7 @@ def search(query: str, base: Path | None, as_json: bool) -> None:
     """Techniques and trials that mention QUERY."""
     found = _open(base).search(query)
     if as_json:
-        return print_json(found)
+        return print_json({"query": query, "results": found})
     if not found:
         click.echo(f"nothing mentions '{query}'", err=True)
     for hit in found:

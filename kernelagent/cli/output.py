@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ class OutFile(click.Path):
         return folder / Path(value).name
 
 
-def print_json(record: Any) -> None:
+def print_json(record: Mapping[str, Any]) -> None:
+    """One object, never a list: keys can be added to it."""
     click.echo(json.dumps(_finite(record), indent=2, default=str))
 
 

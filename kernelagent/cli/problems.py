@@ -26,9 +26,8 @@ def list_problems(as_json: bool) -> None:
 
     found = [load(name) for name in names()]
     if as_json:
-        return print_json(
-            [{"name": p.name, "title": p.title, "workloads": [w.name for w in p.workloads]} for p in found]
-        )
+        listed = [{"name": p.name, "title": p.title, "workloads": [w.name for w in p.workloads]} for p in found]
+        return print_json({"problems": listed})
     return table(
         ("problem", "title", "workloads"), [(p.name, p.title, ", ".join(w.name for w in p.workloads)) for p in found]
     )

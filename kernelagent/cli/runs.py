@@ -52,7 +52,7 @@ def list_runs(as_json: bool) -> None:
 
     folders = sorted(load_settings().runs.glob("*/events.jsonl"), key=lambda p: p.stat().st_mtime)
     if as_json:
-        return print_json([record for path in folders if (record := _record(path.parent))])
+        return print_json({"runs": [record for path in folders if (record := _record(path.parent))]})
     records = [_record(path.parent) or _begun(path.parent) for path in folders]
     if not records:
         return click.echo("no run yet; start one with: kernelagent optimize run softmax")

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kernelagent.dsl.verify.summary import level_text
 from kernelagent.harness.permits import permit
 
 from .svg import Bar, gap_chart, progress_chart
@@ -45,6 +46,7 @@ class Entry:
     untimed: bool = False
     estimate_ms: float | None = None
     label: str = ""  # what the verdict obliges us to say beside a time
+    semantics: str = ""  # how far the kernel was shown to be its reference
 
     @property
     def sol_fraction(self) -> float | None:
@@ -72,8 +74,8 @@ class Entry:
 
     @property
     def standing(self) -> str:
-        """The status, with what the verdict obliges us to say beside a time."""
-        return f"{self.status}, {self.label}" if self.label else self.status
+        """The status, with what the verdict obliges us to say beside a time, and how far it is the reference."""
+        return ", ".join(part for part in (self.status, self.label, level_text(self.semantics)) if part)
 
 
 def collect(runs: Path) -> list[Entry]:
@@ -119,6 +121,7 @@ def entry_of(folder: Path, record: Mapping[str, Any], events: Iterable[Mapping[s
         score=best.get("score"),
         suspect=best.get("suspect"),
         verdict=_verdict(best.get("proofs") or {}),
+        semantics=best.get("semantics") or "",
         label=permit(best["verdict"]).label if best.get("verdict") else "",
         baselines={b["name"]: b["time_ms"] for b in record.get("baselines", []) if b.get("time_ms")},
         trials=record.get("trials", 0),
@@ -223,6 +226,7 @@ def to_html(entries: Iterable[Entry]) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(number=number, percent=percent, speedup=speedup, progress=_progress_svg)
+    environment.globals.update(level_text=level_text)
     best = best_entries(everything)
     timed, untimed = [e for e in best if not e.untimed], [e for e in best if e.untimed]
     return environment.get_template("leaderboard.html.j2").render(

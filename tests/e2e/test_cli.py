@@ -137,7 +137,7 @@ def test_the_main_road(tmp_path: Path, home: Path) -> None:
     assert Path(record["best"]["text_path"]).exists()
 
     listed = json.loads(kernelagent("runs", "list", "--json", home=home).stdout)
-    assert record["run"] in {r["run"] for r in listed}
+    assert record["run"] in {r["run"] for r in listed["runs"]}
     assert kernelagent("runs", "show", record["run"], home=home).returncode == 0
 
     page, sheet = tmp_path / "board.html", tmp_path / "board.md"
