@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kernelagent.dsl.check import CheckReport, check
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
+from kernelagent.dsl.verify.progress import say
 from kernelagent.dsl.verify.records import DeviceCounterexample, ScheduleCounterexample
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from kernelagent.dsl.verify.families import Choice
     from kernelagent.dsl.verify.numeric import Reference
     from kernelagent.dsl.verify.proofs import Use
+    from kernelagent.dsl.verify.semantics.graph import ReferenceGraph
     from kernelagent.dsl.verify.trials import Trial
 
 GpuTarget = Literal["cuda", "emu", "both"]
@@ -45,7 +47,12 @@ class GpuCalls:
 
 
 def check_gpu(
-    text: str, target: GpuTarget, calls: GpuCalls | None = None, reference: Reference | None = None, quick: bool = True
+    text: str,
+    target: GpuTarget,
+    calls: GpuCalls | None = None,
+    reference: Reference | None = None,
+    quick: bool = True,
+    graph: ReferenceGraph | None = None,
 ) -> CheckReport:
     """`check` with the policies of an architecture, and the proofs of the schedules of all shape classes; then `cuda`
     compiles them and puts what they take into `resources`, `emu` runs the emitted code in the emulator, and `both`
@@ -55,7 +62,7 @@ def check_gpu(
     """
     begin = time.perf_counter()
     calls = calls or GpuCalls()
-    report = _of_text(text, calls, reference, quick)
+    report = _of_text(text, calls, reference, quick, graph)
     if report.ok:
         try:
             report = _of_schedules(text, calls, report, quick)
@@ -83,7 +90,9 @@ def trace(text: str, calls: GpuCalls, report: CheckReport, number: int) -> list[
     return traced(module, classes(module, calls), calls.arch, found[number - 1], oracle)
 
 
-def _of_text(text: str, calls: GpuCalls, reference: Reference | None, quick: bool) -> CheckReport:
+def _of_text(
+    text: str, calls: GpuCalls, reference: Reference | None, quick: bool, graph: ReferenceGraph | None
+) -> CheckReport:
     """The text by itself. A level-two text is its schedule: its proofs are part of this."""
     from kernelagent.dsl.level2.parse_schedule import is_level_two
 
@@ -91,14 +100,15 @@ def _of_text(text: str, calls: GpuCalls, reference: Reference | None, quick: boo
         from kernelagent.dsl.check_schedule import check_schedule
 
         return check_schedule(text, quick, calls.against, calls.proofs)
-    return check(text, reference, calls.arch, quick, calls.dtypes, calls.scalars, calls.tunables)
+    return check(text, reference, calls.arch, quick, calls.dtypes, calls.scalars, calls.tunables, graph=graph)
 
 
 def _of_schedules(text: str, calls: GpuCalls, report: CheckReport, quick: bool) -> CheckReport:
     """What the compiler makes of a level-one text, proved in every shape class. Raises KernelError."""
     from kernelagent.dsl.check_schedule import recheck_diagnostics
     from kernelagent.dsl.level2.module import ScheduledModule
-    from kernelagent.dsl.verify.claims import unreached
+    from kernelagent.dsl.verify.claims import empty
+    from kernelagent.dsl.verify.own_faults import own_faults
     from kernelagent.dsl.verify.proofs import prove_schedules
 
     module = _parsed(text)
@@ -106,27 +116,17 @@ def _of_schedules(text: str, calls: GpuCalls, report: CheckReport, quick: bool) 
         return report
     proofs = prove_schedules(module, classes(module, calls), calls.arch, quick, use=calls.proofs)
     findings = proofs.findings
-    found = [c for c in findings.counterexamples if isinstance(c, ScheduleCounterexample)]
-    faults = tuple(_own_fault(c) for c in found if c.family not in ("banks", "coalescing"))  # those are claims
-    said = (*recheck_diagnostics(proofs), *unreached(module, findings.obligations), *faults[:1])
+    said = (*recheck_diagnostics(proofs), *empty(module, findings.obligations), *own_faults(module, findings))
     diagnostics = (*report.diagnostics, *said)
     resources = {**report.resources, "arch": calls.arch, "proofs": proofs.to_dict()}
-    return replace(report.with_findings(findings), diagnostics=diagnostics, resources=resources)
-
-
-def _own_fault(found: ScheduleCounterexample) -> Diagnostic:
-    """The text was accepted and its schedule is wrong: whoever wrote the text can do nothing about it."""
-    message = (
-        f"the compiler's own schedule of `{found.kernel}` ({found.shape_class}) is refuted ({found.family}): this is a "
-        "fault of kernelagent, not of the text"
-    )
-    hint = "please report it with this text; another tile size or `stages` may give a schedule that is proved"
-    return Diagnostic("compiler-fault", message, None, "error", hint, {"family": found.family, "kind": found.kind})
+    told = report.with_findings(findings)
+    return replace(told, diagnostics=diagnostics, resources=resources, notes=proofs.notes)
 
 
 def _compiled(text: str, calls: GpuCalls, report: CheckReport) -> CheckReport:
     from kernelagent.dsl.targets.cuda.artifact import CudaOptions
 
+    say(f"compiling for {calls.arch}")
     artifacts = compile_classes(_parsed(text), calls, CudaOptions(gate=False))
     kernels = [resources(a, b) for a in artifacts for b in a.binaries()]
     found = {"arch": calls.arch, "compiler": artifacts[0].compiler, "kernels": kernels}
@@ -156,6 +156,7 @@ def _emulated(text: str, calls: GpuCalls, report: CheckReport, quick: bool) -> C
     from kernelagent.dsl.check_schedule import positions_unknown, trials_against
     from kernelagent.dsl.level2.module import ScheduledModule
     from kernelagent.dsl.verify.emulated import Runs, emulated, small_trials
+    from kernelagent.dsl.verify.own_faults import own_faults
 
     module, choice = _parsed(text), _choice(calls)
     oracle = None if calls.against is None else _parsed(calls.against)
@@ -164,21 +165,27 @@ def _emulated(text: str, calls: GpuCalls, report: CheckReport, quick: bool) -> C
         if oracle is None and positions_unknown(module):
             return report
         trials = trials if oracle is None else trials_against(module, oracle, trials, choice)
+    say("running the emitted code in the emulator")
     completions: tuple[Completion, ...] = ("late",) if quick else ("late", "random")
     findings = emulated(module, trials, choice, Runs(calls.arch, completions, _deadline(SECONDS)), oracle)
-    return replace(report.with_findings(findings), resources={**report.resources, "arch": calls.arch})
+    told = replace(report.with_findings(findings), resources={**report.resources, "arch": calls.arch})
+    return replace(told, diagnostics=(*told.diagnostics, *own_faults(module, findings)))
 
 
 def _translated(text: str, calls: GpuCalls, report: CheckReport) -> CheckReport:
     """The emitted code of every shape class, held to the schedule that was proved."""
     from kernelagent.dsl.check_schedule import positions_unknown
     from kernelagent.dsl.level2.module import ScheduledModule
+    from kernelagent.dsl.verify.own_faults import own_faults
     from kernelagent.dsl.verify.translation import check_translations
 
     module = _parsed(text)
     if isinstance(module, ScheduledModule) and positions_unknown(module):
         return report
-    return report.with_findings(check_translations(module, classes(module, calls), calls.arch))
+    say("comparing the emitted code with its schedules")
+    findings = check_translations(module, classes(module, calls), calls.arch)
+    told = report.with_findings(findings)
+    return replace(told, diagnostics=(*told.diagnostics, *own_faults(module, findings)))
 
 
 def _deadline(seconds: float) -> Callable[[], bool]:

@@ -7,12 +7,13 @@ whatever the coordinates are, is told apart: it says nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from kernelagent.dsl import ir
-from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
+from kernelagent.dsl.diagnostics import Diagnostic, KernelError
+from kernelagent.dsl.index import Compare, Condition, Index, evaluate_condition
 from kernelagent.dsl.interpret.fault import RunError, WorkLimit
 from kernelagent.dsl.interpret.machine import Options
 from kernelagent.dsl.interpret.run import execute
@@ -259,22 +260,46 @@ _EMPTY = (
 
 def contradiction(module: ir.Module) -> Diagnostic | None:
     """Assumptions that no sizes satisfy: looked for among small ones, then asked of the solver."""
-    conditions = [a for a in module.entry.assumes if a.condition is not None]
-    if not conditions or next(sizes(module, {}), None) is not None:
+    stated = list(_statements(module.entry.assumes))
+    data = [c for a, c in stated if a.condition is None]  # sizes satisfy the others
+    if not stated or any(_satisfied(found, data) for found in sizes(module, {})):
         return None
     from kernelagent.dsl.verify.solver import contradicts
 
-    if not contradicts([a.condition for a in conditions if a.condition is not None]):
+    if not contradicts([c for _, c in stated]):
         return None
-    least = list(conditions)
-    for assume in conditions:
-        rest = [a for a in least if a is not assume]
-        if rest and contradicts([a.condition for a in rest if a.condition is not None]):
+    least = list(stated)
+    for one in stated:
+        rest = [s for s in least if s is not one]
+        if rest and contradicts([c for _, c in rest]):
             least = rest
-    text = " and ".join(f"`{a.text}`" for a in least)
-    span: Span = least[-1].span
+    assumed = {a.text: a.span for a, _ in least}
+    text, span = " and ".join(f"`{t}`" for t in assumed), list(assumed.values())[-1]
     hint = "drop or widen one of them: no call is accepted, and whatever is proved is proved of nothing"
     return Diagnostic("assume-contradiction", f"no sizes satisfy {text}", span, "error", hint)
+
+
+def _statements(assumes: Sequence[ir.Assume]) -> Iterator[tuple[ir.Assume, Condition]]:
+    """What is assumed of sizes, and that every range of an array's data has something in it."""
+    ranges: dict[str, list[tuple[ir.Assume, Index, Index]]] = {}
+    for assume in assumes:
+        match assume:
+            case ir.Assume(condition=None, data=("range", array, (lo, hi))):
+                mine = ranges.setdefault(array, [])
+                yield assume, Compare("<", lo, hi)
+                for _, low, high in mine:
+                    yield assume, Compare("<", low, hi)
+                    yield assume, Compare("<", lo, high)
+                mine.append((assume, lo, hi))
+            case ir.Assume(condition=condition) if condition is not None:
+                yield assume, condition
+
+
+def _satisfied(found: Mapping[str, int], conditions: Sequence[Condition]) -> bool:
+    try:
+        return all(evaluate_condition(c, found) for c in conditions)
+    except LookupError:  # of scalars or data: some may
+        return True
 
 
 __all__ = ["UNREACHED", "VACUOUS", "contradiction", "empty", "examine", "separation"]

@@ -28,6 +28,16 @@ def gemm(x: In[T, M, K], w: In[T, N, K], y: Out[T, M, N], BM=16, BN=16, BK=8):
         store(y, (i, j), cast(acc, T))
 """
 
+SCALED = """
+edition(1)
+
+@kernel
+def scaled(x: In[T, M, N], y: Out[T, M, N], BM=16, BN=64):
+    claim(bank_conflicts <= 4)
+    for i, j in tiles((M, N), (BM, BN)):
+        store(y, (i, j), cast(load(x, (i, j), (BM, BN)) * 2.0, T))
+"""
+
 
 def text(header: str = "claim(conformity, separation)", *pairs: tuple[str, str]) -> str:
     made = GEMM.replace("HEADER", header)
@@ -127,13 +137,18 @@ def test_a_claim_that_cannot_fail() -> None:
         ("assume(M * M == 2, N >= 1)", True),
         ("assume(M >= 1000000, M % 7919 == 5)", False),  # no small sizes, but some
         ("assume(M == N, N == K)", False),
+        ("assume(0 <= idx < K)", False),
+        ("assume(3 <= idx < 3)", True),
+        ("assume(0 <= idx < K, K <= idx < M, M < K)", True),
+        ("assume(0 <= idx < K, K <= idx < M)", True),  # each element is below K, and not
     ],
 )
 def test_assumptions_that_contradict_each_other(header: str, wrong: bool) -> None:
-    found = contradiction(parse(text(header)))
+    indexed = text(header, ("y: Out[T, M, N]", "idx: In[i32, M], y: Out[T, M, N]")) if "idx" in header else text(header)
+    found = contradiction(parse(indexed))
     assert (found is not None) == wrong
     if found is not None:
-        report = check(text(header))
+        report = check(indexed)
         assert not report.ok
         assert codes(report) == ["assume-contradiction"]
 
@@ -152,6 +167,23 @@ def test_mistakes_in_claims(header: str, code: str) -> None:
     assert codes(check(text(header))) == [code]
 
 
+def test_conformity_that_says_nothing() -> None:
+    """Of a kernel without a product, and of operands that have no dim in common along k."""
+    plain = "\n".join(line for line in without(text()).splitlines() if "mma(" not in line) + "\n"
+    nothing = check(plain.replace("    for i, j", "    claim(conformity)\n    for i, j"))
+    assert "claim-unreached" in codes(nothing)
+    other = check(text("claim(conformity)", ("w: In[T, N, K]", "w: In[T, N, L]")))
+    assert codes(other) == ["claim-vacuous"]
+
+
+def test_limits_that_nothing_can_exceed() -> None:
+    """The narrowest accesses are of 2 bytes: of 32 lanes, each with a sector of its own where two would do."""
+    wide = ("BM=16, BN=16, BK=8", "BM=64, BN=64, BK=32")
+    assert codes(scheduled(text("claim(sectors <= 16)", wide))) == ["claim-vacuous"]
+    assert codes(scheduled(text("claim(sectors <= 15)", wide))) == []
+    assert codes(scheduled(SCALED)) == ["claim-unreached"]
+
+
 def test_labels_that_do_not_fit() -> None:
     for dims in ("(M,), (i,)", "(BM, BN), (i, j)", "(M, N), (i,)"):
         assert codes(
@@ -161,7 +193,7 @@ def test_labels_that_do_not_fit() -> None:
 
 def scheduled(source: str) -> CheckReport:
     calls = GpuCalls(arch="sm_80", dtypes={"T": "bf16"}, proofs="recheck")
-    return _of_schedules(source, calls, _of_text(source, calls, None, True), True)
+    return _of_schedules(source, calls, _of_text(source, calls, None, True, None), True)
 
 
 def test_claims_about_schedules() -> None:
