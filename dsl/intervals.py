@@ -92,7 +92,7 @@ class Intervals:
             case Element(array, _):
                 return self._arrays[array]
             case FloorDiv(a, b):
-                return self._quotient(self.of(a), self.of(b))
+                return self._at_ends(a, b) or _quotient(self.of(a), self.of(b))
             case Mod(a, b):
                 least, most = self.of(a)
                 rest = max(self.of(b)[1] - 1, 0)  # by 0 nothing is divided
@@ -105,10 +105,26 @@ class Intervals:
                 (a_low, a_high), (b_low, b_high) = self.of(then), self.of(otherwise)
                 return min(a_low, b_low), max(a_high, b_high)
 
-    def _quotient(self, a: Interval, b: Interval) -> Interval:
-        divisors = [d for d in (b[0], b[1], 1 if b[0] <= 1 <= b[1] else b[0], -1 if b[0] <= -1 <= b[1] else b[0]) if d]
-        ends = [n // d for n in a for d in divisors] or [0]
-        return min(ends), max(ends)
+    def _at_ends(self, a: Index, b: Index) -> Interval | None:
+        """A quotient rises or falls with a loop variable of its dividend: (s + 1) * M // S ends at M for s < S."""
+        if b.constant is not None or self.of(b)[0] < 0:
+            return None
+        for variable, lo, hi in reversed(self._loops):
+            affine = a.affine(variable) if variable in a.symbols() and variable not in b.symbols() else None
+            if affine is not None:
+                slope, rest = affine
+                ends = [self._polynomial((rest + slope * end) // b) for end in (lo, hi - 1)]
+                least, most = self._polynomial(slope)
+                if least >= 0 or most <= 0:
+                    first, last = ends if least >= 0 else reversed(ends)
+                    return first[0], last[1]
+        return None
+
+
+def _quotient(a: Interval, b: Interval) -> Interval:
+    divisors = {d for d in (*b, 1, -1) if d and b[0] <= d <= b[1]}
+    ends = [n // d for n in a for d in divisors] or [0]  # by 0 nothing is divided
+    return min(ends), max(ends)
 
 
 __all__ = ["Interval", "Intervals", "Loop"]

@@ -147,6 +147,7 @@ class Program:
         resident = multiprocessors * self.binaries[number][which].resources.blocks
         sizes = {**call.dims, **{n: v for n, v in call.scalars.items() if isinstance(v, int)}}
         blocks = launch_blocks(code.schedule, sizes, resident)
+        unit.limits[which].refuse(sizes, blocks)
         bound = [_bound(own[m.array], m) for m in maps(code.schedule)] if blocks else []
         return Launch(number, which, blocks, arguments(code, own, call.dims, call.scalars), tuple(bound))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 
 from kernelagent.dsl import device as dev
@@ -23,6 +24,7 @@ from kernelagent.dsl.targets.cuda.artifact import guard_text
 from kernelagent.dsl.targets.cuda.emit import emit
 from kernelagent.dsl.targets.cuda.emit_hopper import maps
 from kernelagent.dsl.targets.cuda.registers import LayoutMismatch
+from kernelagent.dsl.targets.cuda.widths import Limits
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class DeviceUnit:
 
     item: ConcreteCall
     classes: tuple[DeviceCode, ...]
+
+    @cached_property
+    def limits(self) -> tuple[Limits, ...]:
+        """Of each class: which sizes its indices do not suffice for."""
+        return tuple(Limits.of(code.schedule, self.item.kernel.assumes) for code in self.classes)
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,8 @@ def emulate(
         arguments = {a.name: argument(a, call.arrays[a.name]) for a in unit.item.kernel.arrays}
         code = _code(unit, call, arguments)
         codes.append(code)
+        sizes = _sizes(call.dims, call.scalars)
+        unit.limits[unit.classes.index(code)].refuse(sizes, launch_blocks(code.schedule, sizes, RESIDENT_BLOCKS))
         reports.append(launch(code, call.dims, call.scalars, arguments, completion, seed))
     names = tuple(c.schedule.name for c in codes)
     return Emulation(tuple(reports), names, tuple(c.schedule.shape_class.name for c in codes))
@@ -115,8 +117,7 @@ def launch(
     """One schedule's body on arrays that fit its class; outputs are written into the arguments. Raises what `run`
     raises."""
     schedule = code.schedule
-    sizes = {**dims, **{n: v for n, v in given.items() if isinstance(v, int)}}
-    blocks = launch_blocks(schedule, sizes, RESIDENT_BLOCKS)
+    blocks = launch_blocks(schedule, _sizes(dims, given), RESIDENT_BLOCKS)
     arrays = [arguments[a.name] for a in schedule.arrays]
     ints = [dims[d] for d in schedule.dims]
     values = [ScalarArgument(given[s.name], s.dtype) for s in schedule.scalars if s.dtype != "const"]
@@ -127,6 +128,10 @@ def launch(
         completion, seed, (*schedule.buffers, *schedule.barriers), maps=[TensorMapArgument(m) for m in maps(schedule)],
         cluster=schedule.cluster,
     )  # fmt: skip
+
+
+def _sizes(dims: Mapping[str, int], given: Scalars) -> dict[str, int]:
+    return {**dims, **{n: v for n, v in given.items() if isinstance(v, int)}}
 
 
 def argument(array: ir.Array, data: NDArray[Any]) -> ArrayArgument:

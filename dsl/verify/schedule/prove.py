@@ -35,6 +35,7 @@ from kernelagent.dsl.verify.schedule.extremes import FAR, far_from_zero, suits
 from kernelagent.dsl.verify.schedule.limits import prove_resources
 from kernelagent.dsl.verify.schedule.machine import Event
 from kernelagent.dsl.verify.schedule.order import Ordered, examine
+from kernelagent.dsl.verify.schedule.overflow import prove_overflow
 from kernelagent.dsl.verify.schedule.protocol import prove_protocol, prove_uniformity
 from kernelagent.dsl.verify.schedule.rounding import prove_rounding
 from kernelagent.dsl.verify.schedule.sizes import Sizes, empty_calls, tile_count, trips
@@ -96,10 +97,10 @@ def _prove(case: Case, quick: bool) -> Findings:
         elif any(e.family not in guessed for e in made.events):
             return _refuted(case, made.events, sizes)
     far = Findings() if quick else _far(case, [made.sizes for made in launches])
-    rounded = prove_rounding(case, subject(case))
-    if rounded.counterexamples or far.counterexamples:
-        return _only_refuted(rounded) + far
-    found += rounded + far
+    rounded, widths = prove_rounding(case, subject(case)), prove_overflow(case, subject(case))
+    if rounded.counterexamples or far.counterexamples or widths.counterexamples:
+        return _only_refuted(rounded + widths) + far
+    found += rounded + far + widths
     solver = not quick and not exhausted()
     shown = (*_order(case, ordered), *_symbolic(case, launches, solver), *_flow(case, ordered, launches, lacks))
     hardware = counted(case)

@@ -1,0 +1,336 @@
+"""Every index that an emitted body computes, in how many bits, and which calls are refused because one would not fit.
+
+Positions, bounds and tile numbers are `int`, products of sizes and sums with scalars `ka_i64`; offsets into arrays are
+64-bit sums of positions times strides. Sizes are below 2^31, so most indices fit whatever the sizes; of those that do
+not, the largest values at the sizes of a call decide whether it is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import mul
+
+from kernelagent.dsl import device as dev
+from kernelagent.dsl.binding import MAX_DIM
+from kernelagent.dsl.diagnostics import Diagnostic, KernelError
+from kernelagent.dsl.dtypes import DTYPES, bits, is_integer
+from kernelagent.dsl.index import Index, Symbol, cdiv, condition_indices, index, maximum
+from kernelagent.dsl.intervals import Interval, Intervals, Loop
+from kernelagent.dsl.ir import Array, Assume, View, position
+from kernelagent.dsl.targets.cuda.emit_index import IndexTexts
+from kernelagent.dsl.walks import counts_of
+
+BLOCKS = Symbol("blocks of the launch", "param")
+"""How many blocks a launch has: what dispatch knows beside the sizes."""
+MOST_BLOCKS = 2**31 - 1
+"""Of a grid along x (CUDA Programming Guide, "Compute Capabilities")."""
+RESIDENT = 1 << 20
+"""More blocks than any device holds at once: how far a tile's number may be advanced past the last tile."""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """An index that a body computes: `value` and up to `below` less or `above` more (a lane's part), in `bits` bits,
+    inside `loops`. `what` names it; `counts`: it counts tiles or iterations, and does not say where an element lies."""
+
+    value: Index
+    bits: int
+    loops: tuple[Loop, ...]
+    line: int
+    what: str
+    below: int = 0
+    above: int = 0
+    counts: bool = False
+
+    def fits(self, known: Intervals) -> bool:
+        low, high = self.span(known)
+        return -(1 << (self.bits - 1)) <= low and high < 1 << (self.bits - 1)
+
+    def span(self, known: Intervals) -> Interval:
+        """Smallest and largest value. `known`: inside the loops."""
+        low, high = known.of(self.value)
+        return low - self.below, high + self.above
+
+
+# Enumeration ---------------------------------------------------------------------------------------------
+
+
+def computed(kernel: dev.DeviceKernel) -> Iterator[Computed]:
+    """Every index of a kernel's body, and of its launch."""
+    walk = _Walk(kernel)
+    yield from walk.body(kernel.prologue, ())
+    for grid in [r.grid for r in kernel.roles] or [kernel.grid]:
+        yield from walk.grid(grid, (), (), kernel.grid.persistent or bool(kernel.grid.inner))
+    for role in kernel.roles:
+        yield from walk.body(role.after, ())
+
+
+class _Walk:
+    def __init__(self, kernel: dev.DeviceKernel) -> None:
+        self.texts = IndexTexts({a.name: a for a in kernel.arrays}, {s.name: s.dtype for s in kernel.scalars})
+        self.cluster = kernel.cluster
+
+    # Grids ------------------------------------------------------------------------------------------
+
+    def grid(
+        self, grid: dev.Grid, loops: tuple[Loop, ...], outer: tuple[Index, ...], persistent: bool
+    ) -> Iterator[Computed]:
+        """`outer`: tiles of the grids around, persistent or not like the kernel's own."""
+        line = grid.origin.span.line
+        counts = [maximum(n, index(0)) for n in counts_of(grid)]
+        for k, tiles in enumerate(grid.together):
+            axis = len(counts) - 2 + k
+            if axis >= 0 and tiles > 1:
+                counts[axis] = (counts[axis] + (tiles - 1)) // tiles * tiles
+        bounds = zip(grid.variables, grid.lo, grid.hi, grid.step, counts, strict=True)
+        for variable, lo, hi, step, count in bounds:
+            what = f"the tiles over {variable}"
+            yield from self.steps(lo, loops, line, what)
+            yield from self.steps(hi - lo, loops, line, what)
+            last = lo + (count - 1) * step if any(n > 1 for n in grid.together) else hi - 1
+            yield Computed(last, 32, loops, line, what)
+        inside = (*loops, *zip(grid.variables, grid.lo, grid.hi, strict=True))
+        if grid.inner is not None:
+            yield from self.body(grid.body, inside)
+            yield from self.grid(grid.inner, inside, (*outer, *counts), True)
+            return
+        yield from self._numbers(grid, counts, loops, persistent)
+        yield from self._counters(grid, (*outer, *counts), inside, persistent)
+        yield from self.body(grid.body, inside)
+
+    def _numbers(
+        self, grid: dev.Grid, counts: Sequence[Index], loops: tuple[Loop, ...], persistent: bool
+    ) -> Iterator[Computed]:
+        """Numbers of tiles, and what the raster computes of them."""
+        line, total = grid.origin.span.line, _product(counts)
+        beyond = RESIDENT if persistent else 0
+        yield Computed(total, 32, loops, line, "the number of tiles", above=beyond, counts=True)
+        if len(counts) > 1 and grid.raster == "grouped":
+            width = counts[-1] * grid.group
+            yield Computed(width, 32, loops, line, "the tiles of a group of rows", counts=True)
+        if len(counts) > 1 and grid.raster == "hilbert":
+            for count in counts[-2:]:
+                yield Computed(count * 3, 32, loops, line, "three times a side of the curve", counts=True)
+
+    def _counters(
+        self, grid: dev.Grid, counts: Sequence[Index], loops: tuple[Loop, ...], persistent: bool
+    ) -> Iterator[Computed]:
+        """How often the rings of a block have gone on, over all its tiles."""
+        tiles = cdiv(_product(counts), index(BLOCKS)) if persistent else index(1)
+        if grid.counter is not None:
+            yield Computed(tiles, 32, loops, grid.origin.span.line, "the tiles of a block", counts=True)
+        for s in dev.walk(grid.body):
+            if isinstance(s, dev.For) and s.counter is not None:
+                trips = _product([maximum(n, index(0)) for n in _trips(s)])
+                what = "the iterations of a block over all its tiles"
+                yield Computed(tiles * trips, 32, loops, s.origin.span.line, what, counts=True)
+
+    # Statements -------------------------------------------------------------------------------------
+
+    def body(self, statements: Sequence[dev.Statement], loops: tuple[Loop, ...]) -> Iterator[Computed]:
+        for s in statements:
+            yield from self._statement(s, loops)
+
+    def _statement(self, s: dev.Statement, loops: tuple[Loop, ...]) -> Iterator[Computed]:
+        match s:
+            case dev.Let(fragment, operation):
+                yield from self._operation(operation, fragment, loops)
+            case dev.Store(view=view, start=start, value=value, origin=origin):
+                yield from self.access(view, start, value.shape, loops, origin.span.line)
+            case dev.Scatter(view=view, start=start, value=value, axis=axis, origin=origin):
+                yield from self.access(view, start, value.shape, loops, origin.span.line, axis)
+            case dev.Copy(view=view, start=start, layout=layout, origin=origin):
+                yield from self.access(view, start, layout.shape, loops, origin.span.line)
+            case (
+                dev.CopyBulk(view=view, start=start, shape=shape, origin=origin)
+                | dev.StoreBulk(view=view, start=start, shape=shape, origin=origin)
+            ):
+                yield from self._coordinates(view, start, shape, loops, origin.span.line, None)
+            case dev.For():
+                yield from self._for(s, loops)
+            case dev.If(condition=condition, then=then, otherwise=otherwise, origin=origin):
+                if not isinstance(condition, dev.Fragment):
+                    for side in condition_indices(condition):
+                        yield from self.steps(side, loops, origin.span.line, "a condition")
+                yield from self.body((*then, *otherwise), loops)
+
+    def _operation(
+        self, operation: dev.Operation, fragment: dev.Fragment, loops: tuple[Loop, ...]
+    ) -> Iterator[Computed]:
+        line = fragment.origin.span.line
+        match operation:
+            case dev.Load(view=view, start=start):
+                yield from self.access(view, start, fragment.shape, loops, line)
+            case dev.Gather(view=view, start=start, axis=axis):
+                yield from self.access(view, start, fragment.shape, loops, line, axis)
+            case dev.FromIndex(value):
+                yield from self.steps(value, loops, line, "an index")
+            case dev.Positions(start):
+                yield from self.steps(start, loops, line, "positions")
+                yield Computed(start, 32, loops, line, "positions", above=fragment.shape[0] - 1)
+            case dev.FromCondition(condition):
+                for value in condition_indices(condition):
+                    yield from self.steps(value, loops, line, "a condition")
+
+    def _for(self, loop: dev.For, loops: tuple[Loop, ...]) -> Iterator[Computed]:
+        line, inside = loop.origin.span.line, loops
+        for variable, lo, hi, step in zip(loop.variables, loop.lo, loop.hi, loop.step, strict=True):
+            what = f"the loop over {variable}"
+            yield from self.steps(lo, inside, line, what)
+            yield from self.steps(hi, inside, line, what)
+            inside = (*inside, (variable, lo, hi))
+            yield Computed(index(variable) + step, 32, inside, line, what)
+        yield from self.body(loop.body, inside)
+
+    # Accesses ---------------------------------------------------------------------------------------
+
+    def access(
+        self, view: View, start: Sequence[Index], shape: Sequence[int], loops: tuple[Loop, ...], line: int,
+        data: int | None = None,
+    ) -> Iterator[Computed]:  # fmt: skip
+        """Coordinates of a tile's elements, and how far its registers are from the view's ends; those along the axis
+        `data` are read from an array and compared as they are."""
+        yield from self._coordinates(view, start, shape, loops, line, data)
+        for axis, bounds in enumerate(view.axes):
+            if axis == data:
+                continue
+            lanes = shape[axis] - 1 if axis < len(shape) else 0
+            for end in (bounds.lo, bounds.hi):
+                what = f"how far elements are from an end of {view.array}"
+                yield from self.steps(end - start[axis], loops, line, what)
+                yield Computed(end - start[axis], self._bits(end - start[axis]), loops, line, what, below=lanes)
+
+    def _coordinates(
+        self, view: View, start: Sequence[Index], shape: Sequence[int], loops: tuple[Loop, ...], line: int,
+        data: int | None,
+    ) -> Iterator[Computed]:  # fmt: skip
+        origin = {position(a).name: s for a, s in enumerate(start) if a != data}
+        along = tuple(
+            (position(a), s, s + (shape[a] if a < len(shape) else 1)) for a, s in enumerate(start) if a != data
+        )
+        for d, coordinate in enumerate(view.coordinates):
+            if data is not None and position(data) in coordinate.symbols():
+                continue
+            what = f"coordinate {d} of {view.array}"
+            first = coordinate.substitute(origin)
+            yield from self.steps(first, loops, line, what)
+            yield Computed(coordinate, self._bits(first), (*loops, *along), line, what)
+
+    def steps(self, value: Index, loops: tuple[Loop, ...], line: int, what: str) -> Iterator[Computed]:
+        """All that is computed on the way to a value."""
+        for part, wide in self.texts.steps(value):
+            yield Computed(part, 64 if wide else 32, loops, line, what)
+
+    def _bits(self, value: Index) -> int:
+        return 64 if self.texts.wide(value) else 32
+
+
+def _trips(loop: dev.For) -> list[Index]:
+    return [cdiv(hi - lo, step) for lo, hi, step in zip(loop.lo, loop.hi, loop.step, strict=True)]
+
+
+def _product(counts: Sequence[Index]) -> Index:
+    return reduce(mul, counts, index(1))
+
+
+# What is known, and what is refused ----------------------------------------------------------------------
+
+
+def all_sizes(kernel: dev.DeviceKernel, most: int = MAX_DIM) -> dict[str, Interval]:
+    """What dims and scalars may be in any call of the schedule's shape class, or in those up to `most`."""
+    found: dict[str, Interval] = {d: (0, most) for d in kernel.dims}
+    for guard in kernel.shape_class.guards:
+        if guard.kind == "range" and guard.subject in found:
+            found[guard.subject] = (0, min(most, guard.value))
+    for scalar in kernel.scalars:
+        if is_integer(scalar.dtype):
+            low, high = _values(scalar.dtype)
+            found[scalar.name] = (low, high) if most == MAX_DIM else (max(low, -most), min(high, most))
+    found[BLOCKS.name] = (1, MOST_BLOCKS)
+    return found
+
+
+def of_data(assumes: Sequence[Assume], arrays: Sequence[Array], symbols: Mapping[str, Interval]) -> dict[str, Interval]:
+    """What elements of integer arrays are: as assumed, or as narrow dtypes have it. The others are left out."""
+    narrow = (a for a in arrays if is_integer(a.dtype) and bits(a.dtype) <= 16)
+    found, known = {a.name: _values(a.dtype) for a in narrow}, Intervals(symbols, {})
+    for assume in assumes:
+        match assume.data:
+            case ("range", array, (lo, hi)):
+                found[array] = (known.of(lo)[0], known.of(hi - 1)[1])
+            case ("partition", array, (total,)):
+                found[array] = (0, known.of(total)[1])
+    return found
+
+
+def _values(dtype: str) -> Interval:
+    largest = int(DTYPES[dtype].largest)
+    return (-largest - 1 if DTYPES[dtype].kind == "int" else 0), largest
+
+
+def unfit(
+    found: Sequence[Computed], symbols: Mapping[str, Interval], arrays: Mapping[str, Interval]
+) -> tuple[list[Computed], list[Computed]]:
+    """Those that may leave their bits, and those that depend on data of which nothing is known."""
+    root, places = Intervals(symbols, arrays), dict[tuple[Loop, ...], Intervals]()
+    wide: list[Computed] = []
+    unknown: list[Computed] = []
+    for each in found:
+        try:
+            if each.loops not in places:
+                places[each.loops] = root.inside(each.loops)
+            known = places[each.loops]
+            if known.reached and not each.fits(known):
+                wide.append(each)
+        except KeyError:
+            unknown.append(each)
+    return wide, unknown
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The indices of a schedule that do not fit for every size that the kernel takes. `safe`: they fit where no dim is
+    larger (and there are no integer scalars)."""
+
+    kernel: dev.DeviceKernel
+    assumes: tuple[Assume, ...]
+    found: tuple[Computed, ...]
+    safe: int
+
+    @classmethod
+    def of(cls, kernel: dev.DeviceKernel, assumes: tuple[Assume, ...]) -> Limits:
+        found = wider(tuple(dict.fromkeys(computed(kernel))), kernel, assumes)
+        scalars = any(is_integer(s.dtype) for s in kernel.scalars)
+        safe = (most for most in SAFE if not wider(found, kernel, assumes, most))
+        return cls(kernel, assumes, found, 0 if scalars else next(safe, 0))
+
+    def refuse(self, sizes: Mapping[str, int], blocks: int) -> None:
+        """Raises KernelError (`dim-range`) for a call of `blocks` blocks in which an index would leave its bits.
+        `sizes` has dims and integer scalars by name."""
+        if blocks == 0 or all(sizes[d] <= self.safe for d in self.kernel.dims):
+            return
+        symbols = {n: (v, v) for n, v in {**sizes, BLOCKS.name: blocks}.items()}
+        data = of_data(self.assumes, self.kernel.arrays, symbols)
+        for each in unfit(self.found, symbols, data)[0]:
+            raise KernelError([self._refusal(each, each.span(Intervals(symbols, data, each.loops)))])
+
+    def _refusal(self, each: Computed, span: Interval) -> Diagnostic:
+        largest = max(span, key=abs)
+        where = f"{each.what} (line {each.line})"
+        message = f"`{self.kernel.name}` cannot take these sizes: {where} comes to {largest} and has {each.bits} bits"
+        hint = "call the kernel on parts of the arrays"
+        facts = {"value": largest, "bits": each.bits, "line": each.line}
+        return Diagnostic("dim-range", message, self.kernel.grid.origin.span, hint=hint, facts=facts)
+
+
+SAFE = (1 << 24, 1 << 20, 1 << 16, 1 << 12)
+
+
+def wider(
+    found: Sequence[Computed], kernel: dev.DeviceKernel, assumes: Sequence[Assume], most: int = MAX_DIM
+) -> tuple[Computed, ...]:
+    """Those that may leave their bits at sizes up to `most`."""
+    symbols = all_sizes(kernel, most)
+    return tuple(unfit(found, symbols, of_data(assumes, kernel.arrays, symbols))[0])
