@@ -96,8 +96,20 @@ class Index:
 
     terms: tuple[tuple[Monomial, int], ...]
 
+    def __hash__(self) -> int:
+        """Computed once: positions are keys of many tables, and nested deeply."""
+        known: int | None = self.__dict__.get("_hash")
+        if known is None:
+            known = hash(self.terms)
+            self.__dict__["_hash"] = known
+        return known
+
+    def __reduce__(self) -> tuple[type[Index], tuple[object, ...]]:
+        return Index, (self.terms,)  # a hash is good for one process
+
     def __add__(self, other: Index | int) -> Index:
-        return _from_terms([*self.terms, *index(other).terms])
+        right = index(other).terms
+        return _from_terms([*self.terms, *right]) if right else self
 
     def __radd__(self, other: int) -> Index:
         return self + other

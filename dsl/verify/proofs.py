@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kernelagent.dsl.device import DeviceKernel
 from kernelagent.dsl.lower.device.notes import notes
 from kernelagent.dsl.targets import cache
-from kernelagent.dsl.targets.calls import Choices, absent_arrays
+from kernelagent.dsl.targets.calls import Choices
 from kernelagent.dsl.verify.progress import say
 from kernelagent.dsl.verify.records import Findings, ScheduleCounterexample, findings_from
 
@@ -134,7 +134,7 @@ def key_of(module: Module, choices: Sequence[Choices], arch: str, quick: bool, o
     facts = {
         "text": module.text,
         "entry": module.entry.name,
-        "absent": absent_arrays(module),
+        "arrays": [a.name for a in module.entry.arrays],  # optional ones may be absent
         "choices": [asdict(c) for c in choices],
         "arch": arch,
         "quick": quick,

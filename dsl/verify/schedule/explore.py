@@ -30,9 +30,10 @@ from math import lcm
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import Index, ReadElement
 from kernelagent.dsl.verify.schedule.events import Violation, history, line, name, who
-from kernelagent.dsl.verify.schedule.protocol_keys import Folding, key
+from kernelagent.dsl.verify.schedule.protocol_keys import Folding, Keys
 from kernelagent.dsl.verify.schedule.protocol_state import Frame, Question, State, Warp
 from kernelagent.dsl.verify.schedule.protocol_steps import Steps, turn_of
+from kernelagent.dsl.verify.schedule.protocol_turning import Turning
 from kernelagent.dsl.verify.schedule.skeleton import (
     Agent,
     Announce,
@@ -47,7 +48,7 @@ from kernelagent.dsl.verify.schedule.skeleton import (
     Test,
     Unsupported,
 )  # fmt: skip
-from kernelagent.dsl.verify.schedule.trips import bounded, compared, constants, positive, shift
+from kernelagent.dsl.verify.schedule.trips import bounded, compared, constants, decided, shift
 from kernelagent.dsl.verify.schedule.values import Values
 from kernelagent.dsl.walks import tile_counts, tiles
 
@@ -94,7 +95,7 @@ class Explorer:
         self.sizes = sizes
         self.values = Values(sizes.values if sizes else {}, sizes.read if sizes else None)
         self.steps = Steps(skeleton, self.values)
-        self.bases: dict[Index, int] = {}
+        self.bases: dict[Index, tuple[int, bool]] = {}
         self.differing = _differing(skeleton.kernel)
         self.states = 0
 
@@ -102,9 +103,9 @@ class Explorer:
 
     def search(self, most_states: int = MOST_STATES, deadline: float | None = None) -> Explored:
         """Every answer to every question, the shortest runs first. Raises Unsupported, OutOfBudget."""
-        fold = folding(self.skeleton) if self.sizes is None else None
+        keys = Keys(folding(self.skeleton)) if self.sizes is None else None
         queue = deque([self.start()])
-        seen: set[object] = set()
+        seen: set[tuple[int, ...]] = set()
         while queue:
             state = queue.popleft()
             self.states += 1
@@ -115,11 +116,11 @@ class Explorer:
             except Violation as found:
                 return Explored(self.states, found)
             except Asked as open_:
-                if fold is None:
+                if keys is None:
                     raise Unsupported("a loop's end is not known for these sizes") from None
                 state.forget([self.asks_from(a, w) for a, w in zip(self.skeleton.agents, state.warps, strict=True)])
                 self.steps.forget(state)
-                mark = key(state, fold)
+                mark = keys.of(state)
                 if mark in seen:
                     continue
                 seen.add(mark)
@@ -252,15 +253,14 @@ class Explorer:
             w.frames[-1] = frame._replace(asked=question)
             return going
         room = self.values.reduced(loop.room, w.env, w.ways)
-        return positive(room - frame.turn * loop.step, self.asker(state, agent, frame))
+        return decided(self.values.beyond(room, frame.turn * loop.step), self.asker(state, agent, frame))
 
     def asker(self, state: State, agent: Agent, frame: Frame | None) -> Callable[[Index, int], bool]:
         """Answers questions about sizes; those of a loop's end are noted in its frame."""
         w = state.warps[agent.number]
 
         def ask(base: Index, threshold: int) -> bool:
-            number = self.bases.setdefault(base, len(self.bases))
-            own = any(s.name in self.differing for s in base.symbols())
+            number, own = self.base(base)
             question = (w.epoch, agent.block if own else -1, number)
             found = answer(state, question, threshold)
             if frame is not None:
@@ -268,6 +268,14 @@ class Explorer:
             return found
 
         return ask
+
+    def base(self, base: Index) -> tuple[int, bool]:
+        """Its number, and whether the blocks of a cluster differ in it."""
+        found = self.bases.get(base)
+        if found is None:
+            own = any(s.name in self.differing for s in base.symbols())
+            found = self.bases[base] = len(self.bases), own
+        return found
 
     def enter(self, w: Warp, loop: Loop, frame: Frame) -> None:
         if frame.tiles is not None:
@@ -382,7 +390,8 @@ def folding(skeleton: Skeleton) -> Folding:
     turns = tuple(
         frozenset(at for at, i in enumerate(a.code) if isinstance(i, Head) and i.loop.tiles) for a in skeleton.agents
     )
-    return Folding(period, lcm(*ways), reach, least, heads, turns)
+    turning = Turning(skeleton, period, (*asked, *rooms, *lows))
+    return Folding(period, lcm(*ways), reach, least, heads, turns, turning)
 
 
 def _period(numbers: list[Index], asked: list[Index], steps: list[dict[str, int]]) -> int:

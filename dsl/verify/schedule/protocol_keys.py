@@ -2,16 +2,18 @@
 
 Only what a later step can see is in a key. Counters are kept modulo their period (a multiple of twice the stages),
 phases by parity and distance, a long loop's way by multiples of its period once every comparison with a number is
-decided, and a clock by its order among the events that some later check may ask for.
+decided, and a clock by its order among the events that some later check may ask for. Rings that can be turned are
+turned until their counters are zero (`protocol_turning`).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from kernelagent.dsl.verify.schedule.protocol_state import Frame, Question, Reading, Ring, State, Warp
+from kernelagent.dsl.verify.schedule.protocol_state import Fill, Frame, Question, Reading, Ring, State, Warp
+from kernelagent.dsl.verify.schedule.protocol_turning import Turning
 
 FAR = 3
 """A phase that lies so far back is never waited for again: the wait would be refuted."""
@@ -29,52 +31,85 @@ class Folding:
     heads: tuple[tuple[int, ...], ...]
     turns: tuple[frozenset[int], ...]
     """Where each agent's walks over tiles begin."""
+    turning: Turning
 
 
-Known = Callable[[Iterable[int]], tuple[int, ...]]
+Known = Callable[[Sequence[int]], tuple[int, ...]]
 
 
-def key(state: State, folding: Folding) -> object:
+class Keys:
+    """Keys of states as short tuples of numbers: warps, stages and contents are numbered as they are met."""
+
+    def __init__(self, folding: Folding) -> None:
+        self.folding = folding
+        self.numbers: dict[object, int] = {}
+
+    def of(self, state: State) -> tuple[int, ...]:
+        numbers = self.numbers
+        return tuple([numbers.setdefault(part, len(numbers)) for part in parts(state, self.folding)])
+
+
+def parts(state: State, folding: Folding) -> Iterator[object]:
+    """What a later step can see of a state: always the same number of parts in the same order."""
     epoch = state.turn
     moved = {q: _moved(state, q, folding) for q in state.answers}
+    turned = folding.turning.of(state)
     times = _live_times(state)
     agents = len(state.warps)
+    phases = [(agents + n, state.rings[n].count) for n in turned.order]
 
-    def known(clock: Iterable[int]) -> tuple[int, ...]:
-        found = tuple(clock)
-        ranks = (bisect_right(times[a], found[a]) for a in range(agents))
-        behind = (min(r.count - found[agents + n], FAR) for n, r in enumerate(state.rings))
-        return (*ranks, *behind)
+    def known(clock: Sequence[int]) -> tuple[int, ...]:
+        ranks = [bisect_right(of, at) for of, at in zip(times, clock, strict=False)]
+        return (*ranks, *[min(count - clock[n], FAR) for n, count in phases])
 
     def rank(agent: int, time: int) -> int:
         return bisect_right(times[agent], time)
 
-    return (
-        tuple(_warp(w, known(w.clock), moved, folding, epoch) for w in state.warps),
-        tuple(_ring(r, known, rank) for r in state.rings),
-        frozenset(
-            (p, f.ring, min(state.rings[f.ring].count - f.phase, FAR), max(f.epoch - epoch, -1))
+    for w in state.warps:
+        yield _warp(w, known(w.clock), moved, folding, turned.by, epoch)
+    for n in turned.order:
+        yield _ring(state.rings[n], turned.wraps[n], known, rank)
+    yield frozenset(
+        [
+            (
+                turned.place(p),
+                turned.rings[f.ring],
+                min(state.rings[f.ring].count - f.phase, FAR),
+                max(f.epoch - epoch, -1),
+            )
             for p, f in state.fills.items()
-        ),
-        frozenset(
-            (p, g, _age(state, r), frozenset((a, rank(a, t)) for a, t in r.ends))
+        ]
+    )
+    yield frozenset(
+        [
+            (turned.place(p), g, _age(state, r), _ranked(r.ends, rank))
             for p, found in state.reads.items()
             for g, r in found.items()
-        ),
-        frozenset(_answer(q, a, moved[q], folding, epoch) for q, a in state.answers.items()),
-        frozenset((where, rank(where[1], t)) for where, (t, _) in state.remote.items()),
-        state.gone,
+        ]
     )
+    yield frozenset([_answer(q, a, moved[q], folding, epoch) for q, a in state.answers.items()])
+    yield frozenset([(where, rank(where[1], t)) for where, (t, _) in state.remote.items()])
+    yield state.gone
 
 
 def _warp(
-    w: Warp, known: tuple[int, ...], moved: Mapping[Question, int | None], folding: Folding, epoch: int
+    w: Warp,
+    known: tuple[int, ...],
+    moved: Mapping[Question, int | None],
+    folding: Folding,
+    turned: Mapping[str, int],
+    epoch: int,
 ) -> object:
     if w.ended:
         return known
+    counters = tuple(
+        (w.env.get(name, 0) - turned[name]) % folding.period
+        if name in turned
+        else _counted(w.env.get(name, 0), least, folding)
+        for name, least in folding.counters.items()
+    )
     if not w.walking:
-        return known, w.pc, w.meeting is not None
-    counters = tuple(_counted(w.env.get(name, 0), least, folding) for name, least in folding.counters.items())
+        return known, w.pc, counters, w.meeting is not None
     frames = tuple(_frame(f, moved) for f in w.frames)
     return known, w.pc, w.epoch - epoch, counters, frames, w.meeting is not None
 
@@ -91,13 +126,25 @@ def _frame(frame: Frame, moved: Mapping[Question, int | None]) -> object:
     return frame.head, frame.threshold - (moved.get(frame.asked) or 0)
 
 
-def _ring(r: Ring, known: Known, rank: Callable[[int, int], int]) -> object:
+def _ring(r: Ring, wrap: int, known: Known, rank: Callable[[int, int], int]) -> object:
     init = (r.maker, rank(r.maker, r.made), r.fenced and rank(r.maker, r.fenced) + 1) if r.maker >= 0 else ()
     into = None if r.into is None else known(r.into)
-    done = tuple((known(d.clock), frozenset((a, rank(a, t)) for a, t in d.came)) for d in r.done)
-    came = frozenset((a, rank(a, t)) for a, t in r.came)
-    waits = frozenset((a, r.count - x.phase, rank(a, x.time)) for a, x in r.waits.items())
-    return init, r.count & 1, r.pending, r.expected, r.issued, into, came, done, waits
+    done = tuple([(known(d.clock), _ranked(d.came, rank)) for d in r.done])
+    waits = frozenset([(a, r.count - x.phase, rank(a, x.time)) for a, x in r.waits.items()]) if r.waits else _NONE
+    came = _ranked(r.came, rank)
+    return init, (r.count + wrap) & 1, r.pending, r.expected, r.issued, into, came, done, waits
+
+
+_NONE: frozenset[tuple[int, ...]] = frozenset()
+
+
+def _ranked(events: tuple[tuple[int, int], ...], rank: Callable[[int, int], int]) -> frozenset[tuple[int, ...]]:
+    return frozenset([(a, rank(a, t)) for a, t in events]) if events else _NONE
+
+
+def _filled(state: State, fill: Fill, epoch: int) -> tuple[int, int]:
+    """How far back its phase and its tile lie."""
+    return min(state.rings[fill.ring].count - fill.phase, FAR), max(fill.epoch - epoch, -1)
 
 
 def _age(state: State, reading: Reading) -> int:
@@ -169,4 +216,4 @@ def _apart(times: list[int], known: set[int]) -> list[int]:
     return kept
 
 
-__all__ = ["Folding", "key"]
+__all__ = ["Folding", "Keys"]

@@ -7,7 +7,7 @@ phases whose completion lies before.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from kernelagent.dsl import device as dev
@@ -64,7 +64,11 @@ class Warp:
     ways: dict[str, Index] = field(default_factory=dict)
 
     def copy(self) -> Warp:
-        return replace(self, clock=list(self.clock), env=dict(self.env), frames=list(self.frames), ways=dict(self.ways))
+        made = object.__new__(Warp)
+        made.__dict__.update(self.__dict__)
+        made.clock, made.frames = list(self.clock), list(self.frames)
+        made.env, made.ways = dict(self.env), dict(self.ways)
+        return made
 
 
 class Done(NamedTuple):
@@ -99,7 +103,10 @@ class Ring:
     waits: dict[int, Waited] = field(default_factory=dict)
 
     def copy(self) -> Ring:
-        return replace(self, into=None if self.into is None else list(self.into), waits=dict(self.waits))
+        made = object.__new__(Ring)
+        made.__dict__.update(self.__dict__)
+        made.into, made.waits = None if self.into is None else list(self.into), dict(self.waits)
+        return made
 
 
 class Fill(NamedTuple):

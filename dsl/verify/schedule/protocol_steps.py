@@ -51,27 +51,45 @@ class Steps(Stages):
         clocks = [w.clock for w in state.warps]
         for number, ring in enumerate(state.rings):
             self.forget_phases(state, clocks, number, ring)
+        shared: dict[tuple[int, str], list[int]] = {}
+        for number, ring in enumerate(state.rings):
+            if ring.done or ring.into is not None:
+                self.raise_to_common(clocks, number, ring, shared)
         for place, found in state.reads.items():
             fillers = self.reach.fillers[place[:2]]
-            kept = {g: r for g, r in found.items() if not all(known_by(clocks[f], r.ends) for f in fillers)}
-            state.reads[place] = kept
+            state.reads[place] = {
+                g: r for g, r in found.items() if not all(known_by(clocks[f], r.ends) for f in fillers)
+            }
 
     def forget_phases(self, state: State, clocks: Sequence[Clock], number: int, ring: Ring) -> None:
         """Of one stage of a barrier."""
         block, barrier, _ = self.places[number]
         enders, users = self.reach.enders[block, barrier], self.reach.users[block, barrier]
-        ring.waits = {a: x for a, x in ring.waits.items() if any(clocks[e][a] < x.time for e in enders)}
+        if ring.waits:
+            ring.waits = {a: x for a, x in ring.waits.items() if any(clocks[e][a] < x.time for e in enders)}
         if not users:
             ring.done = ()
+        if not ring.done:
             return
         at = self.first + number
-        least = min(self.known(state, clocks[u], number) for u in users)
+        least = min([self.known(state, clocks[u], number) for u in users])
         while ring.done and ring.count - len(ring.done) < least:
             for user in users:
                 clocks[user][at] = max(clocks[user][at], ring.count - len(ring.done) + 1)
             ring.done = ring.done[1:]
-        common = [min(c) for c in zip(*(clocks[u] for u in users), strict=True)]
-        ring.done = tuple(d._replace(clock=tuple(map(max, d.clock, common))) for d in ring.done)
+
+    def raise_to_common(
+        self, clocks: Sequence[Clock], number: int, ring: Ring, shared: dict[tuple[int, str], list[int]]
+    ) -> None:
+        """What all users of a barrier know anyway, its phases may know too: states that differ in it are alike."""
+        where = self.places[number][:2]
+        users = self.reach.users[where]
+        if not users:
+            return
+        common = shared.get(where)
+        if common is None:
+            common = shared[where] = [min(c) for c in zip(*(clocks[u] for u in users), strict=True)]
+        ring.done = tuple([d._replace(clock=tuple(map(max, d.clock, common))) for d in ring.done])
         if ring.into is not None:
             join(ring.into, common)
 

@@ -7,7 +7,9 @@ so one answer serves them all, and roles whose loops differ ask for different th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from math import gcd
+from typing import TypeAlias
 
 from kernelagent.dsl.index import (
     AllOf,
@@ -20,6 +22,7 @@ from kernelagent.dsl.index import (
     Index,
     Mod,
     Negation,
+    Relation,
     Select,
     Symbol,
     condition_indices,
@@ -29,7 +32,48 @@ Ask = Callable[[Index, int], bool]
 """Whether base > threshold."""
 
 
-def positive(d: Index, ask: Ask) -> bool:
+@dataclass(frozen=True)
+class Above:
+    """Whether `base` is above `threshold`; `wanted` False: whether it is not."""
+
+    base: Index
+    threshold: int
+    wanted: bool = True
+
+
+@dataclass(frozen=True)
+class Several:
+    """All of the parts (`every`), or any of them; asked in this order, and no further than needed."""
+
+    parts: tuple[Decision, ...]
+    every: bool
+
+
+Decision: TypeAlias = bool | Above | Several
+"""What decides a condition: nothing (it is known), or questions about sizes."""
+
+
+def decided(decision: Decision, ask: Ask) -> bool:
+    match decision:
+        case bool():
+            return decision
+        case Above(base, threshold, wanted):
+            return ask(base, threshold) == wanted
+        case Several(parts, every):
+            return (all if every else any)(decided(p, ask) for p in parts)
+
+
+def negated(decision: Decision) -> Decision:
+    match decision:
+        case bool():
+            return not decision
+        case Above(base, threshold, wanted):
+            return Above(base, threshold, not wanted)
+        case Several(parts, every):
+            return Several(tuple(negated(p) for p in parts), not every)
+
+
+def positive(d: Index) -> Decision:
     """Whether d > 0."""
     value = d.constant
     if value is not None:
@@ -37,44 +81,47 @@ def positive(d: Index, ask: Ask) -> bool:
     offset = next((c for m, c in d.terms if m == ()), 0)
     base = d - offset
     if base.terms[0][1] < 0:
-        return not positive(-d + 1, ask)
+        return negated(positive(-d + 1))
     common = gcd(*(c for _, c in base.terms))
     threshold = -offset // common
     reduced = Index(tuple((m, c // common) for m, c in base.terms))
     match reduced.terms:
         case (((Extremum(which, a, b),), 1),) if a.constant is not None or b.constant is not None:
-            both = (positive(x - threshold, ask) for x in (a, b))
-            return all(both) if which == "min" else any(both)
+            return Several(tuple(positive(x - threshold) for x in (a, b)), which == "min")
         case (((FloorDiv(a, b),), 1),) if b.constant is not None and b.constant > 0:
-            return positive(a - b.constant * (threshold + 1) + 1, ask)
+            return positive(a - b.constant * (threshold + 1) + 1)
         case _:
-            return ask(reduced, threshold)
+            return Above(reduced, threshold)
 
 
-def holds(condition: Condition, reduce: Callable[[Index], Index], ask: Ask) -> bool:
-    """The truth of a condition. `reduce` puts in the numbers that are known."""
+def holds(condition: Condition, decide: Callable[[Compare], Decision], ask: Ask) -> bool:
+    """The truth of a condition, of whose comparisons no more are decided than needed."""
     match condition:
         case Negation(part):
-            return not holds(part, reduce, ask)
+            return not holds(part, decide, ask)
         case AllOf(parts):
-            return all(holds(p, reduce, ask) for p in parts)
+            return all(holds(p, decide, ask) for p in parts)
         case AnyOf(parts):
-            return any(holds(p, reduce, ask) for p in parts)
-        case Compare(relation, a, b):
-            d = reduce(a - b)
-            match relation:
-                case "<":
-                    return positive(-d, ask)
-                case "<=":
-                    return positive(-d + 1, ask)
-                case ">":
-                    return positive(d, ask)
-                case ">=":
-                    return positive(d + 1, ask)
-                case "==":
-                    return positive(d + 1, ask) and positive(-d + 1, ask)
-                case "!=":
-                    return positive(d, ask) or positive(-d, ask)
+            return any(holds(p, decide, ask) for p in parts)
+        case Compare():
+            return decided(decide(condition), ask)
+
+
+def related(relation: Relation, d: Index) -> Decision:
+    """Whether d has the relation to 0."""
+    match relation:
+        case "<":
+            return positive(-d)
+        case "<=":
+            return positive(-d + 1)
+        case ">":
+            return positive(d)
+        case ">=":
+            return positive(d + 1)
+        case "==":
+            return Several((positive(d + 1), positive(-d + 1)), True)
+        case "!=":
+            return Several((positive(d), positive(-d)), False)
 
 
 def bounded(value: Index) -> bool:
@@ -152,4 +199,7 @@ def constants(expression: Index) -> Iterator[int]:
                     pass
 
 
-__all__ = ["Ask", "bounded", "compared", "constants", "holds", "positive", "shift"]
+__all__ = [
+    "Above", "Ask", "Decision", "Several", "bounded", "compared", "constants", "decided", "holds", "positive",
+    "related", "shift",
+]  # fmt: skip

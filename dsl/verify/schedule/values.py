@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kernelagent.dsl.index import Condition, Index, ReadElement, index
+from kernelagent.dsl.index import Compare, Condition, Index, ReadElement, index
 from kernelagent.dsl.verify.schedule.skeleton import Unsupported
-from kernelagent.dsl.verify.schedule.trips import Ask, holds
+from kernelagent.dsl.verify.schedule.trips import Ask, Decision, holds, positive, related
 
 
 class Values:
@@ -18,6 +18,9 @@ class Values:
         self._names: dict[int, tuple[str, ...]] = {}
         self._numbers: dict[tuple[object, ...], int] = {}
         self._reduced: dict[tuple[object, ...], Index] = {}
+        self._differences: dict[int, Index] = {}
+        self._decisions: dict[tuple[object, ...], Decision] = {}
+        self._rooms: dict[tuple[Index, int], Decision] = {}
         self._kept: list[object] = []  # identities stay taken
 
     def names(self, x: Index) -> tuple[str, ...]:
@@ -59,7 +62,25 @@ class Values:
         return found if self.read is None or found.symbols() else index(found.evaluate({}, self.read))
 
     def truth(self, condition: Condition, env: Mapping[str, int], ways: Mapping[str, Index], ask: Ask) -> bool:
-        return holds(condition, lambda x: self._put(x, env, ways), ask)
+        return holds(condition, lambda c: self._decision(c, env, ways), ask)
+
+    def _decision(self, condition: Compare, env: Mapping[str, int], ways: Mapping[str, Index]) -> Decision:
+        difference = self._differences.get(id(condition))
+        if difference is None:
+            difference = self._differences[id(condition)] = condition.a - condition.b
+            self._kept.append(condition)
+        at = (id(condition), *(ways.get(n, env.get(n)) for n in self.names(difference)))
+        found = self._decisions.get(at)
+        if found is None:
+            found = self._decisions[at] = related(condition.relation, self._put(difference, env, ways))
+        return found
+
+    def beyond(self, room: Index, way: int) -> Decision:
+        """Whether `room` is more than `way`."""
+        found = self._rooms.get((room, way))
+        if found is None:
+            found = self._rooms[room, way] = positive(room - way)
+        return found
 
 
 __all__ = ["Values"]
