@@ -12,6 +12,7 @@ from kernelagent.dsl.elaborate.expressions import evaluate
 from kernelagent.dsl.elaborate.facts import Facts
 from kernelagent.dsl.elaborate.habits import is_reserved, nearest
 from kernelagent.dsl.elaborate.header import read_header, split_header
+from kernelagent.dsl.elaborate.inherited import inherited
 from kernelagent.dsl.elaborate.kernel import name_span
 from kernelagent.dsl.elaborate.operands import (
     Absent,
@@ -62,6 +63,8 @@ def elaborate_program(
     for statement in body:
         with k.recovering():
             _run(state, statement)
+    demanded = inherited(state.calls, kernels, signature.arrays)
+    assumes += {str((a.condition, a.data)): a for a in demanded}.values()
     program = ir.Program(
         name=node.name, arrays=tuple(signature.arrays), scalars=tuple(signature.scalars),
         tunables=tuple(signature.tunables), dims=tuple(signature.dims),

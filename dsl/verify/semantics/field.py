@@ -224,7 +224,7 @@ class Field:
 
 def _matmul(a: Array, b: Array, modulus: int) -> Array:
     """In floats, which BLAS multiplies: halves of 14 bits, so that sums of 256 products stay below 2^53."""
-    total: Array = np.asarray(0, np.int64)
+    total: Array = np.zeros((*a.shape[:-1], b.shape[-1]), np.int64)
     right = b.astype(np.float64)
     high, low = (a >> 14).astype(np.float64), (a & 0x3FFF).astype(np.float64)
     for start in range(0, a.shape[-1], _CHUNK):

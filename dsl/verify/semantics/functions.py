@@ -89,9 +89,21 @@ def exp(p: Poly) -> Poly:
         sign = infinite(args[0])
         if sign > 0:
             raise Undenoted("exp of infinity")
-        return ZERO if sign else exponential(args[0])
+        return ZERO if sign else _exp_of_finite(args[0])
 
     return split(of, (p,))
+
+
+def _exp_of_finite(p: Poly) -> Poly:
+    """exp(a + r * log(b)) is exp(a) * b^r for rational r: where the logarithm exists, b is positive."""
+    rest, outside = ZERO, ONE
+    for mono, coefficient in p.terms:
+        single = mono.factors[0] if len(mono.factors) == 1 and mono.exponent is None else None
+        if single is not None and isinstance(single[0], Call) and single[0].word == "log" and single[1] == 1:
+            outside = outside * power(single[0].args[0], coefficient)
+        else:
+            rest = rest + Poly({mono: coefficient})
+    return outside * exponential(rest) if rest.terms else outside
 
 
 def log(p: Poly) -> Poly:
@@ -101,9 +113,18 @@ def log(p: Poly) -> Poly:
         shift, rest = without_exponential(args[0])
         if rest == ONE:
             return shift
+        single = rest.terms[0][0].factors if len(rest.terms) == 1 and rest.terms[0][1] == 1 else ()
+        if len(single) == 1 and _keeps_sign(single[0][1]):
+            base, exponent = single[0]
+            return shift + log(base.base if isinstance(base, Group) else atom(base)).scaled(exponent)
         return shift + atom(Call("log", (rest,)))
 
     return split(of, (p,))
+
+
+def _keeps_sign(exponent: Fraction) -> bool:
+    """Whether b^e is positive only where b is: log(b^e) is e * log(b) then. Bases of roots are positive anyway."""
+    return exponent != 1 and (exponent.denominator != 1 or exponent.numerator % 2 == 1)
 
 
 def without_exponential(p: Poly) -> tuple[Poly, Poly]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import gcd
 
@@ -118,6 +118,9 @@ class Known:
             whole, rest = (whole + divided, rest) if exact else (whole, rest + term)
         if self.nonnegative(rest) and self.nonnegative(b - 1 - rest):
             return whole
+        if (b.constant or 0) > 0:
+            for sides in _sides(rest):
+                return whole + self.extremum(sides[0], (self.quotient(sides[1], b), self.quotient(sides[2], b)))
         if self.nonnegative(b - 1) and whole.terms and rest.terms:
             return whole + ix.floordiv(rest, b)
         return ix.floordiv(a, b)
@@ -158,17 +161,21 @@ def primitive(i: Index) -> Index:
     return Index(tuple((m, c // divisor) for m, c in i.terms if m or c // divisor))
 
 
+def _sides(i: Index) -> Iterator[tuple[str, Index, Index]]:
+    """(which, a, b) with i the minimum (or maximum) of a and b, for an extremum that is one of its terms."""
+    for monomial, coefficient in i.terms:
+        inner = monomial[0] if len(monomial) == 1 else None
+        if isinstance(inner, ix.Extremum):
+            rest = i - Index(((monomial, coefficient),))
+            which = inner.which if coefficient > 0 else {"min": "max", "max": "min"}[inner.which]
+            yield which, rest + inner.a * coefficient, rest + inner.b * coefficient
+
+
 def _flattened(which: str, arguments: Iterable[Index]) -> Iterable[Index]:
     """A minimum of minima is one minimum, and i + min(a, b) the minimum of i + a and i + b."""
-    opposite = "max" if which == "min" else "min"
     for argument in arguments:
-        for monomial, coefficient in argument.terms:
-            inner = monomial[0] if len(monomial) == 1 else None
-            if isinstance(inner, ix.Extremum) and abs(coefficient) == 1:
-                if inner.which != (which if coefficient == 1 else opposite):
-                    continue
-                rest = argument - Index(((monomial, coefficient),))
-                yield from _flattened(which, (rest + inner.a * coefficient, rest + inner.b * coefficient))
-                break
-        else:
+        sides = next((s for s in _sides(argument) if s[0] == which), None)
+        if sides is None:
             yield argument
+        else:
+            yield from _flattened(which, sides[1:])

@@ -16,6 +16,7 @@ from kernelagent.dsl import index as ix
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.verify.semantics import functions as fn
 from kernelagent.dsl.verify.semantics.known import Known
+from kernelagent.dsl.verify.semantics.telescope import placed, telescoped
 from kernelagent.dsl.verify.semantics.terms import (
     INFINITY,
     ONE,
@@ -30,7 +31,6 @@ from kernelagent.dsl.verify.semantics.terms import (
     Word,
     atom,
     from_index,
-    names,
 )
 
 _PERMUTED = 4
@@ -137,25 +137,11 @@ def _join_nested(binder: Binder, inner: Mono, known: Known) -> Poly:
     binders, body = opened(found, known)
     others = Mono(((a, e) for a, e in inner.factors if a != found), inner.exponent)
     whole = Poly({others: Fraction(1)}) * body
-    telescoped = _telescoped(binder, binders, whole, known)
-    return telescoped if telescoped is not None else _close("sum", (binder, *binders), whole, known)
-
-
-def _telescoped(outer: Binder, inner: tuple[Binder, ...], body: Poly, known: Known) -> Poly | None:
-    """Consecutive pieces are one range: s in 0..S of k in A(s)..A(s + 1) is k in A(0)..A(S)."""
-    if outer.name in body.free or len(inner) != 1 or len(inner[0].lo) != 1:
-        return None
-    (piece,) = inner
-    lo = piece.lo[0]
-    following = lo.substitute({outer.name: outer.symbol + 1})
-    if following not in piece.hi or not known.nonnegative(following - lo):
-        return None
-    others = tuple(h for h in piece.hi if h != following)
-    if any(outer.name in names(h) for h in others):
-        return None
-    first = known.tidy(lo.substitute({outer.name: known.extremum("max", outer.lo)}))
-    last = known.tidy(lo.substitute({outer.name: known.extremum("min", outer.hi)}))
-    return summation(Binder(piece.name, (first,), (*others, last)), body, known)
+    joined = telescoped("sum", binder, binders, whole, known)
+    if joined is not None:
+        return joined
+    binders, whole = placed(binder, binders, whole, known)
+    return _close("sum", (binder, *binders), whole, known)
 
 
 # Maxima -------------------------------------------------------------------------------------------
@@ -171,15 +157,15 @@ def _cases(word: Word, binder: Binder, body: Poly, known: Known) -> Iterator[tup
     for condition in fn.brackets(body):
         if isinstance(condition.subject, Index) and condition.relation == ">=" and binder.name in condition.free:
             for subject, truth in ((condition.subject, True), (-condition.subject - 1, False)):
-                narrowed = _narrowed(binder, subject)
-                if narrowed is None:
+                inside = narrowed(binder, subject)
+                if inside is None:
                     raise Undenoted(f"a {word} under the condition {condition.text()}")
-                yield from _cases(word, narrowed, fn.decide_bracket(body, condition, truth), known)
+                yield from _cases(word, inside, fn.decide_bracket(body, condition, truth), known)
             return
     yield binder, body
 
 
-def _narrowed(binder: Binder, subject: Index) -> Binder | None:
+def narrowed(binder: Binder, subject: Index) -> Binder | None:
     """The range where `subject >= 0`."""
     affine = subject.affine(ix.Symbol(binder.name, "loop"))
     slope = affine[0].constant if affine is not None else None
@@ -215,7 +201,8 @@ def _extreme_closed(word: Word, binder: Binder, body: Poly, known: Known) -> Pol
     single = fn.sole_atom(body)
     if isinstance(single, Reduction) and single.word == word:
         binders, inner = opened(single, known)
-        return _close(word, (binder, *binders), inner, known)
+        joined = telescoped(word, binder, binders, inner, known)
+        return joined if joined is not None else _close(word, (binder, *binders), inner, known)
     return _close(word, (binder,), body, known)
 
 
