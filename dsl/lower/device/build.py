@@ -267,6 +267,8 @@ class Builder:
     def gather(self, value: ir.Value, gather: ir.Gather, layout: Distribution | None) -> dev.Fragment:
         assert layout is not None
         indices = self.get(gather.indices, only(layout, gather.axis))
+        if self.arrays[gather.view.array].role == "InOut":  # void rows load nothing that another block stores
+            indices = self.masked(indices, gather.indices.type.live, -1)
         fill = 0 if gather.fill is None else gather.fill
         last = len(gather.start) - 1
         wide = 1 if gather.axis == last else self.width(gather.view, gather.start, layout)

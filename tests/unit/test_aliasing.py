@@ -1,0 +1,223 @@
+"""Arrays that are loaded and stored: iterations, blocks, threads and calls that meet in them are told, others never."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from kernelagent.dsl.check import CheckReport, check
+from kernelagent.dsl.check_gpu import GpuCalls, check_gpu
+from kernelagent.dsl.check_schedule import check_schedule
+from kernelagent.dsl.diagnostics import KernelError
+from kernelagent.dsl.elaborate import parse
+from kernelagent.dsl.level2.module import scheduled
+from kernelagent.dsl.targets.calls import Choices
+from kernelagent.dsl.targets.cpu.loader import check_overlap as check_cpu
+from kernelagent.dsl.targets.cuda.loader import Held
+from kernelagent.dsl.targets.cuda.loader import check_overlap as check_cuda
+from kernelagent.dsl.verify.draw import draw
+from kernelagent.dsl.verify.proofs import traced
+from kernelagent.dsl.verify.records import Obligation, ScheduleCounterexample
+from kernelagent.dsl.verify.telling import told
+from kernelagent.dsl.verify.trials import run_trial
+from support.faults import FOLDER, Program, programs
+
+HEAD = "edition(1)\n"
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERNELAGENT_HOME", str(tmp_path))
+
+
+def read(name: str, kind: str) -> list[Any]:
+    records = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))[kind]
+    return [pytest.param(r, id=r["name"].replace(" ", "-")) for r in records]
+
+
+def lines_of(text: str, pieces: list[str]) -> set[int]:
+    found = {n for n, line in enumerate(text.splitlines(), 1) for p in pieces if p in line}
+    assert all(p in text for p in pieces)
+    return found
+
+
+def aliasing(obligations: tuple[Obligation, ...]) -> set[str]:
+    return {o.verdict for o in obligations if o.family == "aliasing"}
+
+
+def written(file: str) -> list[Any]:
+    return [pytest.param(p, id=p.name.replace(" ", "-")) for p in programs(file)]
+
+
+# Tile level ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("record", read("aliasing", "fault"))
+def test_iterations_that_meet_are_refuted(record: Mapping[str, Any]) -> None:
+    text = HEAD + record["text"].lstrip("\n")
+    report = check(text)
+    assert not [d for d in report.diagnostics if d.severity == "error"]
+    assert aliasing(report.obligations) == {"REFUTED"}
+    (found,) = report.counterexamples
+    assert found.family == "aliasing"
+    assert set(found.lines) <= lines_of(text, record["lines"])
+    assert set(found.lines) & lines_of(text, record["lines"][:1])
+    assert found.element is not None
+    assert len(found.iterations) == 2
+    assert found.array == "x"
+    assert told(report.counterexamples, text)[0].count("\n") < 12
+
+
+@pytest.mark.parametrize("record", read("aliasing", "fault")[:6])
+def test_counterexamples_happen_again(record: Mapping[str, Any]) -> None:
+    text = HEAD + record["text"].lstrip("\n")
+    module, (found,) = parse(text), check(text).counterexamples
+    again = run_trial(module, draw(module.entry, **found.replay)).counterexamples
+    assert [(c.message, c.lines, c.element) for c in again] == [(found.message, found.lines, found.element)]
+
+
+@pytest.mark.parametrize("record", read("aliasing_correct", "correct"))
+def test_what_keeps_apart_is_never_refuted(record: Mapping[str, Any]) -> None:
+    report = check(HEAD + record["text"].lstrip("\n"), quick=False)
+    assert report.ok, report.counterexamples or report.diagnostics
+    assert aliasing(report.obligations) == ({"PROVED"} if record.get("proved", True) else {"TESTED"})
+
+
+@pytest.mark.parametrize("record", read("aliasing_refused", "refused"))
+def test_what_elaboration_refuses_needs_no_proof(record: Mapping[str, Any]) -> None:
+    text = HEAD + record["text"].lstrip("\n")
+    with pytest.raises(KernelError) as refusal:
+        parse(text)
+    found = [(d.code, d.span.line) for d in refusal.value.diagnostics if d.span]
+    assert any(c == record["code"] and line in lines_of(text, [record["line"]]) for c, line in found), found
+
+
+def test_kernels_that_only_read_or_only_write_an_array_say_so() -> None:
+    text = HEAD + "@kernel\ndef k(x: In[f32, N], y: Out[f32, N], B=16):\n    for i in tiles((N,), (B,)):\n        "
+    report = check(text + "store(y, (i,), load(x, (i,), (B,)))\n")
+    (shown,) = [o for o in report.obligations if o.family == "aliasing"]
+    assert shown.verdict == "PROVED"
+    assert "no array is both loaded and stored" in shown.detail
+    assert "In arrays may overlap" in shown.detail
+
+
+# Schedules -------------------------------------------------------------------------------------------
+
+
+def refuted(program: Program) -> tuple[str, CheckReport, list[ScheduleCounterexample]]:
+    text = program.text()
+    report = check_schedule(text, quick=True)
+    found = [c for c in report.counterexamples if isinstance(c, ScheduleCounterexample)]
+    return text, report, found
+
+
+@pytest.mark.parametrize("program", written("aliasing_schedules"))
+def test_schedules_whose_tiles_or_threads_meet_are_refuted(program: Program) -> None:
+    text, report, found = refuted(program)
+    assert aliasing(report.obligations) == {"REFUTED"}
+    assert {c.family for c in found} == {"aliasing"}
+    first = found[0]
+    assert set(first.lines) <= program.numbers((*program.lines, *program.others))
+    assert first.element is not None
+    assert first.why
+    assert first.line in first.lines
+    module = scheduled(text)
+    steps = traced(module, [Choices({}, {}, {}, {})], module.schedule.target, first)
+    assert steps[-2:] == [f"  => {first.message}", f"     {first.why}"]
+
+
+@pytest.mark.parametrize("program", written("aliasing_schedules_correct"))
+def test_schedules_that_keep_apart_are_never_refuted(program: Program) -> None:
+    _, report, found = refuted(program)
+    assert not found
+    assert aliasing(report.obligations) <= {"PROVED", "PROVED_BOUNDED"}
+
+
+def test_both_blocks_are_named() -> None:
+    _, _, found = refuted(
+        next(p for p in programs("aliasing_schedules") if p.name == "columns of the tile to the right")
+    )
+    assert "block 0 (i=0, j=0) and stored by block 1 (i=0, j=128)" in found[0].message
+    assert found[0].element == (0, 128)
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("record", read("aliasing_correct", "correct"))
+def test_the_compiler_keeps_them_apart(record: Mapping[str, Any], arch: str) -> None:
+    from kernelagent.dsl.level2.module import read_module
+    from kernelagent.dsl.verify.proofs import prove_schedules
+
+    module = read_module(HEAD + record["text"].lstrip("\n"))
+    findings = prove_schedules(module, [Choices({}, {}, {}, {})], arch, quick=True).findings
+    assert not findings.counterexamples
+    assert aliasing(findings.obligations) <= {"PROVED", "PROVED_BOUNDED"}
+
+
+def test_check_for_a_gpu_says_it_of_text_and_schedules() -> None:
+    record = tomllib.loads((FOLDER / "aliasing.toml").read_text(encoding="utf-8"))["fault"][0]
+    report = check_gpu(HEAD + record["text"].lstrip("\n"), "emu", GpuCalls(arch="sm_90a"))
+    assert not report.ok
+    assert [c.family for c in report.counterexamples] == ["aliasing"]
+
+
+# Calls -----------------------------------------------------------------------------------------------
+
+UPDATE = parse(
+    HEAD
+    + """@kernel
+def k(a: In[f32, M, N], b: In[f32, M, N], x: InOut[f32, M, N], y: Out[f32, M, N], BM=8, BN=32):
+    for i, j in tiles((M, N), (BM, BN)):
+        v = load(a, (i, j), (BM, BN)) + load(b, (i, j), (BM, BN))
+        store(y, (i, j), v)
+        store(x, (i, j), load(x, (i, j), (BM, BN)) + v)
+"""
+).entry
+
+
+def views(**chosen: Any) -> dict[str, Any]:
+    """Four arrays of 8 x 16 in memory of their own, but for those chosen."""
+    return {n: chosen.get(n, np.zeros((8, 16), np.float32)) for n in ("a", "b", "x", "y")}
+
+
+BUFFER = np.zeros((40, 32), np.float32)
+MEETING: Mapping[str, Mapping[str, Any]] = {
+    "an input is the output": {"a": BUFFER[:8, :16], "y": BUFFER[:8, :16]},
+    "an input is updated": {"b": BUFFER[:8, :16], "x": BUFFER[:8, :16]},
+    "output and updated array": {"x": BUFFER[:8, :16], "y": BUFFER[:8, :16]},
+    "one row in common": {"a": BUFFER[:8, :16], "x": BUFFER[7:15, :16]},
+    "rows in turn": {"a": BUFFER[:16:2, :16], "y": BUFFER[1:17:2, :16]},
+    "rows of two halves side by side": {"a": BUFFER[:8, :16], "y": BUFFER[:8, 16:]},
+}
+APART: Mapping[str, Mapping[str, Any]] = {
+    "nothing in common": {},
+    "inputs are one array": {"a": BUFFER[:8, :16], "b": BUFFER[:8, :16]},
+    "inputs overlap": {"a": BUFFER[:8, :16], "b": BUFFER[3:11, :16]},
+    "an input is one row again and again": {"a": np.broadcast_to(BUFFER[0, :16], (8, 16))},
+    "one behind the other": {"a": BUFFER[:8, :16], "x": BUFFER[8:16, :16]},
+    "no elements": {n: BUFFER[:0, :16] for n in ("a", "b", "x", "y")},
+}
+
+
+def held(arrays: Mapping[str, Any]) -> dict[str, Held]:
+    def one(a: Any) -> Held:
+        return Held(a.ctypes.data, a.shape, tuple(s // 4 for s in a.strides), "f32")
+
+    return {n: one(a) for n, a in arrays.items()}
+
+
+@pytest.mark.parametrize("name", MEETING)
+def test_calls_whose_written_arrays_share_memory_are_refused(name: str) -> None:
+    with pytest.raises(KernelError, match="shares memory"):
+        check_cpu(UPDATE, views(**MEETING[name]))
+    with pytest.raises(KernelError, match="shares memory"):
+        check_cuda(UPDATE, held(views(**MEETING[name])))
+
+
+@pytest.mark.parametrize("name", APART)
+def test_calls_whose_inputs_share_memory_are_taken(name: str) -> None:
+    check_cpu(UPDATE, views(**APART[name]))
+    check_cuda(UPDATE, held(views(**APART[name])))
