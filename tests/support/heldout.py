@@ -1,15 +1,14 @@
 """Held-out mutants of schedules: written from the guide of level-two texts, by nobody who knew the verifier.
 
 `fixtures/heldout/` holds for each base a kernel (`<base>.tile`), its printed schedule (`<base>.schedule.tile`) and the
-edits drawn (`<base>.toml`) with the families and lines argued before the first run. An edit with `equivalent` leaves
-the schedule as good as it was, for the reason that stands there. The edits are frozen.
-
-    python -m support.heldout freeze        draws them again: the same seed makes the same files
+edits drawn (`<base>.toml`, by `heldout_edits`) with the families and lines argued before the first run, and frozen.
+Only after it came `equivalent`: the edit leaves the schedule as good as it was, for the reason that stands there, and
+the emulator and the interpreter agree with that at small sizes; and `undecided`, for one that is counted nowhere.
 """
 
 from __future__ import annotations
 
-import sys
+import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,6 @@ from kernelagent.dsl.level2 import parse_schedule
 from kernelagent.dsl.level2.module import target_of
 from kernelagent.dsl.targets.calls import Choices
 from kernelagent.dsl.verify.schedule.cases import Case, cases
-from support.heldout_edits import drawn, places, touched
 from support.mutants import Outcome
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "heldout"
@@ -36,7 +34,7 @@ Verdict = Literal["right", "elsewhere", "survives", "refused"]
 @dataclass(frozen=True)
 class Heldout:
     """One mutant. `families`, `lines`: where a report may put the fault; `touched`: the changed lines among them.
-    `equivalent`: why it is none, else empty."""
+    `equivalent`: why it is no fault, else empty; `undecided`: why nobody can say."""
 
     base: str
     operator: str
@@ -47,6 +45,16 @@ class Heldout:
     lines: frozenset[int]
     touched: frozenset[int]
     equivalent: str = ""
+    undecided: str = ""
+
+    @property
+    def name(self) -> str:
+        new = hashlib.sha256("\n".join(self.new).encode()).hexdigest()[:4]
+        return f"{self.base}:{self.first} {self.operator} {new}"
+
+    @property
+    def is_fault(self) -> bool:
+        return not self.equivalent and not self.undecided
 
     @property
     def text(self) -> str:
@@ -95,9 +103,10 @@ def heldout(base: str) -> list[Heldout]:
 
 
 def _read(base: str, record: Mapping[str, Any]) -> Heldout:
+    families, lines, touched = (frozenset(record[name]) for name in ("families", "lines", "touched"))
     return Heldout(
-        base, record["operator"], record["first"], record["removed"], tuple(record["new"]),
-        frozenset(record["families"]), frozenset(record["lines"]), frozenset(record["touched"]), record.get("equivalent", ""),
+        base, record["operator"], record["first"], record["removed"], tuple(record["new"]), families, lines, touched,
+        record.get("equivalent", ""), record.get("undecided", ""),
     )  # fmt: skip
 
 
@@ -134,27 +143,37 @@ def verdict(mutant: Heldout, said: Outcome) -> Verdict:
     return "right" if any(f in mutant.families and n in mutant.lines for f, n in pairs) else "elsewhere"
 
 
-# Frozen -----------------------------------------------------------------------------------------------
+def is_wrong(mutant: Heldout, said: Verdict) -> bool:
+    """A fault that is not shown at the right place, or a good schedule that is refuted."""
+    bad = ("elsewhere", "survives") if mutant.is_fault else ("right", "elsewhere")
+    return said in bad and not mutant.undecided
 
 
-def freeze() -> None:
-    for base in bases():
-        lines = schedule(base).rstrip("\n").split("\n")
-        records = [
-            "\n".join([
-                "[[mutant]]",
-                f'operator = "{edit.operator}"',
-                f"first = {edit.first}",
-                f"removed = {edit.removed}",
-                "new = [" + ", ".join(f"'''{line}'''" for line in edit.new) + "]",
-                "families = [" + ", ".join(f'"{f}"' for f in sorted(edit.families)) + "]",
-                f"lines = {list(places(lines, edit))}",
-                f"touched = {touched(lines, edit)}",
-            ])
-            for edit in drawn(base, lines)
-        ]  # fmt: skip
-        (FOLDER / f"{base}.toml").write_text("\n\n".join(records) + "\n", encoding="utf-8")
+@dataclass(frozen=True)
+class Score:
+    """Of faults: `right` by the verifier, `refused` by the rules of level two, refuted `elsewhere`, not at all
+    (`survives`). `wronged`: of the `equivalent` ones, those refuted. Names of all that is wrong."""
+
+    faults: int
+    right: int
+    refused: int
+    elsewhere: tuple[str, ...]
+    survives: tuple[str, ...]
+    equivalent: int
+    wronged: tuple[str, ...]
+    undecided: int
+
+    @property
+    def share(self) -> float:
+        """Of the faults, those refuted by the right family at the right line, or refused."""
+        return (self.right + self.refused) / self.faults
 
 
-if __name__ == "__main__" and sys.argv[1:] == ["freeze"]:
-    freeze()
+def score(judged: Sequence[tuple[Heldout, Verdict]]) -> Score:
+    faults = [(m, v) for m, v in judged if m.is_fault]
+    good = [(m, v) for m, v in judged if m.equivalent]
+    names = {v: tuple(m.name for m, said in faults if said == v) for v in ("right", "refused", "elsewhere", "survives")}
+    return Score(
+        len(faults), len(names["right"]), len(names["refused"]), names["elsewhere"], names["survives"], len(good),
+        tuple(m.name for m, v in good if is_wrong(m, v)), sum(bool(m.undecided) for m, _ in judged),
+    )  # fmt: skip
