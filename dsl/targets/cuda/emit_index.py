@@ -104,7 +104,7 @@ class IndexTexts:
         """What `text` computes on the way to a value, from the left, and whether in 64 bits."""
         wide, so_far, total = self.wide(value), self._starts_wide(value), index(0)
         for monomial, coefficient in value.terms:
-            for part in (p for atom in monomial for p in parts_of(atom)):
+            for part in (p for atom in monomial for p in self._computed_from(atom)):
                 yield from self.steps(part)
             term = Index(((monomial, coefficient),))
             term_wide = self._wide_term(monomial, coefficient, wide)
@@ -125,6 +125,9 @@ class IndexTexts:
                 return self.wide(b)
             case Select(_, then, otherwise):
                 return self.wide(then) or self.wide(otherwise)
+
+    def _computed_from(self, atom: Atom) -> tuple[Index, ...]:
+        return (-atom.a,) if isinstance(atom, FloorDiv) and self._rounds_up(atom) else parts_of(atom)
 
     def _term(self, monomial: Monomial, coefficient: int, wide: bool, texts: Mapping[str, str]) -> str:
         factors: list[str] = []
@@ -161,14 +164,16 @@ class IndexTexts:
 
     def _divided_up(self, atom: Atom, texts: Mapping[str, str]) -> str | None:
         """The negative of a // b, as an unsigned division that rounds up, where -a and b are never negative."""
-        if not isinstance(atom, FloorDiv) or not self.never_negative(-atom.a):
+        if not isinstance(atom, FloorDiv) or not self._rounds_up(atom):
             return None
         divisor, wide = atom.b.constant, self.wide(atom.a)
-        if divisor is None or divisor <= 0:
-            return None
+        assert divisor is not None
         unsigned, suffix = ("ka_u64", "ull") if wide else ("ka_u32", "u")
         rounded = f"(({unsigned}){self.text(-atom.a, texts)} + {divisor - 1}{suffix}) / {divisor}{suffix}"
         return f"({'ka_i64' if wide else 'int'})({rounded})"
+
+    def _rounds_up(self, atom: FloorDiv) -> bool:
+        return (atom.b.constant or 0) > 0 and self.never_negative(-atom.a)
 
     def _divided(self, atom: FloorDiv | Mod, a: Index, b: Index, texts: Mapping[str, str]) -> str:
         """Division of what cannot be negative is unsigned: shifts and masks for powers of two."""

@@ -26,6 +26,8 @@ BLOCKS = Symbol("blocks of the launch", "param")
 """How many blocks a launch has: what dispatch knows beside the sizes."""
 MOST_BLOCKS = 2**31 - 1
 """Of a grid along x (CUDA Programming Guide, "Compute Capabilities")."""
+COUNTED = 2**31 - (1 << 10)
+"""Iterations that the counter of a ring may come to: what is added to it for stages ahead fits as well."""
 RESIDENT = 1 << 20
 """More blocks than any device holds at once: how far a tile's number may be advanced past the last tile."""
 
@@ -98,7 +100,7 @@ class _Walk:
             return
         yield from self._numbers(grid, counts, loops, persistent)
         yield from self._counters(grid, (*outer, *counts), inside, persistent)
-        yield from self.body(grid.body, inside)
+        yield from self.body(grid.body, (*inside, *((c, index(0), index(COUNTED)) for c in counters(grid))))
 
     def _numbers(
         self, grid: dev.Grid, counts: Sequence[Index], loops: tuple[Loop, ...], persistent: bool
@@ -119,13 +121,14 @@ class _Walk:
     ) -> Iterator[Computed]:
         """How often the rings of a block have gone on, over all its tiles."""
         tiles = cdiv(_product(counts), index(BLOCKS)) if persistent else index(1)
+        ahead = 2**31 - COUNTED
         if grid.counter is not None:
-            yield Computed(tiles, 32, loops, grid.origin.span.line, "the tiles of a block", counts=True)
+            yield Computed(tiles, 32, loops, grid.origin.span.line, "the tiles of a block", 0, ahead, True)
         for s in dev.walk(grid.body):
             if isinstance(s, dev.For) and s.counter is not None:
                 trips = _product([maximum(n, index(0)) for n in _trips(s)])
                 what = "the iterations of a block over all its tiles"
-                yield Computed(tiles * trips, 32, loops, s.origin.span.line, what, counts=True)
+                yield Computed(tiles * trips, 32, loops, s.origin.span.line, what, 0, ahead, True)
 
     # Statements -------------------------------------------------------------------------------------
 
@@ -150,6 +153,10 @@ class _Walk:
                 yield from self._coordinates(view, start, shape, loops, origin.span.line, None)
             case dev.For():
                 yield from self._for(s, loops)
+            case dev.Expect() | dev.Arrive() | dev.WaitPhase():
+                parity = (s.parity,) if isinstance(s, dev.WaitPhase) else ()
+                for value in (s.stage, *parity):
+                    yield from self.steps(value, loops, s.origin.span.line, "a stage")
             case dev.If(condition=condition, then=then, otherwise=otherwise, origin=origin):
                 if not isinstance(condition, dev.Fragment):
                     for side in condition_indices(condition):
@@ -225,6 +232,12 @@ class _Walk:
 
     def _bits(self, value: Index) -> int:
         return 64 if self.texts.wide(value) else 32
+
+
+def counters(grid: dev.Grid) -> tuple[Symbol, ...]:
+    """Of the rings of a role that walks over a grid of tiles."""
+    loops = (s.counter for s in dev.walk(grid.body) if isinstance(s, dev.For))
+    return tuple(dict.fromkeys(c for c in (grid.counter, *loops) if c is not None))
 
 
 def _trips(loop: dev.For) -> list[Index]:
