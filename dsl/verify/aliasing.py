@@ -84,7 +84,7 @@ def stored_again(found: Sequence[Touch]) -> str:
     stores = [t for t in found if _writes(t)]
     for number, later in enumerate(stores):
         for earlier in stores[: number + 1]:
-            if not _on_two_sides(earlier, later) and not _alone(earlier, later):
+            if not _alone(earlier, later) and not _on_two_sides(earlier, later):
                 lines = dict.fromkeys((earlier.place.line, later.place.line))
                 return f"{later.view.array} may be stored twice (line {' and '.join(map(str, lines))})"
     return ""
@@ -102,8 +102,11 @@ def _writes(touch: Touch) -> bool:
 
 def _meeting(earlier: Touch, later: Touch, ordered: bool) -> str:
     """Why two accesses may meet; "" if they do not, or only in one iteration with the load in front."""
-    if _on_two_sides(earlier, later):
-        return ""
+    reason = _meeting_in_cells(earlier, later, ordered)
+    return "" if reason and _on_two_sides(earlier, later) else reason
+
+
+def _meeting_in_cells(earlier: Touch, later: Touch, ordered: bool) -> str:
     lines = f"line {earlier.place.line}" if earlier is later else f"lines {earlier.place.line} and {later.place.line}"
     name = later.view.array
     together = _Together.of(earlier, later)

@@ -19,7 +19,7 @@ import numpy as np
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.interpret.memory import Meeting, StoreLog
 from kernelagent.dsl.lanes import Distribution
-from kernelagent.dsl.level2.traverse import parts
+from kernelagent.dsl.level2.traverse import every_grid, parts
 from kernelagent.dsl.lower.device.order_shared import Touched, loaded_elements, stored_elements
 from kernelagent.dsl.targets.cuda.emit_grid import launch_blocks
 from kernelagent.dsl.verify import aliasing
@@ -79,8 +79,8 @@ def _obligation(case: Case, subject: str, array: str, ran: Sequence[Sizes], lack
     tiles = as_tiles(case.kernel, case.shapes.entry.assumes)
     found = [t for t in touches(tiles) if t.view.array == array]
     several = len({part.role.name if part.role else "" for part in parts(case.kernel) if _touching(part.blocks, array)})
-    reason = aliasing.unshown(found, ordered=several < 2) or aliasing.stored_again(found)
-    reason = reason or unordered(case.kernel, array)
+    reason = _outside_walks(case.kernel, array) or aliasing.unshown(found, ordered=several < 2)
+    reason = reason or aliasing.stored_again(found) or unordered(case.kernel, array)
     line = found[0].place.line if found else None
     label = f"{subject}: {array}"
     said = "a tile loads only what it alone stores, once, each thread in front of the store"
@@ -90,6 +90,12 @@ def _obligation(case: Case, subject: str, array: str, ran: Sequence[Sizes], lack
     where = "), (".join(", ".join(f"{d}={n}" for d, n in sizes.items()) for sizes in ran)
     detail = f"{said}: held in all blocks at ({where}); not shown for all sizes: {reason}" if ran else lack or reason
     return Obligation("aliasing", verdict, line, f"{detail}; {aliasing.CONTRACT}", label)
+
+
+def _outside_walks(kernel: dev.DeviceKernel, array: str) -> str:
+    """Accesses that belong to no tile."""
+    bodies = (kernel.prologue, *(role.after for role in kernel.roles))
+    return f"{array} is touched in front of the walk over tiles, or behind it" if _touching(bodies, array) else ""
 
 
 def _touching(blocks: Sequence[Sequence[dev.Statement]], array: str) -> bool:
@@ -185,7 +191,7 @@ def watch_arrays(m: Machine) -> None:
     if not names:
         return
     ledger = Ledger(m, names)
-    watched = {kind: ledger.watching(m.handlers[kind]) for kind in _TOUCHING}
+    watched: dict[type, Any] = {kind: ledger.watching(m.handlers[kind]) for kind in _TOUCHING}
     m.handlers = {**m.handlers, **watched}
 
 
@@ -243,20 +249,15 @@ class Ledger:
 
     def _tile(self, actor: Actor) -> int:
         """Number of the tile that a role is at, by the variables of its walk."""
-        kernel = self.machine.kernel
-        grid: dev.Grid | None = next((r.grid for r in kernel.roles if r.name == actor.name), kernel.grid)
-        names: list[str] = []
-        while grid is not None:
-            names += [v.name for v in grid.variables]
-            grid = grid.inner
-        return self.tiles.setdefault(tuple(actor.variables.get(n) for n in names), len(self.tiles))
+        key = tuple(actor.variables.get(n) for n in _tile_names(self.machine))
+        return self.tiles.setdefault(key, len(self.tiles))
 
     def _note(self, touched: _Elements, found: Meeting | None, kind: str) -> None:
         if found is None:
             return
         site, other = (self.machine.sites[number] for _, number in (found.now, found.before))
         self.machine.note(
-            Event("aliasing", kind, site, _message(kind, touched, found.element, site, other), other,
+            Event("aliasing", kind, site, _message(self.machine, kind, touched, found.element, site, other), other,
                   thread=_thread(touched, found.element), array=touched.array, element=found.element,
                   count=found.count)
         )  # fmt: skip
@@ -288,7 +289,7 @@ class Ledger:
             return  # another tile of the block: that is told already
         thread = int(np.broadcast_to(touched.threads, touched.at[0].shape)[first])
         m.note(
-            Event("aliasing", "unordered", site, _message("unordered", touched, element, site, before), before,
+            Event("aliasing", "unordered", site, _message(m, "unordered", touched, element, site, before), before,
                   thread if thread >= 0 else None, other if other >= 0 else None, array=touched.array, element=element,
                   count=len(conflict.elements))
         )  # fmt: skip
@@ -299,8 +300,12 @@ def _own(found: Meeting | None, tile: int) -> bool:
 
 
 def _tile_of(m: Machine, site: Site) -> tuple[int | None, ...]:
-    names = [v.name for g in (m.kernel.grid, *(r.grid for r in m.kernel.roles)) for v in g.variables]
-    return tuple(site.variables.get(n) for n in dict.fromkeys(names))
+    return tuple(site.variables.get(n) for n in _tile_names(m))
+
+
+def _tile_names(m: Machine) -> list[str]:
+    """Variables of all walks, those of one name once."""
+    return list(dict.fromkeys(v.name for grid in every_grid(m.kernel) for v in grid.variables))
 
 
 def _thread(touched: _Elements, element: tuple[int, ...]) -> int | None:
@@ -309,7 +314,7 @@ def _thread(touched: _Elements, element: tuple[int, ...]) -> int | None:
     return thread if thread >= 0 else None
 
 
-def _message(kind: str, touched: _Elements, element: tuple[int, ...], site: Site, other: Site) -> str:
+def _message(m: Machine, kind: str, touched: _Elements, element: tuple[int, ...], site: Site, other: Site) -> str:
     name, line = f"{touched.array}{list(element)}", line_of(other)
     match kind:
         case "loaded-after-store":
@@ -320,11 +325,11 @@ def _message(kind: str, touched: _Elements, element: tuple[int, ...], site: Site
             return f"{name} is stored, and nothing orders that behind line {line}, where another thread touches it"
     before = "stored" if kind == "stored-elsewhere" or not touched.writes else "loaded"
     now = "stored" if touched.writes else "loaded"
-    return f"{name} is {before} by {_tile_text(other)} and {now} by {_tile_text(site)}: tiles have no order"
+    return f"{name} is {before} by {_tile_text(m, other)} and {now} by {_tile_text(m, site)}: tiles have no order"
 
 
-def _tile_text(site: Site) -> str:
-    loops = ", ".join(f"{k}={v}" for k, v in site.variables.items())
+def _tile_text(m: Machine, site: Site) -> str:
+    loops = ", ".join(f"{k}={site.variables[k]}" for k in _tile_names(m) if k in site.variables)
     return f"block {site.block}" + (f" ({loops})" if loops else "")
 
 
