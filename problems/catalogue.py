@@ -38,7 +38,7 @@ class ProblemError(Exception):
 
 
 class NoProblemFile(ProblemError):
-    """There is no such file, or it is no Python file: the call is wrong, not the problem."""
+    """There is no such file: the call is wrong, not the problem."""
 
 
 def names() -> tuple[str, ...]:
@@ -64,11 +64,11 @@ def load(name_or_path: str | Path) -> Problem:
 
 def _load_file(path: Path) -> Problem:
     if path.is_dir():
-        raise NoProblemFile(str(path), None, "is a folder; a problem is a Python file")
+        raise ProblemError(str(path), None, "is a folder; a problem is a Python file")
     if not path.is_file():
         raise NoProblemFile(str(path), None, "no such file")
     if path.suffix != ".py":
-        raise NoProblemFile(str(path), None, "not a Python file; kernel texts go to `check`, `bench` and `inspect`")
+        raise ProblemError(str(path), None, "not a Python file; kernel texts go to `check`, `bench` and `inspect`")
     problem = getattr(_execute(path), "PROBLEM", None)
     if problem is None:
         raise ProblemError(str(path), None, "defines no PROBLEM; `problems new NAME` writes a file to start from")

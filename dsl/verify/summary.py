@@ -48,7 +48,7 @@ _HOLDS: Mapping[Family, str] = {
     "schedule": "the rules of level-two texts are kept",
     "coverage": "each element of {arrays} is stored exactly once, for all sizes",
     "bounds": "{accesses} stay inside their arrays, for all sizes",
-    "overflow": "no position needs more bits than it has",
+    "overflow": "every index fits its bits; a call where one would not is refused",
     "alignment": "{accesses} of several elements begin at multiples of their width, for all sizes",
     "definedness": "what is read was written before, what is stored is live",
     "races": "accesses to the same bytes are ordered, stages reused in time",
@@ -92,8 +92,15 @@ def _without_costs(obligations: Sequence[Obligation], costs: Sequence[Obligation
 
 
 def shown_faults(counterexamples: Sequence[Counterexample]) -> list[Counterexample]:
-    """Those that are told here; what emulated runs showed is told as diagnostics at lines of the text."""
-    return [c for c in counterexamples if not isinstance(c, DeviceCounterexample)]
+    """Those that are told here, an element once, with a line if one is known; what emulated runs showed is told as
+    diagnostics at lines of the text."""
+    at_lines = {_where(c) for c in counterexamples if c.lines}
+    here = (c for c in counterexamples if not isinstance(c, DeviceCounterexample))
+    return [c for c in here if c.lines or c.element is None or _where(c) not in at_lines]
+
+
+def _where(c: Counterexample) -> tuple[object, ...]:
+    return c.array, c.element, tuple(c.sizes.items())
 
 
 def last_line(report: CheckReport, filename: str) -> str:
@@ -161,7 +168,7 @@ def _holds(family: Family, same: Sequence[Obligation]) -> str:
     """A family in one line; what is said once in its own words where that is short."""
     if any(o.claimed for o in same):
         return "within what the author claims"
-    if len({o.detail for o in same}) == 1 and family in ("resources", "stability", "overflow"):
+    if len({o.detail for o in same}) == 1 and family in ("resources", "stability"):
         return same[0].detail
     number = len({(o.line, o.subject) for o in same})
     accesses = f"{number} access{'es' if number > 1 else ''}"

@@ -109,7 +109,7 @@ def _facts(group: Group) -> Iterator[tuple[str, str]]:
     yield "where", _clipped(where(one), 160)
     if other := getattr(one, "other", ""):
         yield "other", _clipped(other, 110)
-    if one.expected is not None or one.found is not None:
+    if (one.expected, one.found) != (None, None) and f"is {one.found}," not in one.message:
         yield "expected", f"{_value(one.expected)}, found {_value(one.found)}"
     if why := getattr(one, "why", ""):
         yield "why", _clipped(why, 240)

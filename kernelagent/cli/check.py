@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,10 +104,7 @@ def _show(report: CheckReport, text: str, file: Path, verbose: bool) -> None:
     for line in summary(report, text, str(file), verbose):
         click.echo(line)
     if kernels := report.resources.get("kernels"):
-        table(
-            ("kernel", "class", "dims", "registers", "spilled bytes", "shared bytes", "occupancy", "limited by"),
-            [_row(k) for k in kernels],
-        )
+        _resources(kernels)
     click.echo(last_line(report, str(file)))
 
 
@@ -115,6 +113,15 @@ def of_schedules(report: CheckReport) -> list[Counterexample]:
     from kernelagent.dsl.verify.records import ScheduleCounterexample
 
     return [c for c in report.counterexamples if isinstance(c, ScheduleCounterexample)]
+
+
+def _resources(kernels: Sequence[dict[str, Any]]) -> None:
+    """What the compiler says; dims only where kernels differ in them."""
+    headers = ("kernel", "class", "dims", "registers", "spilled bytes", "shared bytes", "occupancy", "limited by")
+    rows = [_row(k) for k in kernels]
+    shown = [n for n in range(len(headers)) if headers[n] != "dims" or any(row[n] for row in rows)]
+    click.echo()
+    table([headers[n] for n in shown], [[row[n] for n in shown] for row in rows])
 
 
 def _row(used: dict[str, Any]) -> tuple[object, ...]:

@@ -75,6 +75,19 @@ def test_the_last_line_counts() -> None:
     assert last_line(CheckReport(False, "UNKNOWN", (), (), ()), "a.tile") == "a.tile: wrong, UNKNOWN, 0.0 s"
 
 
+def test_an_element_that_two_comparisons_found_is_told_once() -> None:
+    """With the line that one of them knows."""
+    text = problems.load("softmax").seed_kernel
+    wrong = text.replace("p / l[:, None]", "p / (l[:, None] + 1.0)")
+    assert wrong != text
+    report = kernelagent.check(wrong, "softmax")
+    assert [c.family for c in report.counterexamples] == ["numeric", "semantics"]
+    said = "\n".join(summary(report, wrong, "softmax.tile"))
+    assert said.count("REFUTED") == 1
+    assert "--> softmax.tile:" in said
+    assert "expected:" not in said  # the message has it
+
+
 def test_levels_in_words() -> None:
     assert level_text("FIELD_TESTED(6)") == "equal in 6 runs over finite fields"
     assert level_text("NUMERICALLY_TESTED(2)") == "agrees with the reference in 2 runs"
@@ -111,7 +124,7 @@ PLAIN = ("softmax", "gemm_nn", "attention", "rope")
 @pytest.mark.parametrize("name", PLAIN)
 def test_texts_speak_of_rows_and_columns(name: str) -> None:
     """No name that only the checker knows."""
-    report = kernelagent.check(kernelagent.problems.load(name).seed_kernel, quick=True)
+    report = kernelagent.check(problems.load(name).seed_kernel, quick=True)
     said = "\n".join(summary(report, "", verbose=True))
     assert "index" in said
     assert not re.search(r"@\d", said)

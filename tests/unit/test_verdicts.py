@@ -98,7 +98,7 @@ def test_kept_findings_come_back(found: list[Obligation]) -> None:
 
 def test_a_softmax_is_proved_whatever_its_numbers_say() -> None:
     """Numbers are tested and the reals settle nothing more of safety."""
-    seed = kernelagent.problems.load("softmax").seed_kernel
+    seed = problems.load("softmax").seed_kernel
     report = kernelagent.check(seed, "softmax")
     assert (report.ok, report.verdict) == (True, "PROVED")
     assert report.semantics
