@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 
+from kernelagent.dsl.verify.semantics.adjacent import joined_ranges
 from kernelagent.dsl.verify.semantics.known import Known
-from kernelagent.dsl.verify.semantics.reductions import opened, reduction, rewrite
-from kernelagent.dsl.verify.semantics.terms import Atom, Binder, Group, Mono, Poly, Reduction, Undenoted
+from kernelagent.dsl.verify.semantics.terms import Atom, Group, Mono, Poly, Undenoted
 
 _ROUNDS = 6
 
@@ -57,50 +56,6 @@ def _times(p: Poly, divisor: Group, power: int) -> Poly:
             rest = rest * Poly({Mono(((divisor, exponent - whole),)): Fraction(1)})
         total = total + rest
     return total
-
-
-def joined_ranges(p: Poly, known: Known) -> Poly:
-    """Sums over [a, b) and [b, c) of the same body become one sum over [a, c)."""
-    for _ in range(_ROUNDS):
-        found = next(_adjacent(p, known), None)
-        if found is None:
-            return p
-        p = found
-    return p
-
-
-def _adjacent(p: Poly, known: Known) -> Iterator[Poly]:
-    terms = [(m, c, a) for m, c in p.terms for a in _single_sums(m)]
-    for mono, coefficient, first in terms:
-        for other, other_coefficient, second in terms:
-            if mono == other or coefficient != other_coefficient or _others(mono, first) != _others(other, second):
-                continue
-            joined = _joined(first, second, known)
-            if joined is not None:
-                pair = Poly({mono: coefficient, other: coefficient})
-                yield p - pair + joined * Poly({_others(mono, first): coefficient})
-
-
-def _single_sums(mono: Mono) -> Iterator[Reduction]:
-    for a, e in mono.factors:
-        if isinstance(a, Reduction) and a.word == "sum" and e == 1 and len(a.binders) == 1:
-            yield a
-
-
-def _others(mono: Mono, found: Reduction) -> Mono:
-    return Mono(((a, e) for a, e in mono.factors if a != found), mono.exponent)
-
-
-def _joined(first: Reduction, second: Reduction, known: Known) -> Poly | None:
-    """One sum, when the second goes on where the first ends, perhaps counted from elsewhere."""
-    ((x,), body), ((y,), more) = opened(first, known), opened(second, known)
-    if len(x.hi) != 1 or len(y.lo) != 1:
-        return None
-    shift = x.hi[0] - y.lo[0]
-    lengths = [x.hi[0] - lo for lo in x.lo] + [hi - y.lo[0] for hi in y.hi]
-    if not all(map(known.nonnegative, lengths)) or rewrite(more, {y.name: x.symbol - shift}, known) != body:
-        return None
-    return reduction("sum", Binder(x.name, x.lo, tuple(i + shift for i in y.hi)), body, known)
 
 
 # Division ----------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ Tiles of one axis, [j, j + step) cut at the end, are joined to one range.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from kernelagent.dsl import index as ix
 from kernelagent.dsl import ir
@@ -205,13 +205,29 @@ class LoopSolver:
 
     def _lattice(self, own: State, end: Poly) -> tuple[Word, Poly, Poly] | None:
         """(max, T, 1) for x -> max(x, T), and alike for min."""
-        single = fn.sole_atom(end)
-        if single == own:
+        if fn.sole_atom(end) == own:
             return "sum", ZERO, ONE
-        if not isinstance(single, Extremum) or atom(own) not in single.args:
+        for word in ("max", "min"):
+            rest = self._taken(word, own, end)
+            if rest is not None and own.name not in rest.free:
+                return word, rest, ONE
+        return None
+
+    def _taken(self, word: Literal["max", "min"], own: State, end: Poly) -> Poly | None:
+        """T with end = max(x, T); where a selection keeps x, T is the least there is."""
+
+        def taken(args: Sequence[Poly]) -> Poly:
+            single = fn.sole_atom(args[0])
+            if single == own:
+                return fn.extremum(word, ())
+            if isinstance(single, Extremum) and single.word == word and atom(own) in single.args:
+                return fn.extremum(word, [a for a in single.args if a != atom(own)])
+            raise Undenoted("a step that is no maximum")
+
+        try:
+            return fn.split(taken, (end,))
+        except Undenoted:
             return None
-        rest = fn.extremum(single.word, [a for a in single.args if a != atom(own)])
-        return None if own.name in rest.free else (single.word, rest, ONE)
 
     def states_in(self, p: Poly) -> list[str]:
         return [n for n in p.free if n[0] in "~^" and n[1:].startswith(f"{self.number}.")]

@@ -28,6 +28,7 @@ from kernelagent.dsl.verify.semantics.known import Known
 from kernelagent.dsl.verify.semantics.program import Case, Contract, cases
 from kernelagent.dsl.verify.semantics.reference import ReferenceMeaning
 from kernelagent.dsl.verify.semantics.refute import Search, search
+from kernelagent.dsl.verify.semantics.settle import equal_when_settled
 from kernelagent.dsl.verify.semantics.solver import proves_equal
 from kernelagent.dsl.verify.semantics.stability import lint
 from kernelagent.dsl.verify.semantics.terms import UNKNOWN, Call, Poly, Undenoted, parts
@@ -156,7 +157,9 @@ def _compared(case: Case, stored: Stored, meaning: ReferenceMeaning, known: Know
         expected = meaning.output(array, stored.place)
     except Undenoted as reason:
         return Difference(array, line, str(reason))
-    if equal(stored.value, expected, known) or proves_equal(stored.value, expected):
+    if equal(stored.value, expected, known) or equal_when_settled(stored.value, expected, known):
+        return None
+    if proves_equal(stored.value, expected):
         return None
     unknown = next((a.word for a in parts(stored.value) if isinstance(a, Call) and a.word.startswith(UNKNOWN)), None)
     text = f"how {unknown.removeprefix(UNKNOWN)} changes is no reduction" if unknown else "the canonical forms differ"

@@ -148,13 +148,22 @@ def _join_nested(binder: Binder, inner: Mono, known: Known) -> Poly:
 
 
 def _extreme(word: Word, binder: Binder, body: Poly, known: Known) -> Poly:
-    leaves = [_extreme_of(word, b, p, known) for b, p in _cases(word, binder, body, known)]
+    single = _only(binder, known)
+    if single is not None:
+        return rewrite(body, {binder.name: single}, known)
+    leaves = [
+        _extreme(word, b, p, known) if b != binder else _extreme_of(word, b, p, known)
+        for b, p in _cases(word, binder, body, known)
+    ]
     return fn.extremum(word, leaves)
 
 
 def _cases(word: Word, binder: Binder, body: Poly, known: Known) -> Iterator[tuple[Binder, Poly]]:
     """Body and range for each way to decide the conditions on the bound name."""
     for condition in fn.brackets(body):
+        if isinstance(condition.subject, Index) and condition.relation == "==" and binder.name in condition.free:
+            yield from _one_and_others(word, binder, body, condition, known)
+            return
         if isinstance(condition.subject, Index) and condition.relation == ">=" and binder.name in condition.free:
             for subject, truth in ((condition.subject, True), (-condition.subject - 1, False)):
                 inside = narrowed(binder, subject)
@@ -163,6 +172,29 @@ def _cases(word: Word, binder: Binder, body: Poly, known: Known) -> Iterator[tup
                 yield from _cases(word, inside, fn.decide_bracket(body, condition, truth), known)
             return
     yield binder, body
+
+
+def _only(binder: Binder, known: Known) -> Index | None:
+    """The one value that the name has."""
+    lo, hi = known.prune("max", binder.lo), known.prune("min", binder.hi)
+    return lo[0] if len(lo) == len(hi) == 1 and hi[0] - lo[0] == ix.index(1) else None
+
+
+def _one_and_others(
+    word: Word, binder: Binder, body: Poly, condition: Bracket, known: Known
+) -> Iterator[tuple[Binder, Poly]]:
+    """The place where the equation holds by itself, and what is on both sides of it."""
+    subject = condition.subject
+    assert isinstance(subject, Index)
+    sides = [
+        narrowed(narrowed(binder, subject) or binder, -subject),
+        narrowed(binder, subject - 1),
+        narrowed(binder, -subject - 1),
+    ]
+    for inside, truth in zip(sides, (True, False, False), strict=True):
+        if inside is None:
+            raise Undenoted(f"a {word} under the condition {condition.text()}")
+        yield from _cases(word, inside, fn.decide_bracket(body, condition, truth), known)
 
 
 def narrowed(binder: Binder, subject: Index) -> Binder | None:

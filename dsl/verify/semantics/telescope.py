@@ -192,7 +192,9 @@ def _below(piece: Binder, bound: Index) -> Index | None:
     if not divisor:
         return bound - 1 - piece.symbol
     # name < a // d + r: d (name - r + 1) <= a;  name < -(a // d) + r: a < d (r - name)
-    return dividend - (piece.symbol - rest + 1) * divisor if sign > 0 else (rest - piece.symbol) * divisor - dividend - 1
+    return (
+        dividend - (piece.symbol - rest + 1) * divisor if sign > 0 else (rest - piece.symbol) * divisor - dividend - 1
+    )
 
 
 def _at_least(piece: Binder, bound: Index) -> Index | None:

@@ -227,6 +227,8 @@ def _multiply(a: Mono, b: Mono) -> Mono | Poly:
 
 def monomial(exponents: Mapping[Atom, Fraction], exponential: Poly | None = None) -> Mono | Poly:
     """The product of these atoms; groups with exponents of one and more are multiplied out."""
+    if any(isinstance(a, Infinity) for a in exponents):
+        exponents = {a: e for a, e in exponents.items() if not _positive_constant(a)}
     kept: dict[Atom, Fraction] = {}
     expanded: list[tuple[Poly, int]] = []
     for atom, exponent in exponents.items():
@@ -247,6 +249,13 @@ def monomial(exponents: Mapping[Atom, Fraction], exponential: Poly | None = None
         for _ in range(power):
             product = product * base
     return product
+
+
+def _positive_constant(a: Atom) -> bool:
+    """ln 2, pi, roots of numbers: an infinity stays what it is when it is multiplied by one."""
+    if isinstance(a, Group):
+        return (a.base.constant or 0) > 0
+    return isinstance(a, Parameter) and not a.name.startswith("$")
 
 
 def _exclude_each_other(factors: Mapping[Atom, Fraction]) -> bool:
