@@ -281,12 +281,14 @@ def emit_positions(body: Body, let: dev.Let) -> None:
     assert isinstance(operation, dev.Positions)
     layout = _layout(fragment)
     first = plus(body.texts.text(operation.start), body.lane_sum(layout.lanes, {0: 1}))
-    start = body.const("int", "p", first)
+    wide = body.texts.wide(operation.start)  # then the sum is cut to 32 bits, not its parts
+    start = body.const("ka_i64" if wide else "int", "p", first)
     body.declare(fragment)
     terms = coordinate_terms(layout, 0)
     loops = Loops(registers(fragment), [terms, identity(registers(fragment))])
     with body.out.loops(loops.heads()):
-        body.out.put(f"{body.place(fragment).at(loops)} = {plus(start, loops.sum(terms))};")
+        at = plus(start, loops.sum(terms))
+        body.out.put(f"{body.place(fragment).at(loops)} = {f'(int)({at})' if wide else at};")
 
 
 def _layout(fragment: dev.Fragment) -> Distribution:

@@ -24,7 +24,8 @@ from kernelagent.dsl.targets.cuda.artifact import guard_text
 from kernelagent.dsl.targets.cuda.emit import emit
 from kernelagent.dsl.targets.cuda.emit_hopper import maps
 from kernelagent.dsl.targets.cuda.registers import LayoutMismatch
-from kernelagent.dsl.targets.cuda.widths import Limits
+from kernelagent.dsl.targets.cuda.widths import limits
+from kernelagent.dsl.widths import Limits
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class DeviceUnit:
     @cached_property
     def limits(self) -> tuple[Limits, ...]:
         """Of each class: which sizes its indices do not suffice for."""
-        return tuple(Limits.of(code.schedule, self.item.kernel.assumes) for code in self.classes)
+        return tuple(limits(code.schedule, self.item.kernel.assumes) for code in self.classes)
 
 
 @dataclass(frozen=True)

@@ -7,56 +7,34 @@ not, the largest values at the sizes of a call decide whether it is taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from operator import mul
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.binding import MAX_DIM
-from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.dtypes import DTYPES, bits, is_integer
 from kernelagent.dsl.index import Index, Symbol, cdiv, condition_indices, index, maximum
-from kernelagent.dsl.intervals import Interval, Intervals, Loop
-from kernelagent.dsl.ir import Array, Assume, View, position
+from kernelagent.dsl.intervals import Loop
+from kernelagent.dsl.ir import Assume, View, position
 from kernelagent.dsl.targets.cuda.emit_index import IndexTexts
 from kernelagent.dsl.walks import counts_of
+from kernelagent.dsl.widths import BLOCKS, Computed, Limits, Signature
 
-BLOCKS = Symbol("blocks of the launch", "param")
-"""How many blocks a launch has: what dispatch knows beside the sizes."""
-MOST_BLOCKS = 2**31 - 1
-"""Of a grid along x (CUDA Programming Guide, "Compute Capabilities")."""
 COUNTED = 2**31 - (1 << 10)
 """Iterations that the counter of a ring may come to: what is added to it for stages ahead fits as well."""
 RESIDENT = 1 << 20
 """More blocks than any device holds at once: how far a tile's number may be advanced past the last tile."""
 
 
-@dataclass(frozen=True)
-class Computed:
-    """An index that a body computes: `value` and up to `below` less or `above` more (a lane's part), in `bits` bits,
-    inside `loops`. `what` names it; `counts`: it counts tiles or iterations, and does not say where an element lies."""
-
-    value: Index
-    bits: int
-    loops: tuple[Loop, ...]
-    line: int
-    what: str
-    below: int = 0
-    above: int = 0
-    counts: bool = False
-
-    def fits(self, known: Intervals) -> bool:
-        low, high = self.span(known)
-        return -(1 << (self.bits - 1)) <= low and high < 1 << (self.bits - 1)
-
-    def span(self, known: Intervals) -> Interval:
-        """Smallest and largest value. `known`: inside the loops."""
-        low, high = known.of(self.value)
-        return low - self.below, high + self.above
+def signature_of(kernel: dev.DeviceKernel, assumes: tuple[Assume, ...]) -> Signature:
+    span = kernel.grid.origin.span
+    guards = kernel.shape_class.guards
+    return Signature(kernel.name, kernel.arrays, kernel.dims, kernel.scalars, assumes, span, guards)
 
 
-# Enumeration ---------------------------------------------------------------------------------------------
+def limits(kernel: dev.DeviceKernel, assumes: tuple[Assume, ...]) -> Limits:
+    """What dispatch has to look at."""
+    return Limits.of(signature_of(kernel, assumes), tuple(computed(kernel)))
 
 
 def computed(kernel: dev.DeviceKernel) -> Iterator[Computed]:
@@ -108,13 +86,13 @@ class _Walk:
         """Numbers of tiles, and what the raster computes of them."""
         line, total = grid.origin.span.line, _product(counts)
         beyond = RESIDENT if persistent else 0
-        yield Computed(total, 32, loops, line, "the number of tiles", above=beyond, counts=True)
+        yield Computed(total, 32, loops, line, "the number of tiles", above=beyond, kind="count")
         if len(counts) > 1 and grid.raster == "grouped":
             width = counts[-1] * grid.group
-            yield Computed(width, 32, loops, line, "the tiles of a group of rows", counts=True)
+            yield Computed(width, 32, loops, line, "the tiles of a group of rows", kind="count")
         if len(counts) > 1 and grid.raster == "hilbert":
             for count in counts[-2:]:
-                yield Computed(count * 3, 32, loops, line, "three times a side of the curve", counts=True)
+                yield Computed(count * 3, 32, loops, line, "three times a side of the curve", kind="count")
 
     def _counters(
         self, grid: dev.Grid, counts: Sequence[Index], loops: tuple[Loop, ...], persistent: bool
@@ -123,12 +101,12 @@ class _Walk:
         tiles = cdiv(_product(counts), index(BLOCKS)) if persistent else index(1)
         ahead = 2**31 - COUNTED
         if grid.counter is not None:
-            yield Computed(tiles, 32, loops, grid.origin.span.line, "the tiles of a block", 0, ahead, True)
+            yield Computed(tiles, 32, loops, grid.origin.span.line, "the tiles of a block", above=ahead, kind="count")
         for s in dev.walk(grid.body):
             if isinstance(s, dev.For) and s.counter is not None:
                 trips = _product([maximum(n, index(0)) for n in _trips(s)])
                 what = "the iterations of a block over all its tiles"
-                yield Computed(tiles * trips, 32, loops, s.origin.span.line, what, 0, ahead, True)
+                yield Computed(tiles * trips, 32, loops, s.origin.span.line, what, above=ahead, kind="count")
 
     # Statements -------------------------------------------------------------------------------------
 
@@ -174,9 +152,14 @@ class _Walk:
                 yield from self.access(view, start, fragment.shape, loops, line, axis)
             case dev.FromIndex(value):
                 yield from self.steps(value, loops, line, "an index")
+                if is_integer(dtype := fragment.dtype):
+                    unsigned = DTYPES[dtype].kind == "uint"
+                    what = f"an index that becomes {dtype}"
+                    yield Computed(value, bits(dtype), loops, line, what, kind="value", unsigned=unsigned)
             case dev.Positions(start):
                 yield from self.steps(start, loops, line, "positions")
-                yield Computed(start, 32, loops, line, "positions", above=fragment.shape[0] - 1)
+                if not self.texts.wide(start):  # else they wrap, as numbers of i32 do
+                    yield Computed(start, 32, loops, line, "positions", above=fragment.shape[0] - 1)
             case dev.FromCondition(condition):
                 for value in condition_indices(condition):
                     yield from self.steps(value, loops, line, "a condition")
@@ -246,104 +229,3 @@ def _trips(loop: dev.For) -> list[Index]:
 
 def _product(counts: Sequence[Index]) -> Index:
     return reduce(mul, counts, index(1))
-
-
-# What is known, and what is refused ----------------------------------------------------------------------
-
-
-def all_sizes(kernel: dev.DeviceKernel, most: int = MAX_DIM) -> dict[str, Interval]:
-    """What dims and scalars may be in any call of the schedule's shape class, or in those up to `most`."""
-    found: dict[str, Interval] = {d: (0, most) for d in kernel.dims}
-    for guard in kernel.shape_class.guards:
-        if guard.kind == "range" and guard.subject in found:
-            found[guard.subject] = (0, min(most, guard.value))
-    for scalar in kernel.scalars:
-        if is_integer(scalar.dtype):
-            low, high = _values(scalar.dtype)
-            found[scalar.name] = (low, high) if most == MAX_DIM else (max(low, -most), min(high, most))
-    found[BLOCKS.name] = (1, MOST_BLOCKS)
-    return found
-
-
-def of_data(assumes: Sequence[Assume], arrays: Sequence[Array], symbols: Mapping[str, Interval]) -> dict[str, Interval]:
-    """What elements of integer arrays are: as assumed, or as narrow dtypes have it. The others are left out."""
-    narrow = (a for a in arrays if is_integer(a.dtype) and bits(a.dtype) <= 16)
-    found, known = {a.name: _values(a.dtype) for a in narrow}, Intervals(symbols, {})
-    for assume in assumes:
-        match assume.data:
-            case ("range", array, (lo, hi)):
-                found[array] = (known.of(lo)[0], known.of(hi - 1)[1])
-            case ("partition", array, (total,)):
-                found[array] = (0, known.of(total)[1])
-    return found
-
-
-def _values(dtype: str) -> Interval:
-    largest = int(DTYPES[dtype].largest)
-    return (-largest - 1 if DTYPES[dtype].kind == "int" else 0), largest
-
-
-def unfit(
-    found: Sequence[Computed], symbols: Mapping[str, Interval], arrays: Mapping[str, Interval]
-) -> tuple[list[Computed], list[Computed]]:
-    """Those that may leave their bits, and those that depend on data of which nothing is known."""
-    root, places = Intervals(symbols, arrays), dict[tuple[Loop, ...], Intervals]()
-    wide: list[Computed] = []
-    unknown: list[Computed] = []
-    for each in found:
-        try:
-            if each.loops not in places:
-                places[each.loops] = root.inside(each.loops)
-            known = places[each.loops]
-            if known.reached and not each.fits(known):
-                wide.append(each)
-        except KeyError:
-            unknown.append(each)
-    return wide, unknown
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The indices of a schedule that do not fit for every size that the kernel takes. `safe`: they fit where no dim is
-    larger (and there are no integer scalars)."""
-
-    kernel: dev.DeviceKernel
-    assumes: tuple[Assume, ...]
-    found: tuple[Computed, ...]
-    safe: int
-
-    @classmethod
-    def of(cls, kernel: dev.DeviceKernel, assumes: tuple[Assume, ...]) -> Limits:
-        found = wider(tuple(dict.fromkeys(computed(kernel))), kernel, assumes)
-        scalars = any(is_integer(s.dtype) for s in kernel.scalars)
-        safe = (most for most in SAFE if not wider(found, kernel, assumes, most))
-        return cls(kernel, assumes, found, 0 if scalars else next(safe, 0))
-
-    def refuse(self, sizes: Mapping[str, int], blocks: int) -> None:
-        """Raises KernelError (`dim-range`) for a call of `blocks` blocks in which an index would leave its bits.
-        `sizes` has dims and integer scalars by name."""
-        if blocks == 0 or all(sizes[d] <= self.safe for d in self.kernel.dims):
-            return
-        symbols = {n: (v, v) for n, v in {**sizes, BLOCKS.name: blocks}.items()}
-        data = of_data(self.assumes, self.kernel.arrays, symbols)
-        for each in unfit(self.found, symbols, data)[0]:
-            raise KernelError([self._refusal(each, each.span(Intervals(symbols, data, each.loops)))])
-
-    def _refusal(self, each: Computed, span: Interval) -> Diagnostic:
-        largest = max(span, key=abs)
-        where = f"{each.what} (line {each.line})"
-        message = f"`{self.kernel.name}` cannot take these sizes: {where} comes to {largest} and has {each.bits} bits"
-        hint = "call the kernel on parts of the arrays"
-        facts = {"value": largest, "bits": each.bits, "line": each.line}
-        return Diagnostic("dim-range", message, self.kernel.grid.origin.span, hint=hint, facts=facts)
-
-
-SAFE = (1 << 24, 1 << 20, 1 << 16, 1 << 12)
-
-
-def wider(
-    found: Sequence[Computed], kernel: dev.DeviceKernel, assumes: Sequence[Assume], most: int = MAX_DIM
-) -> tuple[Computed, ...]:
-    """Those that may leave their bits at sizes up to `most`."""
-    symbols = all_sizes(kernel, most)
-    return tuple(unfit(found, symbols, of_data(assumes, kernel.arrays, symbols))[0])

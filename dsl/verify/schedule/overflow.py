@@ -14,13 +14,13 @@ from itertools import product
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import Index
-from kernelagent.dsl.ir import Assume
-from kernelagent.dsl.targets.cuda.widths import BLOCKS, Computed, all_sizes, computed, of_data, unfit
+from kernelagent.dsl.targets.cuda.widths import computed, signature_of
 from kernelagent.dsl.verify.records import Findings, Obligation, ScheduleCounterexample
 from kernelagent.dsl.verify.schedule.budget import Exhausted, check_kernel
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.sizes import Sizes
 from kernelagent.dsl.verify.shapes import completed
+from kernelagent.dsl.widths import BLOCKS, Computed, Signature, unfit, wider
 
 SURE = 1 << 24
 """Elements along a dim, and values of integer scalars, that no schedule may be too narrow for."""
@@ -41,9 +41,10 @@ def prove_overflow(case: Case, subject: str) -> Findings:
         return _refuted(
             kernel, line, f"a barrier counts to {MOST_BYTES} bytes; {too_many.bytes} are announced", subject
         )
-    found = tuple(dict.fromkeys(computed(kernel)))
-    wide, unknown = _unfit(kernel, assumes, found)
-    narrow, _ = _unfit(kernel, assumes, [w for w in wide if not w.counts], SURE)
+    found, signature = tuple(dict.fromkeys(computed(kernel))), signature_of(kernel, assumes)
+    symbols = signature.sizes()
+    wide, unknown = unfit(found, symbols, signature.data(symbols))
+    narrow = wider([w for w in wide if w.kind == "place"], signature, SURE)
     for each in narrow:
         shown = witness(case, each)
         if shown is not None:
@@ -52,34 +53,26 @@ def prove_overflow(case: Case, subject: str) -> Findings:
         each = unknown[0]
         detail = f"{each.what} depends on data of which nothing is assumed"
         return Findings((Obligation("overflow", "UNKNOWN", each.line, detail, subject),))
-    return Findings((Obligation("overflow", "PROVED", None, _detail(case, len(found), wide, narrow), subject),))
+    return Findings((Obligation("overflow", "PROVED", None, _detail(signature, len(found), wide, narrow), subject),))
 
 
-def _unfit(
-    kernel: dev.DeviceKernel, assumes: Sequence[Assume], found: Sequence[Computed], most: int | None = None
-) -> tuple[list[Computed], list[Computed]]:
-    symbols = all_sizes(kernel) if most is None else all_sizes(kernel, most)
-    return unfit(found, symbols, of_data(assumes, kernel.arrays, symbols))
-
-
-def _detail(case: Case, count: int, wide: Sequence[Computed], narrow: Sequence[Computed]) -> str:
-    said = f"all {count} indices fit their 32 or 64 bits"
+def _detail(signature: Signature, count: int, wide: Sequence[Computed], narrow: Sequence[Computed]) -> str:
+    said = f"all {count} indices fit their bits"
     if not wide:
         return f"{said}, whatever the sizes"
-    parts = [f"by {w.what} (line {w.line})" for w in narrow][:1]
-    places = [w for w in wide if not w.counts and w not in narrow]
+    places = [w for w in wide if w.kind == "place" and w not in narrow]
+    parts = [f"by {w.what} (line {w.line})" for w in (*narrow[:1], *(w for w in wide if w.kind == "value"))][:2]
     if places:
-        parts.append(f"by sizes beyond 2^{_cap(case, places)} a dim ({places[0].what}, line {places[0].line})")
-    counted = list(dict.fromkeys(f"{w.what} (line {w.line})" for w in wide if w.counts))
+        parts.append(f"by sizes beyond 2^{_cap(signature, places)} a dim ({places[0].what}, line {places[0].line})")
+    counted = list(dict.fromkeys(f"{w.what} (line {w.line})" for w in wide if w.kind == "count"))
     parts += [f"by 2^31 or more as {', '.join(counted)}"] if counted else []
     return f"{said}; a call where one would not is refused at dispatch: {'; '.join(parts)}"
 
 
-def _cap(case: Case, places: Sequence[Computed]) -> int:
+def _cap(signature: Signature, places: Sequence[Computed]) -> int:
     """The largest power of two up to which dims need no look."""
     last = SURE.bit_length() - 1
-    powers = (k for k in range(30, last, -1) if not _unfit(case.kernel, case.shapes.entry.assumes, places, 1 << k)[0])
-    return next(powers, last)
+    return next((k for k in range(30, last, -1) if not wider(places, signature, 1 << k)), last)
 
 
 # Refutations ---------------------------------------------------------------------------------------------
