@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -155,9 +156,21 @@ class Field:
 
     def exp(self, x: Array) -> Array:
         _, b = self.parts(x)
-        first = self._power(np.asarray(self.pair.generator), b, self.pair.p)
+        first = self._generated(b)
         _, second = self.parts(self.hashed(b, "exp"))
         return np.where(x < 0, 0, self.pack(first, second))
+
+    def _generated(self, exponent: Array) -> Array:
+        """The generator to powers below 2^27, nine bits at a time."""
+        result = np.ones((), np.int64)
+        for k, table in enumerate(self._powers):
+            result = result * table[(exponent >> (9 * k)) & 511] % self.pair.p
+        return result
+
+    @cached_property
+    def _powers(self) -> list[Array]:
+        p, g = self.pair.p, self.pair.generator
+        return [np.array([pow(g, n << (9 * k), p) for n in range(512)], np.int64) for k in range(3)]
 
     def opaque(self, word: str, x: Array) -> Array:
         a, _ = self.parts(x)

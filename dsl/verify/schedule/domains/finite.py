@@ -123,7 +123,7 @@ class Finite:
     def mma(self, a: Array, b: Array, acc: Array, sources: tuple[str, str], dtype: str, precision: str) -> Array:
         if not is_float(sources[0]):
             return self.real.mma(a, b, acc, sources, dtype, precision)
-        left, right = (np.where(x < 0, 0, x) for x in (a, b))
+        left, right = np.maximum(a, 0), np.maximum(b, 0)
         return self.field.add(acc, self.field.product(left, right))
 
     def positions(self, x: Array) -> Integers:
