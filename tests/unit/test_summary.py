@@ -16,6 +16,7 @@ from support.gpu_texts import GEMM
 from support.level2_texts import TEXTS
 
 import kernelagent
+from kernelagent import problems
 
 ORDER = ("REFUTED", "UNKNOWN", "TESTED", "PROVED_BOUNDED", "PROVED")
 

@@ -22,6 +22,7 @@ from kernelagent.dsl.verify.records import (
 )
 
 import kernelagent
+from kernelagent import problems
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
