@@ -262,6 +262,7 @@ class Machine:
         return RunError(
             code, message, self.at, hint, array=cell.name, element=found.element, iterations=(who[1], who[0]),
             lines=tuple(dict.fromkeys((found.now[1], found.before[1]))), count=found.count,
+            found=f"{done[0]} at line {found.before[1]}",
         )  # fmt: skip
 
     def _scatter(self, statement: Scatter) -> Action:

@@ -30,6 +30,12 @@ _FAMILY: dict[str, Family] = {
     "reshape-partly-live": "definedness",
 }
 
+_EXPECTED = {
+    "inout-shared": "touched by no iteration but the one that stores it",
+    "inout-after-store": "loaded in front of its store",
+    "inout-stored-twice": "stored once",
+}
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -99,7 +105,8 @@ def of_error(trial: Trial, error: RunError) -> Counterexample:
         element=error.facts.get("element"),
         iterations=error.facts.get("iterations", ()),
         scope=f"{count} elements of this access, at these sizes" if count else "",
-        found=error.facts.get("index"),
+        expected=_EXPECTED.get(error.code),
+        found=error.facts.get("found", error.facts.get("index")),
         replay=trial.replay(),
     )
 
