@@ -20,7 +20,7 @@ from kernelagent.dsl.targets.cpu.compiler import Compiler, find_compiler
 from kernelagent.dsl.targets.cpu.emit_kernel import Unit, emit_source
 from kernelagent.dsl.targets.cpu.units import lowered, product_rows
 
-EMITTER_VERSION = 4
+EMITTER_VERSION = 5
 """Part of every cache key; raise it when the emitted code changes."""
 
 SUPPORT = Path(__file__).parent

@@ -19,6 +19,9 @@ from kernelagent.dsl.targets.cpu.words import (
     vector_word,
 )
 
+FAR = 1 << 30
+"""Beyond every lane of a vector: a difference this large has the sign of all lanes, and they fit into int32."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -162,14 +165,17 @@ class Elements:
             return self.place("vf", f"vf_from_vi({lanes})", level, True, dtype)
         raise NotVectorisable(f"positions as {dtype}")
 
-    def _lanes(self, position: Index) -> str:
-        """Positions of the lanes as a vector of int32."""
+    def _lanes(self, position: Index, signs: bool = False) -> str:
+        """Positions of the lanes as a vector of int32. `signs`: only those matter, and scalars may be of any size."""
         assert self.chunk.vector is not None
         affine = position.affine(self.chunk.vector)
         factor = affine[0].constant if affine else None
         if factor is None:
             raise NotVectorisable(f"position {position}")
-        base = f"vi_splat((int32_t){index_text(self.shifted(position))})"
+        first = index_text(self.shifted(position))
+        if signs and any(s.kind == "param" for s in position.symbols()):
+            first = f"ka_max(ka_min({first}, {FAR}L), -{FAR}L)"
+        base = f"vi_splat((int32_t){first})"
         return f"({base} + vi_iota() * vi_splat({factor}))" if factor != 1 else f"({base} + vi_iota())"
 
     def shifted(self, position: Index) -> Index:
@@ -191,7 +197,7 @@ class Elements:
                 word = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "==": "eq", "!=": "ne"}[relation]
                 if not self.varies(a, b):
                     return f"vm_first({condition_text(condition)} ? KA_LANES : 0)"
-                return f"vi_{word}({self._lanes(a - b)}, vi_splat(0))"
+                return f"vi_{word}({self._lanes(a - b, signs=True)}, vi_splat(0))"
             case Negation(part):
                 return f"vm_not({self._mask(part)})"
             case AllOf(parts) if parts:

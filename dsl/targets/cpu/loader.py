@@ -17,6 +17,7 @@ from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.targets.calls import Choices, ConcreteCall, concrete_calls, placed_calls
 from kernelagent.dsl.targets.cpu.artifact import CpuArtifact
 from kernelagent.dsl.targets.cpu.emit_kernel import Slot, slots
+from kernelagent.dsl.targets.cpu.widths import limits
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -55,6 +56,7 @@ class LoadedKernel:
         self.artifact = artifact
         self.module = module
         self.calls = calls
+        self.limits = [limits(call.kernel) for call in calls]
         self.function = library.ka_run
         self.function.restype = ctypes.c_int
         self.function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
@@ -100,6 +102,8 @@ class LoadedKernel:
             return aligned_empty(shape, numpy_dtype(dtype))
 
         placed = placed_calls(entry, tuple(self.calls), arrays, binding, self.artifact.tunables, allocate)
+        for call, limit in zip(placed, self.limits, strict=True):
+            limit.refuse({**call.dims, **{n: v for n, v in call.scalars.items() if isinstance(v, int)}})
         return [parameter_block(p.item.kernel, p.arrays, p.dims, p.scalars) for p in placed]
 
 

@@ -20,9 +20,9 @@ from kernelagent.dsl.index import (
     Negation,
     Select,
     Symbol,
-    condition_indices,
     index,
 )
+from kernelagent.dsl.intervals import parts_of
 from kernelagent.dsl.ir import Array
 
 NO_TEXTS: Mapping[str, str] = {}
@@ -259,19 +259,6 @@ class IndexTexts:
 
 def _is_scalar(monomial: Monomial) -> bool:
     return len(monomial) == 1 and isinstance(monomial[0], Symbol) and monomial[0].kind == "param"
-
-
-def parts_of(atom: Atom) -> tuple[Index, ...]:
-    """The index integers that an atom is computed from."""
-    match atom:
-        case Symbol():
-            return ()
-        case Element(_, coordinates):
-            return coordinates
-        case FloorDiv(a, b) | Mod(a, b) | Extremum(_, a, b):
-            return (a, b)
-        case Select(condition, then, otherwise):
-            return (*condition_indices(condition), then, otherwise)
 
 
 def _divided_by(value: Index, step: int, divides: Mapping[str, int]) -> bool:
