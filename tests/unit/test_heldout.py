@@ -8,7 +8,7 @@ from support.heldout_edits import drawn, places, touched
 from support.mutants import Outcome
 
 ALL = {m.name: m for base in bases() for m in heldout(base)}
-SAMPLED = 4
+SAMPLED = 6
 """One of so many is run."""
 REFUTED_BASES = {"hopper_pingpong"}
 """Refuted although the emulator finds nothing; nothing may be added."""

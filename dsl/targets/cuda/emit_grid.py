@@ -144,17 +144,17 @@ def _raster(body: Body, grid: dev.Grid, tile: str, rows: str, columns: str) -> t
 
 def _hilbert(body: Body, tile: str, rows: str, columns: str) -> tuple[str, str]:
     """`raster.hilbert`: about as many turns as the larger count has bits, each some additions and two products."""
-    names = {stem: body.fresh(stem) for stem in ("t", "row", "column", "w", "h", "ar", "ac", "br", "bc", "high")}
+    names = {stem: body.fresh(stem) for stem in ("left", "row", "column", "w", "h", "ar", "ac", "br", "bc", "high")}
     out, words = body.out, {**names, "rows": rows, "columns": columns, "tile": tile}
     out.put("const bool {high} = {rows} > {columns};".format(**words))
-    start = "int {t} = {tile}, {row} = 0, {column} = 0, {ar} = {high}, {ac} = !{high}, {br} = {ac}, {bc} = {ar};"
+    start = "int {left} = {tile}, {row} = 0, {column} = 0, {ar} = {high}, {ac} = !{high}, {br} = {ac}, {bc} = {ar};"
     out.put(start.format(**words))
     out.put("int {w} = {high} ? {rows} : {columns}, {h} = {high} ? {columns} : {rows};".format(**words))
     with out.block("while ({w} > 1 && {h} > 1)".format(**words)):
         for line in _TURN:
             out.put(line.format(**words))
-    out.put("{row} += {t} * ({h} == 1 ? {ar} : {br});".format(**words))
-    out.put("{column} += {t} * ({h} == 1 ? {ac} : {bc});".format(**words))
+    out.put("{row} += {left} * ({h} == 1 ? {ar} : {br});".format(**words))
+    out.put("{column} += {left} * ({h} == 1 ? {ac} : {bc});".format(**words))
     return names["row"], names["column"]
 
 
@@ -163,8 +163,8 @@ _TURN = (
     "int half = (wide ? {w} : {h}) / 2;",
     "half += half & ({h} > 2 || wide);",
     "const int near = wide ? {h} : {w} / 2, first = half * near, rest = wide ? {w} * {h} : first + {w} * ({h} - half);",
-    "const bool before = {t} < first, last = {t} >= rest;",
-    "{t} -= before ? 0 : last ? rest : first;",
+    "const bool before = {left} < first, last = {left} >= rest;",
+    "{left} -= before ? 0 : last ? rest : first;",
     "const int a = before ? 0 : last ? {w} - 1 : wide ? half : 0, b = before || wide ? 0 : half - last;",
     "{row} += {ar} * a + {br} * b;",
     "{column} += {ac} * a + {bc} * b;",
