@@ -94,7 +94,7 @@ SIZES: Mapping[str, tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]] = {
 """Cut and whole tiles, more along one axis than along the other, of one to several rounds of the ring."""
 BY_HAND = {
     "add_parts:13 round", "atomic_columns:7 guard", "hopper_fp8_blocks:50 round", "hopper_attention_pingpong:67 mask",
-    "hopper_attention_pingpong:52 fill",
+    "hopper_attention_pingpong:52 fill", "attention_wide:32 fill",
 }  # fmt: skip
 
 
