@@ -123,9 +123,13 @@ def _counted(obligations: Sequence[Obligation]) -> Iterator[str]:
     found = counts(obligations)
     for verdict in ("PROVED", *reversed(_PROBLEMS)):
         if verdict in found:
-            families = dict.fromkeys(o.family for o in obligations if o.verdict == verdict)
-            where = "" if verdict == "PROVED" else f" in {' and '.join(families)}"
+            families = list(dict.fromkeys(o.family for o in obligations if o.verdict == verdict))
+            where = "" if verdict == "PROVED" else f" in {_listed(families)}"
             yield f"{found[verdict]} {verdict}{where}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
 def is_cost(obligation: Obligation) -> bool:

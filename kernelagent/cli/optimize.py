@@ -140,6 +140,7 @@ def closing_lines(record: dict[str, Any]) -> list[str]:
         lines.append(f"suspect: {best['suspect']}")
     return [
         *lines,
+        f"checked: {_checked(best)}",
         f"kernel: {best['text_path']}",
         f'call it: import kernelagent; y = kernelagent.load_run("{record["run"]}").kernel(*arrays)',
         f"next: kernelagent optimize resume {record['run']} --trials {record['trials'] + 40}"
@@ -159,10 +160,19 @@ def _untimed_lines(record: dict[str, Any], best: dict[str, Any]) -> list[str]:
         f"{record['problem']} {record['workload']} for {record['chip']}: UNTIMED, after {record['trials']} trials in "
         f"{record['seconds']:.0f} s ({record['stop_reason']})",
         f"estimate: {milliseconds(estimate.get('time_ms'))} ms by a static model ({estimate.get('bound')}){least}",
-        f"checked: {', '.join(f'{n} {verdict}' for verdict, n in sorted(best['proofs'].items()))}",
+        f"checked: {_checked(best)}",
         f"kernel: {best['text_path']}",
         f"next: kernelagent check {best['text_path']} --problem {problem} --target cuda --arch {arch}",
     ]
+
+
+def _checked(best: dict[str, Any]) -> str:
+    """Obligations by verdict, and how far the kernel is its reference."""
+    from kernelagent.dsl.verify.summary import level_text
+
+    found = [f"{n} {verdict}" for verdict, n in sorted(best["proofs"].items())]
+    level = level_text(best.get("semantics") or "")
+    return ", ".join([*found, *([level] if level else [])])
 
 
 def _found(record: dict[str, Any], best: dict[str, Any]) -> str:

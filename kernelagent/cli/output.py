@@ -61,11 +61,15 @@ def shown_progress() -> Iterator[None]:
     from kernelagent.dsl.verify.progress import listening
 
     width = max(shutil.get_terminal_size().columns - 1, 20)
-    with listening(lambda line: click.echo(f"\r\x1b[K{line[:width]}", err=True, nl=False)):
+    with listening(lambda line: _redraw(line[:width])):
         try:
             yield
         finally:
-            click.echo("\r\x1b[K", err=True, nl=False)
+            _redraw("")
+
+
+def _redraw(line: str) -> None:
+    click.echo(f"\r\x1b[K{line}", err=True, nl=False, color=True)
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -89,6 +89,11 @@ def test_an_element_that_two_comparisons_found_is_told_once() -> None:
     assert "expected:" not in said  # the message has it
 
 
+def test_families_are_listed() -> None:
+    found = [Obligation(f, "PROVED_BOUNDED", None, "") for f in ("races", "flow", "flow", "bounds")]
+    assert "(4 PROVED_BOUNDED in races, flow and bounds)" in last_line(report_of(found), "a.tile")
+
+
 def test_levels_in_words() -> None:
     assert level_text("FIELD_TESTED(6)") == "equal in 6 runs over finite fields"
     assert level_text("NUMERICALLY_TESTED(2)") == "agrees with the reference in 2 runs"
