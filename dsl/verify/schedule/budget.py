@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from math import prod
+from math import inf, prod
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.ir import Array
@@ -44,6 +44,20 @@ class Budget:
 _CURRENT: ContextVar[Budget | None] = ContextVar("budget", default=None)
 
 
+_DEADLINE: ContextVar[float | None] = ContextVar("deadline", default=None)
+
+
+@contextmanager
+def deadline(seconds: float = SECONDS) -> Iterator[None]:
+    """All budgets that are opened inside end together: the schedules of one text share the time, of this thread's own
+    so that nothing depends on what else the machine does."""
+    token = _DEADLINE.set(time.thread_time() + seconds)
+    try:
+        yield
+    finally:
+        _DEADLINE.reset(token)
+
+
 @contextmanager
 def within(seconds: float = SECONDS, work: int = WORK) -> Iterator[Budget]:
     """Everything inside spends from one budget: the outermost."""
@@ -55,6 +69,23 @@ def within(seconds: float = SECONDS, work: int = WORK) -> Iterator[Budget]:
         _CURRENT.reset(token)
 
 
+@contextmanager
+def share(part: float) -> Iterator[None]:
+    """Inside, only so much of what is left: Exhausted leaves the rest to what follows."""
+    outer = _CURRENT.get()
+    if outer is None:
+        yield
+        return
+    now = time.monotonic()
+    inner = Budget(int(outer.work * part), now + (outer.end - now) * part)
+    begun, token = inner.work, _CURRENT.set(inner)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+        outer.work -= begun - inner.work
+
+
 def spend(work: int = 1) -> None:
     """Raises Exhausted where nothing is left; free outside of `within`."""
     budget = _CURRENT.get()
@@ -63,7 +94,7 @@ def spend(work: int = 1) -> None:
     budget.work -= work
     if budget.work < 0:
         budget.reason = budget.reason or "more work than the limit allows"
-    elif time.monotonic() > budget.end:
+    elif time.monotonic() > budget.end or time.thread_time() > (_DEADLINE.get() or inf):
         budget.reason = budget.reason or "more time than the limit allows"
     if budget.reason:
         raise Exhausted(budget.reason)
@@ -107,5 +138,5 @@ def check_kernel(kernel: dev.DeviceKernel) -> None:
 
 __all__ = [
     "ELEMENTS", "ITERATIONS", "SECONDS", "TILE", "WORK", "Budget", "Exhausted", "check_arrays", "check_iterations",
-    "check_kernel", "exhausted", "spend", "spend_on", "within",
+    "check_kernel", "deadline", "exhausted", "spend", "spend_on", "within",
 ]  # fmt: skip

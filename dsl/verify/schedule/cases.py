@@ -10,6 +10,7 @@ from typing import Any
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import is_float
+from kernelagent.dsl.interpret.instances import Instances
 from kernelagent.dsl.level2.module import ScheduledModule, outline
 from kernelagent.dsl.targets.calls import Choices
 from kernelagent.dsl.verify.draw import draw
@@ -37,6 +38,11 @@ class Case:
     def merged(self) -> Footprints:
         """Shared memory in as few places as its statements tell apart."""
         return Footprints(self.kernel, merged=True)
+
+    @cached_property
+    def instances(self) -> Instances:
+        """Concrete kernels of the oracle, for all of its runs."""
+        return Instances()
 
     @cached_property
     def elements(self) -> Footprints:
@@ -84,7 +90,8 @@ def call(case: Case, dims: Mapping[str, int], seed: int = 0, positions_only: boo
     entry = case.shapes.entry
     if positions_only:
         entry = replace(entry, arrays=tuple(a for a in entry.arrays if not is_float(a.dtype)))
-    check_arrays(case.kernel.arrays, dims)
+    held = [a for a in case.kernel.arrays if a.role != "In" or not (positions_only and is_float(a.dtype))]
+    check_arrays(tuple(held), dims)
     chosen = {**case.scalars, **dims}
     given = {s.name: chosen[s.name] for s in entry.scalars if s.name in chosen}
     trial = draw(entry, dims, {}, given, {}, seed)

@@ -74,7 +74,7 @@ def snapshot(machine: Machine) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     for block in machine.blocks:
         for part in _shadow_parts(machine, block, iterations(machine)):
-            digest.update(np.ascontiguousarray(part).tobytes())
+            digest.update(np.packbits(part) if part.dtype == np.bool_ else np.ascontiguousarray(part))
         digest.update(repr(list(_phase_parts(machine, block))).encode())
     digest.update(repr([_standing(machine, a) for a in machine.actors]).encode())
     return digest.digest()
@@ -99,6 +99,8 @@ def _shadow_parts(machine: Machine, block: Block, now: dict[tuple[int, str], int
         yield written & (actor.clock.fenced[shadow.writer] >= shadow.write_order)
     for agent, (times, threads, sites) in sorted(shadow.readers.items()):
         read = times != NEVER
+        if not read.any():
+            continue  # as one that has read nothing yet
         yield np.array([agent])
         yield np.where(read, threads, NEVER)
         yield np.where(read, _ago(machine, sites, now), NEVER)
@@ -109,9 +111,11 @@ def _shadow_parts(machine: Machine, block: Block, now: dict[tuple[int, str], int
 
 def _ago(machine: Machine, sites: Any, now: dict[tuple[int, str], int]) -> Any:
     """For each site number the statement and how many iterations ago it ran, as one number."""
-    used, where = np.unique(sites, return_inverse=True)
-    codes = [NEVER if n < 0 else _code(machine, int(n), now) for n in used]
-    return np.array(codes, np.int64)[where.reshape(sites.shape)]
+    counts = np.bincount(sites.ravel() + 1)  # from NEVER on
+    codes = np.zeros(len(counts), np.int32)
+    for n in np.flatnonzero(counts):
+        codes[n] = NEVER if n == 0 else _code(machine, int(n) - 1, now)
+    return codes[sites + 1]
 
 
 def _code(machine: Machine, number: int, now: dict[tuple[int, str], int]) -> int:

@@ -12,6 +12,8 @@ from math import gcd, lcm
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import AllOf, AnyOf, Compare, Condition, Negation, Symbol, condition_indices
+from kernelagent.dsl.verify.schedule.any_walk import drawn, walks
+from kernelagent.dsl.verify.schedule.budget import Exhausted, share
 from kernelagent.dsl.verify.schedule.cases import Case, call
 from kernelagent.dsl.verify.schedule.closing import Snapshots, closes
 from kernelagent.dsl.verify.schedule.domains.unknown import Unknown
@@ -31,6 +33,8 @@ from kernelagent.dsl.verify.schedule.sizes import (
 
 LONGEST = 100
 """Iterations of the longest run that is tried."""
+_WALKS = 0.6
+"""Of the work and time that is left, for walks over tiles that depend on data."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,11 @@ def examine(case: Case, quick: bool = False) -> Ordered:
         if events:
             return Ordered(events, found[count])
     left = "" if every else _uncertain(case.kernel, found, cycle, needed)
+    if case.kernel.grid.inner is not None and not left:
+        walked = _any_walk(case, found, cycle, ring, quick)
+        if walked.events or not walked.runs:
+            return walked
+        left = walked.reason
     left = left or _unlike(case.kernel)
     if case.kernel.grid.persistent and cycle is not None and not left:
         tiles = _few_tiles(case, found, ring) if brief else _tile_after_tile(case, found, cycle, ring)
@@ -172,6 +181,30 @@ def _long_tiles(case: Case, found: dict[int, Sizes], cycle: _Cycle, ring: int) -
     return Ordered()
 
 
+# Blocks whose walk depends on data ------------------------------------------------------------------------
+
+
+def _any_walk(case: Case, found: dict[int, Sizes], cycle: _Cycle | None, ring: int, quick: bool) -> Ordered:
+    """Any tile behind any other; no `runs` for a fault that no drawn data shows."""
+    some = "any tile behind any other"
+    if quick:
+        return Ordered(runs=some, reason="a quick check takes no walks over tiles that depend on data")
+    first, period = (cycle.first, cycle.period) if cycle is not None else (0, 0)
+    try:
+        with share(_WALKS):
+            walked = walks(case, found, first + ring + 1, 0 if limited(case.kernel) else period, ring)
+    except Exhausted as lack:
+        return Ordered(runs=some, reason=f"the walk over tiles depends on data: {lack}")
+    if not walked.events:
+        return Ordered(runs=some, reason=walked.reason)
+    kinds = {e.kind for e in walked.events}
+    for sizes in drawn(case, walked):
+        _, events = _run(case, sizes)
+        if any(e.kind in kinds for e in events):
+            return Ordered(events, sizes)
+    return Ordered(reason=f"a walk over tiles goes wrong, and no drawn data shows it: {walked.events[0].message}")
+
+
 # What keeps the runs from standing for all ---------------------------------------------------------------
 
 
@@ -185,7 +218,7 @@ def _uncertain(kernel: dev.DeviceKernel, found: dict[int, Sizes], cycle: _Cycle 
 
 def _unlike(kernel: dev.DeviceKernel) -> str:
     if kernel.grid.inner is not None:
-        return "the walk over tiles depends on data"
+        return ""  # see `any_walk`
     varying = {v for loop in outermost(kernel) for bound in (*loop.lo, *loop.hi) for v in bound.symbols()}
     if kernel.grid.persistent and varying & _grid_variables(kernel):
         return "blocks take tiles of different trip counts one after the other"

@@ -165,14 +165,14 @@ def several_tiles(case: Case, found: Sizes, count: int) -> Sizes | None:
         for symbol in grid.hi[axis].symbols():
             if symbol.kind == "dim" and symbol.name not in looped:
                 each = case.kernel.cluster if axis == rows else 1
-                wider = {**_narrow(case, found), symbol.name: (grid.step[axis].constant or 1) * count * each}
+                wider = {**narrow(case, found), symbol.name: (grid.step[axis].constant or 1) * count * each}
                 accepted = completed(case.shapes, wider)
                 if accepted is not None and fits(case.kernel, accepted):
                     return accepted
     return None
 
 
-def _narrow(case: Case, found: Sizes) -> dict[str, int]:
+def narrow(case: Case, found: Sizes) -> dict[str, int]:
     """The sizes with dims that only the grid ends at made small, where that is accepted."""
     narrow, looped = dict(found), steps(case.kernel)
     for dim in (d for d in found if d not in looped):
