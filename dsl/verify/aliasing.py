@@ -17,10 +17,10 @@ position of an axis never meet, whatever the iterations.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kernelagent.dsl.index import Index, Symbol, element, index, minimum
-from kernelagent.dsl.ir import Array, For, Kernel, Program, position
+from kernelagent.dsl.ir import Array, For, Kernel, Load, Program, position
 from kernelagent.dsl.verify.ranges import Ranges
 from kernelagent.dsl.verify.records import Obligation
 from kernelagent.dsl.verify.sites import Place, Touch, touches
@@ -216,7 +216,21 @@ class _Together:
 
     def _has_cell(self, counted: _Counted, ahead: bool) -> bool:
         pairs = zip(self.store.view.coordinates, self.other.view.coordinates, strict=True)
-        return any(self._cell_along(counted, a, b, ahead) for a, b in (*pairs, *self._same_positions()))
+        if any(self._cell_along(counted, a, b, ahead) for a, b in (*pairs, *self._same_positions())):
+            return True
+        lists = self._lists()
+        return lists is not None and lists._has_cell(counted, ahead)
+
+    def _lists(self) -> _Together | None:
+        """The accesses to the list of positions that both take from: other entries of a list of `distinct` ones are
+        other elements."""
+        a, b = self.store.listing, self.other.listing
+        alike = self.store.view == self.other.view and self.store.listed == self.other.listed
+        if a is None or b is None or not alike or a.view.array != b.view.array:
+            return None
+        if a.view.array not in self.store.place.ranges.distinct:
+            return None
+        return _Together(_entries(self.store, a), _entries(self.other, b), self.known)
 
     def _same_positions(self) -> Iterator[tuple[Index, Index]]:
         """Positions of the view tell elements apart as well as an array's own, where both go through the same view. No
@@ -253,6 +267,13 @@ class _Together:
         starts = {position(a).name: s for a, s in enumerate(touch.start)}
         free = [c for c in _counted(touch.place) if c.variable not in self.known and c.variable != counted.variable]
         return _first(coordinate.substitute(starts), free)
+
+
+def _entries(touch: Touch, listing: Load) -> Touch:
+    """The load of the positions that a gather or scatter takes."""
+    assert touch.listed is not None
+    extent = touch.shape[touch.listed]
+    return replace(touch, view=listing.view, start=listing.start, shape=(extent,), listed=None, listing=None)
 
 
 def _within(touch: Touch, coordinate: Index, lo: Index | None, hi: Index | None) -> bool:

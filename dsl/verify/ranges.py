@@ -94,6 +94,11 @@ class Ranges:
         return self._facts.partitions
 
     @property
+    def distinct(self) -> set[str]:
+        """Integer arrays of which no two elements are equal."""
+        return self._facts.distinct
+
+    @property
     def members(self) -> dict[str, tuple[int, ...]]:
         """Dims with the values that the kernel assumes for them."""
         return self._facts.members

@@ -70,6 +70,7 @@ class Touch:
     listed: int | None = None
     source: str | None = None  # the array that the listed positions were loaded from, unchanged
     filled: bool = False
+    listing: Load | None = None  # what loaded the listed positions, if nothing but their type has changed since
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,16 @@ def touches(kernel: Kernel) -> Iterator[Touch]:
                 yield Touch("load", view, start, value.type.shape, value.type.live, place)
             case Let(value, Gather(view, start, axis, indices, fill)):
                 source, filled = _source(indices, made), fill is not None
-                yield Touch("gather", view, start, value.type.shape, value.type.live, place, axis, source, filled)
+                shape, live = value.type.shape, value.type.live
+                yield Touch("gather", view, start, shape, live, place, axis, source, filled, _listing(indices, made))
             case Store(view, start, value, _):
                 yield Touch("store", view, start, value.type.shape, value.type.live, place)
             case Scatter(view, start, scattered, indices, value, atomic, _):
                 kind: Kind = "add" if atomic else "scatter"
                 source = _source(indices, made) if indices is not None else None
-                yield Touch(kind, view, start, value.type.shape, value.type.live, place, scattered, source)
+                listing = _listing(indices, made) if indices is not None else None
+                shape, live = value.type.shape, value.type.live
+                yield Touch(kind, view, start, shape, live, place, scattered, source, False, listing)
 
 
 def _source(value: Value, made: dict[int, Operation]) -> str | None:
@@ -107,6 +111,15 @@ def _source(value: Value, made: dict[int, Operation]) -> str | None:
             return view.array
         case Cast(x) | Reshape(x) | ExpandDims(x) | Broadcast(x) | Permute(x) | Take(x):
             return _source(x, made)
+    return None
+
+
+def _listing(value: Value, made: dict[int, Operation]) -> Load | None:
+    match made.get(value.number):
+        case Load(_, _, None) as load if len(load.view.axes) == 1:
+            return load
+        case Cast(x):
+            return _listing(x, made)
     return None
 
 
