@@ -63,12 +63,14 @@ def judge(case: Case) -> Judged:
     try:
         report = check_for(case.text, case.of, target="cpu", quick=False)
     except Exception as error:  # FIRSTRUN
-        import traceback; traceback.print_exc()
+        import traceback
+
+        traceback.print_exc()
         return Judged(case, "CRASHED", False, False, False, time.perf_counter() - begin, repr(error))
     seconds = time.perf_counter() - begin
     said, detail = _said(report)
     warned = any(o.family == "stability" and o.verdict != "PROVED" for o in report.obligations)
-    nan = any(o.family == "nan" and o.verdict != "PROVED" for o in report.obligations)
+    nan = any(o.subject == "nan" and o.verdict != "PROVED" for o in report.obligations)
     return Judged(case, said, _shown(report), warned, nan, seconds, detail)
 
 

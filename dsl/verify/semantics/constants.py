@@ -19,6 +19,9 @@ CLOSE = 2.0**-25
 UNREACHED = 1e30
 """Literals at least this large stand for infinity: initial maxima and fills of masks."""
 
+_LONG, _SHORT = 9, 5
+"""Digits of a literal that may be a product, and of the factor in it."""
+
 LN2 = atom(Parameter("ln2"))
 PI = Parameter("pi")
 
@@ -61,4 +64,23 @@ def literal(value: float | int) -> Poly:
             if abs(value - near * float(factor)) <= CLOSE * abs(near):
                 return constant.scaled(Fraction(factor))
     simple = exact.limit_denominator(10_000)
-    return number(simple if simple and abs(exact - simple) <= abs(exact) * Fraction(CLOSE) else exact)
+    if simple and abs(exact - simple) <= abs(exact) * Fraction(CLOSE):
+        return number(simple)
+    return _multiple(value) or number(exact)
+
+
+def _multiple(value: float) -> Poly | None:
+    """A long literal that is a short decimal times a named constant: 0.035677408136 is 0.044715 * sqrt(2 / pi)."""
+    if len(repr(abs(value)).replace(".", "").strip("0")) < _LONG:
+        return None
+    for near, constant in _named():
+        factor = float(f"{value / near:.{_SHORT}g}")
+        if abs(value - near * factor) <= CLOSE * abs(value):
+            return constant.scaled(_as_number(factor))
+    return None
+
+
+def _as_number(value: float) -> Fraction:
+    """A short decimal as `literal` reads it."""
+    found = literal(value).constant
+    return Fraction(value) if found is None else found

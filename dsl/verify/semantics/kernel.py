@@ -41,11 +41,12 @@ ArrayMeaning: TypeAlias = Callable[[Place], Poly]
 
 @dataclass(frozen=True)
 class Made:
-    """A term that was computed, the line that it was computed for, and the operation if there is one."""
+    """A term, the line that it was computed for, the operation if there is one, and what is known there."""
 
     line: int
     term: Poly
     operation: ir.Operation | None = None
+    known: Known | None = None
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,8 @@ class KernelMeaning:
             raise
         definition = self._values[value.number][1]
         if not isinstance(definition, tuple | State):
-            self.history.append(Made(line, made, None if isinstance(definition, ir.Merged) else definition))
+            operation = None if isinstance(definition, ir.Merged) else definition
+            self.history.append(Made(line, made, operation, self.known))
         return made
 
     def _computed(self, value: ir.Value, place: Place) -> Poly:

@@ -126,7 +126,10 @@ class Known:
         return ix.floordiv(a, b)
 
     def extremum(self, which: str, arguments: Iterable[Index]) -> Index:
-        kept = self.prune(which, arguments)
+        given = tuple(arguments)
+        if len(given) == 1:
+            return given[0]  # -max(a, b) stays what it is: as min(-a, -b) it would not cancel
+        kept = self.prune(which, given)
         result = kept[0]
         for other in kept[1:]:
             result = ix.minimum(result, other) if which == "min" else ix.maximum(result, other)
@@ -134,7 +137,7 @@ class Known:
 
     def prune(self, which: str, arguments: Iterable[Index]) -> tuple[Index, ...]:
         """The arguments of a minimum (or maximum) that may be the smallest (largest), in canonical order."""
-        kept = sorted(set(_flattened(which, arguments)), key=str)
+        kept = sorted(_recombined(which, set(_flattened(which, arguments))), key=str)
         for candidate in list(kept):
             others = [k for k in kept if k != candidate]
             if others and self._dominated(which, candidate, others):
@@ -159,6 +162,19 @@ def primitive(i: Index) -> Index:
     if divisor < 2:
         return i
     return Index(tuple((m, c // divisor) for m, c in i.terms if m or c // divisor))
+
+
+def _recombined(which: str, arguments: set[Index]) -> set[Index]:
+    """max(a + r - max(a, b), b + r - max(a, b)) is r."""
+    for argument in arguments:
+        for monomial, coefficient in argument.terms:
+            term = Index(((monomial, coefficient),))
+            for side, first, second in _sides(-term):
+                for a, b in ((first, second), (second, first)) if side == which else ():
+                    rest, partner = argument - term - a, argument - a + b
+                    if partner in arguments:
+                        return _recombined(which, {*arguments, rest} - {argument, partner})
+    return arguments
 
 
 def _sides(i: Index) -> Iterator[tuple[str, Index, Index]]:

@@ -6,6 +6,7 @@ is what the call that wrote it made of it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -74,7 +75,8 @@ def cases(module: ir.Module, choice: Choice, contracts: Contracts) -> Iterator[C
     """The classes of calls of the entry. Raises Undenoted where a construct has no denotation."""
     entry = module.entry
     if isinstance(entry, ir.Program):
-        yield _program(module, entry, choice, contracts)
+        for fixed in _classes(module, entry):
+            yield _program(module, entry, choice, contracts, fixed)
         return
     for kernel in concrete_kernels(module, choice):
         arrays: dict[str, ArrayMeaning] = {a.name: _reader(a) for a in kernel.arrays}
@@ -101,14 +103,34 @@ def _reader(array: ir.Array) -> ArrayMeaning:
 # Programs ----------------------------------------------------------------------------------------
 
 
-def _program(module: ir.Module, program: ir.Program, choice: Choice, contracts: Contracts) -> Case:
+def _classes(module: ir.Module, program: ir.Program) -> Iterator[dict[str, int]]:
+    """Values of the dims that a called kernel needs as extents: every combination that the program allows."""
+    bare = ir.Kernel(
+        program.name, program.arrays, program.scalars, (), program.dims, (), (), program.assumes, (), (), program.span
+    )
+    members = Ranges.of(bare).members
+    open_: dict[str, None] = {}
+    for call in program.calls:
+        sizes = dict(call.dims)
+        for dim in fixed_dims(module.kernel(call.kernel)):
+            open_ |= {s.name: None for s in sizes[dim].symbols() if s.name in members}
+    for values in itertools.product(*(members[dim] for dim in open_)):
+        yield dict(zip(open_, values, strict=True))
+
+
+def _program(
+    module: ir.Module, program: ir.Program, choice: Choice, contracts: Contracts, fixed: Mapping[str, int]
+) -> Case:
     tunables = {n: ix.index(int(v)) for n, v in resolve_tunables(program, choice.tunables, choice.target).items()}
+    tunables |= {dim: ix.index(value) for dim, value in fixed.items()}
     dtypes = {v: choice.dtypes.get(v, "f32") for v in program.dtype_variables}
     arrays = tuple(
         replace(a, dtype=dtypes.get(a.dtype, a.dtype), dims=tuple(d.substitute(tunables) for d in a.dims))
         for a in program.arrays
     )
-    base = known_of(replace(program, arrays=arrays), program.assumes, contracts(arrays))
+    dims = tuple(d for d in program.dims if d not in fixed)
+    assumes = tuple(_fixed_in(a, tunables) for a in program.assumes)
+    base = known_of(replace(program, arrays=arrays, dims=dims), assumes, contracts(arrays))
     meanings: dict[str, ArrayMeaning] = {a.name: _reader(a) for a in arrays if a.role in ("In", "InOut")}
     outputs: list[Stored] = []
     kernels: list[ir.Kernel] = []
@@ -123,7 +145,14 @@ def _program(module: ir.Module, program: ir.Program, choice: Choice, contracts: 
                 meanings[name] = _temporary(name, stored, base)
             else:
                 outputs.append(_named(stored, name))
-    return Case("", arrays, tuple(outputs), tuple(kernels), tuple(history), words)
+    name = ", ".join(f"{dim}={value}" for dim, value in fixed.items())
+    return Case(name, arrays, tuple(outputs), tuple(kernels), tuple(history), words)
+
+
+def _fixed_in(assume: ir.Assume, values: Mapping[str, Index]) -> ir.Assume:
+    if assume.condition is None:
+        return assume
+    return replace(assume, condition=ix.substitute_condition(assume.condition, values))
 
 
 def _named(stored: Stored, name: str) -> Stored:
