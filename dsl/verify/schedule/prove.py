@@ -23,6 +23,7 @@ from kernelagent.dsl.verify.families import prove_bounds
 from kernelagent.dsl.verify.records import Family, Findings, Obligation, ScheduleCounterexample, Verdict
 from kernelagent.dsl.verify.schedule.aliasing import prove_aliasing
 from kernelagent.dsl.verify.schedule.alignment import prove_alignment
+from kernelagent.dsl.verify.schedule.arms import joined
 from kernelagent.dsl.verify.schedule.banks import prove_banks
 from kernelagent.dsl.verify.schedule.boxes import prove_boxes
 from kernelagent.dsl.verify.schedule.budget import Exhausted, check_iterations, check_kernel, exhausted, within
@@ -33,7 +34,7 @@ from kernelagent.dsl.verify.schedule.expected import prove_expectations
 from kernelagent.dsl.verify.schedule.explain import counterexample, line_of, said
 from kernelagent.dsl.verify.schedule.extremes import FAR, far_from_zero, suits
 from kernelagent.dsl.verify.schedule.limits import prove_resources
-from kernelagent.dsl.verify.schedule.machine import Event
+from kernelagent.dsl.verify.schedule.machine import DIVIDED, Event
 from kernelagent.dsl.verify.schedule.order import Ordered, examine
 from kernelagent.dsl.verify.schedule.overflow import prove_overflow
 from kernelagent.dsl.verify.schedule.protocol import prove_protocol, prove_uniformity
@@ -54,6 +55,7 @@ SHOWN: Mapping[Family, str] = {
 GUESSED: tuple[Family, ...] = ("bounds", "coverage", "alignment")
 """What depends on index data of which no text says what it may hold."""
 DATA = "positions come from data, and only a level-one text says what that may hold"
+ZERO = "an index is divided by 0 at some sizes, and only a level-one text assumes that it is not"
 
 
 def prove(case: Case, quick: bool = False) -> Findings:
@@ -61,17 +63,37 @@ def prove(case: Case, quick: bool = False) -> Findings:
     far from zero, and most trip counts where blocks take tile after tile. What its budget does not suffice for is
     UNKNOWN."""
     with within():
-        return _prove(case, quick)
+        try:
+            return _prove(case, quick)
+        except (Unmodelled, LookupError, ZeroDivisionError) as lack:
+            return _left_open(case, f"not modelled: {lack}")
+
+
+def _certain(case: Case, events: Sequence[Event]) -> list[Event]:
+    """Faults that no `assume` of a text that is not there could rule out."""
+    if case.oracle is not None:
+        return list(events)
+    guessed = GUESSED if by_data(case.kernel) else ()
+    return [e for e in events if e.family not in guessed and e.kind != DIVIDED]
+
+
+def _guessed(events: Sequence[Event]) -> str:
+    return ZERO if any(e.kind == DIVIDED for e in events) else DATA
+
+
+def _left_open(case: Case, why: str) -> Findings:
+    """Nothing was shown."""
+    families: tuple[Family, ...] = ("protocol", *ORDER, *GUESSED, "flow")
+    return Findings(tuple(Obligation(family, "UNKNOWN", None, why, subject(case)) for family in families))
 
 
 def _prove(case: Case, quick: bool) -> Findings:
     ordered = _ordered(case, quick)
     found = prove_uniformity(case.kernel) if quick else prove_protocol(case.kernel)
-    guessed = GUESSED if case.oracle is None and by_data(case.kernel) else ()
-    wrong = [e for e in ordered.events if e.family not in guessed]
+    wrong = _certain(case, ordered.events)
     faults = _refuted(case, wrong, ordered.sizes or {}) if wrong else Findings()
     if ordered.events and not wrong:
-        ordered = Ordered(reason=DATA)
+        ordered = Ordered(reason=_guessed(ordered.events))
     if faults.obligations or found.counterexamples:
         return _only_refuted(found) + faults
     shared = prove_aliasing(case, subject(case), ordered.iterations, quick)
@@ -84,8 +106,8 @@ def _prove(case: Case, quick: bool) -> Findings:
         made = _launched(case, sizes)
         if isinstance(made, str):
             lacks.append(made)
-        elif made.events and all(e.family in guessed for e in made.events):
-            lacks.append(DATA)
+        elif made.events and not _certain(case, made.events):
+            lacks.append(_guessed(made.events))
         elif made.events:
             return _refuted(case, made.events, sizes)
         else:
@@ -94,7 +116,7 @@ def _prove(case: Case, quick: bool) -> Findings:
         made = _launched(case, sizes)
         if isinstance(made, str):
             ordered = replace(ordered, reason=ordered.reason or f"{made}, at {_told(sizes)}")
-        elif any(e.family not in guessed for e in made.events):
+        elif _certain(case, made.events):
             return _refuted(case, made.events, sizes)
     far = Findings() if quick else _far(case, [made.sizes for made in launches])
     rounded, widths = prove_rounding(case, subject(case)), prove_overflow(case, subject(case))
@@ -191,7 +213,7 @@ def _order(case: Case, ordered: Ordered) -> Iterator[Obligation]:
 def _symbolic(case: Case, launches: Sequence[Launch], solver: bool) -> Iterator[Obligation]:
     """What holds for all sizes; what is not shown for all held in the launches."""
     tiles = as_tiles(case.kernel, case.shapes.entry.assumes)
-    shown = [*coverage.prove(tiles), *prove_bounds(tiles, solver)]
+    shown = [*coverage.prove(joined(tiles)), *prove_bounds(tiles, solver)]
     shown += prove_alignment(case.kernel, case.shapes.entry.assumes, subject(case))
     for obligation in shown:
         yield obligation if obligation.verdict == "PROVED" else _bounded(obligation, launches)
