@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernelagent.dsl.check import CheckReport, check
+from kernelagent.dsl.check import check
 from kernelagent.dsl.check_gpu import GpuCalls, check_gpu
 from kernelagent.dsl.check_schedule import check_schedule
 from kernelagent.dsl.diagnostics import KernelError
@@ -22,6 +22,9 @@ from kernelagent.dsl.targets.cuda.loader import check_overlap as check_cuda
 from kernelagent.dsl.verify.draw import draw
 from kernelagent.dsl.verify.proofs import traced
 from kernelagent.dsl.verify.records import Obligation, ScheduleCounterexample
+from kernelagent.dsl.verify.schedule.aliasing import prove_aliasing
+from kernelagent.dsl.verify.schedule.cases import Case, cases
+from kernelagent.dsl.verify.schedule.prove import prove
 from kernelagent.dsl.verify.telling import told
 from kernelagent.dsl.verify.trials import run_trial
 from support.faults import FOLDER, Program, programs
@@ -108,41 +111,53 @@ def test_kernels_that_only_read_or_only_write_an_array_say_so() -> None:
 # Schedules -------------------------------------------------------------------------------------------
 
 
-def refuted(program: Program) -> tuple[str, CheckReport, list[ScheduleCounterexample]]:
-    text = program.text()
-    report = check_schedule(text, quick=True)
-    found = [c for c in report.counterexamples if isinstance(c, ScheduleCounterexample)]
-    return text, report, found
+def case_of(program: Program) -> Case:
+    module = scheduled(program.text())
+    (case,) = cases(module, Choices({}, {}, {}, {}), module.schedule.target)
+    return case
 
 
 @pytest.mark.parametrize("program", written("aliasing_schedules"))
 def test_schedules_whose_tiles_or_threads_meet_are_refuted(program: Program) -> None:
-    text, report, found = refuted(program)
-    assert aliasing(report.obligations) == {"REFUTED"}
-    assert {c.family for c in found} == {"aliasing"}
-    first = found[0]
+    case = case_of(program)
+    findings = prove_aliasing(case, "", 3, quick=True)
+    assert aliasing(findings.obligations) == {"REFUTED"}
+    first = findings.counterexamples[0]
     assert set(first.lines) <= program.numbers((*program.lines, *program.others))
     assert first.element is not None
-    assert first.why
+
+
+@pytest.mark.parametrize("program", written("aliasing_schedules")[::4])
+def test_they_happen_again_and_are_told_with_the_reason(program: Program) -> None:
+    text = program.text()
+    report = check_schedule(text, quick=True)
+    assert {c.family for c in report.counterexamples} == {"aliasing"}
+    first = report.counterexamples[0]
+    assert isinstance(first, ScheduleCounterexample)
     assert first.line in first.lines
     module = scheduled(text)
     steps = traced(module, [Choices({}, {}, {}, {})], module.schedule.target, first)
+    assert first.why
     assert steps[-2:] == [f"  => {first.message}", f"     {first.why}"]
 
 
 @pytest.mark.parametrize("program", written("aliasing_schedules_correct"))
 def test_schedules_that_keep_apart_are_never_refuted(program: Program) -> None:
-    _, report, found = refuted(program)
-    assert not found
-    assert aliasing(report.obligations) <= {"PROVED", "PROVED_BOUNDED"}
+    findings = prove_aliasing(case_of(program), "", 3)
+    assert not findings.counterexamples
+    assert aliasing(findings.obligations) <= {"PROVED", "PROVED_BOUNDED"}
 
 
 def test_both_blocks_are_named() -> None:
-    _, _, found = refuted(
-        next(p for p in programs("aliasing_schedules") if p.name == "columns of the tile to the right")
-    )
-    assert "block 0 (i=0, j=0) and stored by block 1 (i=0, j=128)" in found[0].message
-    assert found[0].element == (0, 128)
+    program = next(p for p in programs("aliasing_schedules") if p.name == "columns of the tile to the right")
+    (found,) = prove_aliasing(case_of(program), "", 3, quick=True).counterexamples
+    assert "block 0 (i=0, j=0) and stored by block 1 (i=0, j=128)" in found.message
+    assert found.element == (0, 128)
+
+
+def test_the_family_is_part_of_every_proof() -> None:
+    program = next(p for p in programs("aliasing_schedules_correct") if p.base == "halve")
+    assert aliasing(prove(case_of(program), quick=True).obligations) == {"PROVED"}
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
