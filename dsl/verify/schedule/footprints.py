@@ -6,7 +6,7 @@ them is known of all, so where no values are kept a block has some hundred place
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -39,13 +39,14 @@ Accessing: TypeAlias = dev.StoreShared | dev.Copy | dev.CopyBulk | dev.StoreBulk
 class Footprint:
     """`bytes`: of each element from the start of shared memory, or numbers of merged places; `threads` of the role, for
     each (or one for all); `at`: (rank, *) coordinates in the tile; `size`: bytes of an element; `repeated`: several
-    threads read the same element."""
+    threads read the same element; `places`: the same access in merged places, where both are needed."""
 
     bytes: Integers
     threads: Any
     at: Integers
     size: int
     repeated: bool = False
+    places: Footprint | None = None
 
 
 def shared_of(statement: Accessing, operand: str = "") -> dev.Shared | None:
@@ -162,14 +163,15 @@ class Footprints:
     def _merge(self) -> None:
         """Number the places: bytes with the same mark in every access are one."""
         every = dict(self._every())
-        marks = np.zeros(self.places, np.uint64)
+        unit = _unit(every.values())
+        marks = np.zeros(-(-self.places // unit), np.uint64)
         for number, found in enumerate(every.values()):
-            at, who = _by_bytes(found)
+            at, who = _by_units(found, unit)
             marks[at] ^= _mixed(who + 3, number)
         _, place = np.unique(marks, return_inverse=True)
         self.places = int(place.max()) + 1
         for key, found in every.items():
-            self._found[key] = _merged(found, place)
+            self._found[key] = _merged(found, place, unit)
 
     def _every(self) -> Iterator[tuple[_Key, Footprint]]:
         for statement, operand, first in accesses(self.kernel):
@@ -181,10 +183,37 @@ class Footprints:
                     yield (id(statement), operand, stage, rank), self._absolute(statement, operand, stage, rank, first)
 
 
-def _by_bytes(found: Footprint) -> tuple[Integers, Integers]:
-    """Every byte once, with its thread; MANY where several read it."""
-    at = (found.bytes.reshape(-1)[:, None] + np.arange(found.size)).reshape(-1)
-    who = np.broadcast_to(found.threads, found.bytes.shape).reshape(-1).repeat(found.size)
+class Paired(Footprints):
+    """Element by element, each with its merged places."""
+
+    def __init__(self, elements: Footprints, merged: Footprints) -> None:
+        super().__init__(elements.kernel, merged=False)
+        self.elements, self.rules = elements, merged
+
+    def of(self, statement: Accessing, operand: str, stage: int, rank: int, first_thread: int) -> Footprint:
+        key = (id(statement), operand, stage, rank)
+        if key not in self._found:
+            at = (statement, operand, stage, rank, first_thread)
+            self._found[key] = replace(self.elements.of(*at), places=self.rules.of(*at))
+        return self._found[key]
+
+
+def _unit(every: Iterable[Footprint]) -> int:
+    """The largest power of two bytes of which every access takes whole ones."""
+    bits = 16
+    for found in every:
+        bits |= found.size | int(np.bitwise_or.reduce(found.bytes, axis=None))
+    return bits & -bits
+
+
+def _by_units(found: Footprint, unit: int) -> tuple[Integers, Integers]:
+    """Every unit once, with its thread (one for all, if there is one); MANY where several read it."""
+    count = found.size // unit
+    at = found.bytes.reshape(-1) // unit
+    at = at if count == 1 else (at[:, None] + np.arange(count)).reshape(-1)
+    if np.ndim(found.threads) == 0 and not found.repeated:
+        return at, np.asarray(found.threads)
+    who = np.broadcast_to(found.threads, found.bytes.shape).reshape(-1).repeat(count)
     if not found.repeated:
         return at, who
     size = int(at.max()) + 1
@@ -204,13 +233,13 @@ def _mixed(who: Integers, number: int) -> Any:
         return x ^ (x >> np.uint64(31))
 
 
-def _merged(found: Footprint, place: Integers) -> Footprint:
+def _merged(found: Footprint, place: Integers, unit: int) -> Footprint:
     """The places of an access, each with the thread and the coordinates of one of its elements."""
-    flat = found.bytes.reshape(-1)
+    flat = found.bytes.reshape(-1) // unit
     numbers, first = np.unique(place[flat], return_index=True)
     threads = np.broadcast_to(found.threads, found.bytes.shape).reshape(-1)[first]
     if found.repeated:
-        at, who = _by_bytes(found)
-        by_byte = dict(zip(at.tolist(), who.tolist(), strict=True))
-        threads = np.array([by_byte[int(b)] for b in flat[first]])
+        at, who = _by_units(found, unit)
+        by_unit = dict(zip(at.tolist(), who.tolist(), strict=True))
+        threads = np.array([by_unit[int(b)] for b in flat[first]])
     return Footprint(numbers, threads, found.at.reshape(len(found.at), -1)[:, first], 1)

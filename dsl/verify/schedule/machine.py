@@ -21,12 +21,16 @@ from kernelagent.dsl.verify.records import Family
 from kernelagent.dsl.verify.schedule.budget import spend
 from kernelagent.dsl.verify.schedule.clocks import ALWAYS, Agents, Clock
 from kernelagent.dsl.verify.schedule.domains.domain import Domain
-from kernelagent.dsl.verify.schedule.footprints import Footprints
+from kernelagent.dsl.verify.schedule.footprints import Footprints, Paired
 from kernelagent.dsl.verify.schedule.globals import GlobalMemory
 from kernelagent.dsl.verify.schedule.phases import Phase
-from kernelagent.dsl.verify.schedule.shadow import FAMILIES, Conflict, Shadow
+from kernelagent.dsl.verify.schedule.shadow import FAMILIES, Conflict, Shadow, Valued
 from kernelagent.dsl.verify.schedule.unmodelled import OutsideArray, Unmodelled
 from kernelagent.dsl.walks import tile_counts, tiles
+
+
+DIVIDED = "divided-by-zero"
+"""The kind of an event: an index has no value."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +192,9 @@ class Machine:
         granule = 1
         if self.domain.channels:
             granule = gcd(*(bits(b.dtype) // 8 for b in self.kernel.buffers)) or 1
+        if isinstance(self.footprints, Paired):
+            size, places = self.footprints.places, self.footprints.rules.places
+            return Valued(size, granule, places, self.agents, self.domain.channels)
         return Shadow(self.footprints.places, granule, self.agents, self.domain.channels)
 
     def _actor(self, block: Block, name: str, first: int, threads: int) -> Actor:
@@ -331,7 +338,7 @@ class Machine:
                 self._halt(Event("bounds", "outside", self._here(actor, statement), str(outside), array=outside.array))
             except ZeroDivisionError:
                 message = "an index is divided by 0"
-                self._halt(Event("bounds", "divided-by-zero", self._here(actor, statement), message))
+                self._halt(Event("bounds", DIVIDED, self._here(actor, statement), message))
 
     def _here(self, actor: Actor, statement: dev.Statement) -> Site:
         return self.sites[self.site(actor, statement)]

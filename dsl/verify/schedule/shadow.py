@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -86,7 +86,8 @@ class Shadow:
             self.writer[one], self.write_time[one], self.write_order[one] = access.agent, access.time, order
             self.write_thread[one], self.write_site[one] = threads, access.site
             self.element[one], self.width[one] = at, size
-            self.values[:, one] = values.reshape(len(self.values), at.size) if k == 0 else np.nan
+            if len(self.values):
+                self.values[:, one] = values.reshape(len(self.values), at.size) if k == 0 else np.nan
         for times, _, _ in self.readers.values():
             times[every] = NEVER
         return found
@@ -153,6 +154,43 @@ class Shadow:
             np.minimum.at(low, at, threads)
             np.maximum.at(high, at, threads)
             who[at] = np.where(low[at] == high[at], who[at], MANY)
+
+
+class Valued(Shadow):
+    """Values by granules of memory, rules by merged places: what is known of one byte of a place is known of all. Is
+    told accesses with both (`Paired`). A conflict is a place's: which elements it is about says a `Shadow` of them."""
+
+    def __init__(self, size: int, granule: int, places: int, agents: Agents, channels: int) -> None:
+        super().__init__(places, 1, agents, 0)
+        count = -(-size // granule)
+        self.step = granule
+        self.held = np.full((channels, count), np.nan)
+        self.begins = np.full(count, NEVER, np.int32)
+        self.widths = np.zeros(count, np.int8)
+
+    def read(self, access: Access) -> tuple[Any, list[Conflict]]:
+        touched = access.touched
+        at = touched.bytes.reshape(-1) // self.step
+        _, found = super().read(_in_places(access))
+        other = (self.begins[at] != at) | (self.widths[at] != touched.size)
+        if not found and other.any():
+            none = np.full(1, NEVER)
+            found = [Conflict("other-element", access, np.flatnonzero(other)[:1], none, none)]
+        return self.held[:, at].reshape(len(self.held), *touched.bytes.shape), found
+
+    def write(self, access: Access, values: Any, order: int) -> list[Conflict]:
+        touched = access.touched
+        found = super().write(_in_places(access), np.zeros((0, touched.bytes.size)), order)
+        at = touched.bytes.reshape(-1) // self.step
+        for k in range(max(touched.size // self.step, 1)):
+            self.begins[at + k], self.widths[at + k] = at, touched.size
+            self.held[:, at + k] = values.reshape(len(self.held), at.size) if k == 0 else np.nan
+        return found
+
+
+def _in_places(access: Access) -> Access:
+    assert access.touched.places is not None
+    return replace(access, touched=access.touched.places)
 
 
 def writer_known(shadow: Shadow, access: Access, at: Integers, threads: Any) -> Any:

@@ -19,6 +19,7 @@ from kernelagent.dsl.verify.schedule.cases import Call, Case, call
 from kernelagent.dsl.verify.schedule.domains.domain import Domain
 from kernelagent.dsl.verify.schedule.domains.finite import Finite, Oracle, Total
 from kernelagent.dsl.verify.schedule.domains.real import Real
+from kernelagent.dsl.verify.schedule.footprints import Footprints, Paired
 from kernelagent.dsl.verify.schedule.globals import NOBODY, GlobalMemory
 from kernelagent.dsl.verify.schedule.machine import Event, Machine, Site
 from kernelagent.dsl.verify.schedule.sizes import Sizes
@@ -102,10 +103,20 @@ def _traced(case: Case, made: Call) -> Launch:
 
 
 def run_launch(case: Case, made: Call, domain: Domain) -> tuple[Machine, tuple[Event, ...]]:
-    """Every block of a call, and the faults that show without a comparison."""
+    """Every block of a call, and the faults that show without a comparison. By merged places first, which shows that
+    there is none; a fault is told by elements."""
+    machine, events = _run(case, made, domain, Paired(case.elements, case.merged))
+    if not events:
+        return machine, events
+    if isinstance(domain, Finite):
+        domain.rounds = False
+    return _run(case, made, domain, case.elements)
+
+
+def _run(case: Case, made: Call, domain: Domain, footprints: Footprints) -> tuple[Machine, tuple[Event, ...]]:
     memory = GlobalMemory(case.kernel.arrays, made.sizes, 1)
     _begin(memory, domain)
-    machine = Machine(case.kernel, made.sizes, domain, memory, made.read, footprints=case.elements)
+    machine = Machine(case.kernel, made.sizes, domain, memory, made.read, footprints=footprints)
     return machine, _blocks(case.kernel, machine)
 
 
@@ -158,7 +169,7 @@ def expected_outputs(case: Case, made: Call, domain: FieldDomain | None) -> Mapp
 def _execute(case: Case, made: Call, domain: FieldDomain | None) -> Mapping[str, Any]:
     assert case.oracle is not None
     options = Options(work_limit=WORK_LIMIT, target=case.kernel.target, domain=domain)
-    return execute(case.oracle, made.arrays, made.scalars, {}, options).outputs
+    return execute(case.oracle, made.arrays, made.scalars, {}, options, case.instances).outputs
 
 
 def _wrong(
