@@ -37,7 +37,7 @@ class Budget:
     """What is left of the work, and when time is up. `reason` says what ended it first."""
 
     work: int = WORK
-    end: float = field(default_factory=lambda: time.monotonic() + SECONDS)
+    end: float = field(default_factory=lambda: time.thread_time() + SECONDS)
     reason: str = ""
 
 
@@ -61,7 +61,7 @@ def deadline(seconds: float = SECONDS) -> Iterator[None]:
 @contextmanager
 def within(seconds: float = SECONDS, work: int = WORK) -> Iterator[Budget]:
     """Everything inside spends from one budget: the outermost."""
-    budget = _CURRENT.get() or Budget(work, time.monotonic() + seconds)
+    budget = _CURRENT.get() or Budget(work, time.thread_time() + seconds)
     token = _CURRENT.set(budget)
     try:
         yield budget
@@ -76,7 +76,7 @@ def share(part: float) -> Iterator[None]:
     if outer is None:
         yield
         return
-    now = time.monotonic()
+    now = time.thread_time()
     inner = Budget(int(outer.work * part), now + (outer.end - now) * part)
     begun, token = inner.work, _CURRENT.set(inner)
     try:
@@ -94,7 +94,7 @@ def spend(work: int = 1) -> None:
     budget.work -= work
     if budget.work < 0:
         budget.reason = budget.reason or "more work than the limit allows"
-    elif time.monotonic() > budget.end or time.thread_time() > (_DEADLINE.get() or inf):
+    elif time.thread_time() > budget.end or time.thread_time() > (_DEADLINE.get() or inf):
         budget.reason = budget.reason or "more time than the limit allows"
     if budget.reason:
         raise Exhausted(budget.reason)
