@@ -44,9 +44,11 @@ _SEARCHED = 400
 
 def small_trials(module: Module, choice: Choice) -> list[Trial]:
     """Calls that take every shape class: one past each tile, the same in whole 16-byte pieces, and tiny; the tiny one
-    also with each dim 0."""
+    also with each dim 0, but for a level-two text whose tensor maps are of arrays with elements."""
     from kernelagent.dsl.instantiate import resolve_tunables
+    from kernelagent.dsl.targets.cuda.emit_hopper import maps
 
+    mapped = isinstance(module, ScheduledModule) and bool(maps(module.schedule))
     if isinstance(module, ScheduledModule):
         module = outline(module)
     tunables = resolve_tunables(module.entry, choice.tunables, choice.target)
@@ -56,7 +58,8 @@ def small_trials(module: Module, choice: Choice) -> list[Trial]:
         return []
     deep = deepened(module, first, tunables, ITERATIONS) or first
     tiny = completed(module, {d: wanted.get(d, 3) for d in first})
-    picked = [deep, whole_rows(module, deep, ALIGNED), tiny or first, *emptied(module, tiny or first)]
+    picked = [deep, whole_rows(module, deep, ALIGNED), tiny or first]
+    picked += () if mapped else emptied(module, tiny or first)
     different = {tuple(s.items()): s for s in picked if s is not None}.values()
     drawn = [
         draw(module.entry, s, choice.dtypes, choice.scalars, choice.tunables, seed=k) for k, s in enumerate(different)

@@ -68,7 +68,6 @@ def test_json_is_one_object(arguments: list[str], keys: set[str], tmp_path: Path
         ["problems", "validate", "nowhere.py"],
         ["check", "nowhere.tile"],
         ["check", "copy.tile", "--problem", "nowhere.py"],
-        ["check", "copy.tile", "--problem", "copy.tile/"],
         ["check", "copy.tile", "--trace", "3"],
         ["bench", "copy.tile", "--problem", "nowhere.py"],
         ["runs", "show", "nothing"],

@@ -62,7 +62,8 @@ def test_a_printed_schedule_computes_what_its_kernel_does() -> None:
     (unit,) = device_units(parse(GEMM1), Choices({"T": "bf16"}, {}, {}, {}), "sm_90a")
     text = print_schedule(unit.classes[0].schedule)
     report = kernelagent.check(text, target="emu", against=GEMM1, quick=True)
-    assert (report.ok, report.verdict) == (True, "PROVED")
+    assert report.ok
+    assert report.verdict in ("PROVED", "PROVED_BOUNDED")  # quick: not every number of tiles a block
     assert "and the interpreter's values" in report.obligations[-1].detail
     assert report.resources["arch"] == "sm_90a"
 
