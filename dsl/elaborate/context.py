@@ -17,6 +17,7 @@ from kernelagent.dsl.index import Index, Symbol
 from kernelagent.dsl.syntax import Fault, Function, Source, fault, span_of
 
 MAX_STATEMENTS = 5_000
+MAX_VALUES = 5_000
 MAX_INLINE_DEPTH = 24
 
 
@@ -94,9 +95,12 @@ class Context:
         """Bound the work: `@inline` functions that call each other can grow without end."""
         self.statements += 1
         if self.statements > MAX_STATEMENTS:
-            message = f"the kernel grows beyond {MAX_STATEMENTS} statements once its @inline calls are expanded"
-            hint = "call fewer @inline functions, or turn repeated calls into a loop"
-            raise KernelError([fault("too-large", message, node, hint).inside(self.calls).diagnostic])
+            raise self._too_large(f"{MAX_STATEMENTS} statements", node)
+
+    def _too_large(self, what: str, node: ast.AST) -> KernelError:
+        message = f"the kernel grows beyond {what} once its @inline calls are expanded"
+        hint = "call fewer @inline functions, or turn repeated calls into a loop"
+        return KernelError([fault("too-large", message, node, hint).inside(self.calls[:1]).diagnostic])
 
     # Values --------------------------------------------------------------------------------------
 
@@ -109,6 +113,8 @@ class Context:
 
     def emit(self, operation: ir.Operation, dtype: str, shape: live.Shape, node: ast.AST) -> ir.Value:
         """Append `value = operation` to the block; the live positions follow from the operation."""
+        if self.next_number >= MAX_VALUES:
+            raise self._too_large(f"{MAX_VALUES} values", node)
         try:
             lives = live.live_of(operation, shape, self.facts)
         except live.PartlyLive as problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -165,11 +166,12 @@ class Machine:
         operation = own if own is not None else compile_operation(self, statement)
         check = self._type_check(value) if self.options.check_types else None
         plant, values, number, origin = self.options.plant_nan, self.values, value.number, value.origin
+        size = prod(self.shape(value))
 
         def let() -> None:
             self.at = origin
+            self.spend(size)  # before memory for it is asked for
             tile = operation()
-            self.spend(tile.data.size)
             if plant and not wholly_live(tile):
                 tile = self.poisoned(tile, dtype)
             if check is not None:

@@ -241,7 +241,8 @@ def empty(module: ir.Module, shown: Sequence[Obligation]) -> Iterator[Diagnostic
     """Claims of headers that say nothing, in any shape class. `shown`: where they were settled."""
     if any(o.verdict == "REFUTED" for o in shown):
         return
-    for claim in (c for k in module.kernels for c in k.claims):
+    every = {(k.name, c.text): c for k in module.kernels for c in k.claims}  # said twice, told once
+    for claim in every.values():
         end = f": {claim.text}"
         mine = [o for o in shown if o.family == "claims" and o.line == claim.span.line and o.subject.endswith(end)]
         for code, begin, hint in _EMPTY:

@@ -63,6 +63,8 @@ def prove_schedules(
     `oracle`: the level-one text that says what a level-two text computes. Raises KernelError for what the architecture
     refuses.
     """
+    from kernelagent.dsl.verify.schedule.budget import deadline
+
     place = cache.cache_root("proofs", root)
     key = key_of(module, choices, arch, quick, oracle)
     kept = _kept(place, key)
@@ -71,8 +73,9 @@ def prove_schedules(
     if kept is not None and use == "cached":
         return Proofs(kept[0], True, key, notes=kept[1])
     findings, lowered = Findings(), list[DeviceKernel]()
-    for chosen in choices:
-        findings += _proved(module, chosen, arch, quick, oracle, lowered)
+    with deadline():
+        for chosen in choices:
+            findings += _proved(module, chosen, arch, quick, oracle, lowered)
     lost = notes(lowered)
     _keep(place, key, {**findings.to_dict(), "notes": lost}, use == "recheck")
     stale = _differences(kept[0], findings) if kept is not None and use == "recheck" else ()

@@ -19,6 +19,8 @@ from kernelagent.dsl.index import (
 )  # fmt: skip
 from kernelagent.dsl.ir import Assume, For, If, Kernel, Module, Program, Statement
 
+MOST_ELEMENTS = 1 << 23
+"""Of all arrays of one test run."""
 _SEARCHED = 4000
 """Combinations of sizes that are looked at for ones that the assumptions allow."""
 
@@ -41,10 +43,21 @@ def sizes(module: Module, tunables: Mapping[str, int | bool]) -> Iterator[dict[s
         found = _complete(dict(zip(free, picked, strict=True)), derived, tunables)
         if found is None or tuple(found.values()) in seen or not _allowed(found, conditions, tunables):
             continue
-        if not has_data(entry, found):
+        if not has_data(entry, found) or _elements(entry, found) > MOST_ELEMENTS:
             continue
         seen.add(tuple(found.values()))
         yield found
+
+
+def _elements(entry: Kernel | Program, found: Mapping[str, int]) -> int:
+    """Of all arrays; those whose extents sizes alone do not give count as one."""
+    total = 0
+    for array in entry.arrays:
+        try:
+            total += prod(d.evaluate(found) for d in array.dims)
+        except LookupError:
+            total += 1
+    return total
 
 
 def members(module: Module, dim: str) -> list[int]:

@@ -63,7 +63,7 @@ class Scope:
     """A statement list under construction and what it has computed."""
 
     body: list[dev.Statement] = field(default_factory=list)
-    known: dict[tuple[int, Distribution | None], dev.Fragment] = field(default_factory=dict)
+    known: dict[int, dict[Distribution | None, dev.Fragment]] = field(default_factory=dict)
     masks: dict[tuple[object, ...], dev.Fragment] = field(default_factory=dict)
     ring: Ring | None = None
 
@@ -126,13 +126,13 @@ class Builder:
 
     def known(self, value: ir.Value, layout: Distribution | None) -> dev.Fragment | None:
         for scope in reversed(self.scopes):
-            for (number, other), fragment in scope.known.items():
-                if number == value.number and (layout is other or (layout and other and same(layout, other))):
+            for other, fragment in scope.known.get(value.number, {}).items():
+                if layout is other or (layout and other and same(layout, other)):
                     return fragment
         return None
 
     def remember(self, value: ir.Value, fragment: dev.Fragment) -> dev.Fragment:
-        self.scopes[-1].known[(value.number, fragment.layout)] = fragment
+        self.scopes[-1].known.setdefault(value.number, {})[fragment.layout] = fragment
         return fragment
 
     def home(self, value: ir.Value) -> Distribution | None:

@@ -42,16 +42,13 @@ class Budget:
 
 
 _CURRENT: ContextVar[Budget | None] = ContextVar("budget", default=None)
-
-
-_DEADLINE: ContextVar[float | None] = ContextVar("deadline", default=None)
+_DEADLINE: ContextVar[float] = ContextVar("deadline", default=inf)
 
 
 @contextmanager
 def deadline(seconds: float = SECONDS) -> Iterator[None]:
-    """All budgets that are opened inside end together: the schedules of one text share the time, of this thread's own
-    so that nothing depends on what else the machine does."""
-    token = _DEADLINE.set(time.thread_time() + seconds)
+    """All budgets that are opened inside end together: the schedules of one text share the time."""
+    token = _DEADLINE.set(min(time.thread_time() + seconds, _DEADLINE.get()))
     try:
         yield
     finally:
@@ -61,7 +58,7 @@ def deadline(seconds: float = SECONDS) -> Iterator[None]:
 @contextmanager
 def within(seconds: float = SECONDS, work: int = WORK) -> Iterator[Budget]:
     """Everything inside spends from one budget: the outermost."""
-    budget = _CURRENT.get() or Budget(work, time.thread_time() + seconds)
+    budget = _CURRENT.get() or Budget(work, min(time.thread_time() + seconds, _DEADLINE.get()))
     token = _CURRENT.set(budget)
     try:
         yield budget
@@ -94,7 +91,7 @@ def spend(work: int = 1) -> None:
     budget.work -= work
     if budget.work < 0:
         budget.reason = budget.reason or "more work than the limit allows"
-    elif time.thread_time() > budget.end or time.thread_time() > (_DEADLINE.get() or inf):
+    elif time.thread_time() > budget.end:
         budget.reason = budget.reason or "more time than the limit allows"
     if budget.reason:
         raise Exhausted(budget.reason)

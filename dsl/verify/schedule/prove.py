@@ -81,6 +81,13 @@ def _guessed(events: Sequence[Event]) -> str:
     return ZERO if any(e.kind == DIVIDED for e in events) else DATA
 
 
+def _to_run(case: Case, ordered: Ordered, launches: list[Launch], lacks: list[str]) -> Iterator[Sizes]:
+    try:
+        yield from sizes_to_run(case, ordered.iterations, launches)
+    except Exhausted as lack:
+        lacks.append(f"not modelled: {lack}")
+
+
 def _left_open(case: Case, why: str) -> Findings:
     """Nothing was shown."""
     families: tuple[Family, ...] = ("protocol", *ORDER, *GUESSED, "flow")
@@ -102,7 +109,7 @@ def _prove(case: Case, quick: bool) -> Findings:
     found += shared
     launches: list[Launch] = []
     lacks: list[str] = []
-    for sizes in islice(sizes_to_run(case, ordered.iterations, launches), 1 if quick else None):
+    for sizes in islice(_to_run(case, ordered, launches, lacks), 1 if quick else None):
         made = _launched(case, sizes)
         if isinstance(made, str):
             lacks.append(made)
