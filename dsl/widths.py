@@ -55,7 +55,8 @@ class Computed:
 
 @dataclass(frozen=True)
 class Signature:
-    """What calls of a kernel may be: its parameters, what it assumes, and the guards of a shape class."""
+    """What calls of a kernel may be: its parameters, what it assumes, and the guards of a shape class. Data of which
+    nothing is assumed is known by its dtype where that has at most `known_bits`."""
 
     name: str
     arrays: tuple[Array, ...]
@@ -64,6 +65,7 @@ class Signature:
     assumes: tuple[Assume, ...]
     span: Span
     guards: tuple[Guard, ...] = ()
+    known_bits: int = 16
 
     def sizes(self, most: int = MAX_DIM) -> dict[str, Interval]:
         """What dims and integer scalars may be in any call, or in those up to `most`."""
@@ -80,7 +82,8 @@ class Signature:
 
     def data(self, symbols: Mapping[str, Interval]) -> dict[str, Interval]:
         """What elements of integer arrays are: as assumed, or as narrow dtypes have it. The others are left out."""
-        found = {a.name: values_of(a.dtype) for a in self.arrays if is_integer(a.dtype) and bits(a.dtype) <= 16}
+        narrow = (a for a in self.arrays if is_integer(a.dtype) and bits(a.dtype) <= self.known_bits)
+        found = {a.name: values_of(a.dtype) for a in narrow}
         known = Intervals(symbols, {})
         for assume in self.assumes:
             match assume.data:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from kernelagent.dsl.instantiate import fixed_dims, resolve_tunables
 from kernelagent.dsl.interpret.instances import Instances
 from kernelagent.dsl.ir import Kernel, Module, Program, Scalar
-from kernelagent.dsl.verify import accumulators, aliasing, bounds, coverage, definedness, skipping
+from kernelagent.dsl.verify import accumulators, aliasing, bounds, coverage, definedness, overflow, skipping
 from kernelagent.dsl.verify.bounds import Question
 from kernelagent.dsl.verify.draw import draw
 from kernelagent.dsl.verify.ranges import Ranges
@@ -68,6 +68,7 @@ def _argue(kernel: Kernel, solver: bool) -> Iterator[Obligation]:
     yield from definedness.prove(kernel)
     yield from aliasing.prove(kernel)
     yield from accumulators.prove(kernel)
+    yield from overflow.prove(kernel)
     if solver:
         yield from skipping.prove(kernel)
 
