@@ -33,6 +33,12 @@ class Access:
     asynchronous: bool = False  # through the asynchronous proxy: generic writes must be fenced for it
 
     @property
+    def whose(self) -> Any:
+        """As `threads`, or the one number for all."""
+        threads = self.touched.threads
+        return threads if np.ndim(threads) == 0 else self.threads
+
+    @property
     def threads(self) -> Integers:
         """Of each element; MANY and ASYNCHRONOUS are no single one."""
         return np.broadcast_to(self.touched.threads, self.touched.bytes.shape).reshape(-1)
@@ -71,20 +77,23 @@ class Shadow:
     def read(self, access: Access) -> tuple[Any, list[Conflict]]:
         """What the domain kept of the elements, (channels, *shape of the access), and what is wrong with reading."""
         touched = access.touched
-        at, threads = touched.bytes.reshape(-1) // self.granule, access.threads
-        found = list(self._unreadable(access, at, threads))
-        self._note_read(access, at, threads)
+        at = touched.bytes.reshape(-1) // self.granule if self.granule > 1 else touched.bytes.reshape(-1)
+        clean = not len(self.values) and self._readable(access, at)
+        found = [] if clean else list(self._unreadable(access, at, access.threads))
+        self._note_read(access, at)
         return self.values[:, at].reshape(len(self.values), *touched.bytes.shape), found
 
     def write(self, access: Access, values: Any, order: int) -> list[Conflict]:
         """`values`: (channels, *shape of the access). `order`: the running number of the statement."""
         size = access.touched.size
-        at, threads = access.touched.bytes.reshape(-1) // self.granule, access.threads
-        every, who = self._granules(at, threads, size)
-        found = list(self._conflicts(access, every, who))
-        for k, one in enumerate(np.split(every, max(size // self.granule, 1))):
+        at = access.touched.bytes.reshape(-1) // self.granule if self.granule > 1 else access.touched.bytes.reshape(-1)
+        count = max(size // self.granule, 1)
+        every = np.concatenate([at + k for k in range(count)]) if count > 1 else at
+        clean = self._writable(access, every)
+        found = [] if clean else list(self._conflicts(access, every, np.tile(access.threads, count)))
+        for k, one in enumerate(np.split(every, count) if count > 1 else (every,)):
             self.writer[one], self.write_time[one], self.write_order[one] = access.agent, access.time, order
-            self.write_thread[one], self.write_site[one] = threads, access.site
+            self.write_thread[one], self.write_site[one] = access.whose, access.site
             self.element[one], self.width[one] = at, size
             if len(self.values):
                 self.values[:, one] = values.reshape(len(self.values), at.size) if k == 0 else np.nan
@@ -92,12 +101,24 @@ class Shadow:
             times[every] = NEVER
         return found
 
-    def _granules(self, at: Integers, threads: Any, size: int) -> tuple[Integers, Any]:
-        count = max(size // self.granule, 1)
-        every = np.concatenate([at + k for k in range(count)]) if count > 1 else at
-        return every, np.tile(threads, count) if count > 1 else threads
-
     # Rules -------------------------------------------------------------------------------------------
+
+    def _readable(self, access: Access, at: Integers) -> bool:
+        """Whether all is written, known to all threads and fenced: then no rule is broken."""
+        writer = self.writer[at]
+        return bool((writer >= 0).all()) and self._ordered(access, at, writer)
+
+    def _writable(self, access: Access, at: Integers) -> bool:
+        """Whether what was written and read before is known to all threads."""
+        known = access.clock.known
+        return self._ordered(access, at, self.writer[at]) and all(
+            int(times[at].max(initial=NEVER)) <= known[agent] for agent, (times, _, _) in self.readers.items()
+        )
+
+    def _ordered(self, access: Access, at: Integers, writer: Integers) -> bool:
+        """Of what nobody has written, the times are NEVER, which every clock knows."""
+        known = bool((access.clock.known[writer] >= self.write_time[at]).all())
+        return known and not (access.asynchronous and bool(self._unfenced(access, at).any()))
 
     def _unreadable(self, access: Access, at: Integers, threads: Any) -> Iterator[Conflict]:
         writer, known = self.writer[at], writer_known(self, access, at, threads)
@@ -139,20 +160,20 @@ class Shadow:
         there = at[broken]
         return (Conflict(kind, access, np.flatnonzero(broken), self.write_site[there], self.write_thread[there]),)
 
-    def _note_read(self, access: Access, at: Integers, threads: Any) -> None:
+    def _note_read(self, access: Access, at: Integers) -> None:
         if access.agent not in self.readers:
             count = len(self.writer)
             blank = (np.full(count, NEVER, np.int64), np.full(count, NEVER, np.int32), np.full(count, NEVER, np.int32))
             self.readers[access.agent] = blank
         times, who, sites = self.readers[access.agent]
-        before, by = times[at], who[at]
-        forgotten = (before == NEVER) | (access.clock.known[access.agent] >= before)
-        who[at] = np.where(forgotten | (by == threads), threads, MANY)
+        before, threads = times[at], access.whose
+        forgotten = access.clock.known[access.agent] >= before  # or never read
+        who[at] = threads if forgotten.all() else np.where(forgotten | (who[at] == threads), threads, MANY)
         times[at], sites[at] = access.time, access.site
         if access.touched.repeated:
             low, high = np.full(len(self.writer), ALWAYS), np.full(len(self.writer), -ALWAYS)
-            np.minimum.at(low, at, threads)
-            np.maximum.at(high, at, threads)
+            np.minimum.at(low, at, access.threads)
+            np.maximum.at(high, at, access.threads)
             who[at] = np.where(low[at] == high[at], who[at], MANY)
 
 
