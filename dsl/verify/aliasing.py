@@ -225,8 +225,9 @@ class _Together:
         """The accesses to the list of positions that both take from: other entries of a list of `distinct` ones are
         other elements."""
         a, b = self.store.listing, self.other.listing
-        alike = self.store.view == self.other.view and self.store.listed == self.other.listed
-        if a is None or b is None or not alike or a.view.array != b.view.array:
+        if a is None or b is None or a.view.array != b.view.array:
+            return None
+        if self.store.listed != self.other.listed or not self._one_view():
             return None
         if a.view.array not in self.store.place.ranges.distinct:
             return None
@@ -235,11 +236,14 @@ class _Together:
     def _same_positions(self) -> Iterator[tuple[Index, Index]]:
         """Positions of the view tell elements apart as well as an array's own, where both go through the same view. No
         store goes through a window, so its positions are different elements."""
+        for axis in range(len(self.store.view.axes)) if self._one_view() else ():
+            yield index(position(axis)), index(position(axis))
+
+    def _one_view(self) -> bool:
+        """Whether equal positions are equal elements: the views are one, wherever both touch an element."""
         view = self.store.view
         outer = {s for c in view.coordinates for s in _loop_symbols(c) if s.kind == "loop"}
-        if view == self.other.view and outer <= self.known:
-            for axis in range(len(view.axes)):
-                yield index(position(axis)), index(position(axis))
+        return view == self.other.view and outer <= self.known
 
     def _cell_along(self, counted: _Counted, of_store: Index, of_other: Index, ahead: bool) -> bool:
         return any(
