@@ -150,7 +150,7 @@ class Index:
         for monomial, _ in self.terms:
             for atom in monomial:
                 yield atom
-                for child in _children(atom):
+                for child in children(atom):
                     yield from child.atoms()
 
     def symbols(self) -> frozenset[Symbol]:
@@ -185,7 +185,7 @@ class Index:
         for monomial, c in self.terms:
             hits = sum(a == symbol for a in monomial)
             others = tuple(a for a in monomial if a != symbol)
-            if hits > 1 or any(symbol in child.symbols() for a in others for child in _children(a)):
+            if hits > 1 or any(symbol in child.symbols() for a in others for child in children(a)):
                 return None
             part = Index(((others, c),))
             coefficient, rest = (coefficient + part, rest) if hits else (coefficient, rest + part)
@@ -431,7 +431,7 @@ def _monomial_key(monomial: Monomial) -> tuple[bool, int, str]:
     return (not monomial, -len(monomial), "*".join(map(str, monomial)))
 
 
-def _children(atom: Atom) -> tuple[Index, ...]:
+def children(atom: Atom) -> tuple[Index, ...]:
     match atom:
         case Symbol():
             return ()

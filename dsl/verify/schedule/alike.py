@@ -17,16 +17,17 @@ set by set of counts and terms that have to do with each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
-from kernelagent.dsl.index import Atom, Element, Index, Symbol, cdiv, index
+from kernelagent.dsl.index import Atom, Element, Index, Symbol, cdiv, children, index, minimum
+from kernelagent.dsl.level2.traverse import every_grid
 from kernelagent.dsl.verify.schedule.cases import Call, Case
-from kernelagent.dsl.verify.sites import touches
+from kernelagent.dsl.verify.sites import touches, walk
 
 MOST_PLACES = 4096
 """Places of one launch that are looked at."""
@@ -76,6 +77,7 @@ def parts_of(case: Case) -> tuple[Part, ...] | Unlike:
         found = {t: None for e in _accessed(case.kernel, axes) for t in _terms(e, axes)}
         found |= {t: None for t in _ends(case.kernel, axes)}
         found |= dict.fromkeys(_of_the_oracle(case, axes))
+        _sized(case, axes)
         _listed(case.kernel)
     except _Depends as reason:
         return Unlike(str(reason))
@@ -125,11 +127,8 @@ def _nested(
 def _axes(kernel: dev.DeviceKernel) -> dict[str, Axis]:
     """By variable, outer before inner. Roles take the same tiles."""
     found: dict[str, Axis] = {}
-    for walk in (kernel.grid, *(r.grid for r in kernel.roles)):
-        grid: dev.Grid | None = walk
-        while grid is not None:
-            _note(found, grid)
-            grid = grid.inner
+    for grid in every_grid(kernel):
+        _note(found, grid)
     for statement in dev.statements(kernel):
         if isinstance(statement, dev.For):
             _note(found, statement)
@@ -234,17 +233,19 @@ def _digits(kernel: dev.DeviceKernel) -> dict[Atom, Index]:
     found: dict[Atom, Index] = {}
     for loop in (s for s in dev.statements(kernel) if isinstance(s, dev.For) and len(s.variables) > 1):
         for steps in range(1, ahead + 1):
-            found |= _digits_of(loop, steps)
+            found |= _digits_of(loop, steps, True)
+            found |= _digits_of(loop, steps, False)
     return found
 
 
-def _digits_of(loop: dev.For, steps: int) -> dict[Atom, Index]:
+def _digits_of(loop: dev.For, steps: int, first: bool) -> dict[Atom, Index]:
+    """Of the iteration `steps` after the current one, or after the first."""
     counts = [cdiv(hi - lo, step) for lo, hi, step in zip(loop.lo, loop.hi, loop.step, strict=True)]
     if any(count.symbols() & set(loop.variables) for count in counts):
         return {}
     number, total = index(steps), index(1)
     for k in reversed(range(len(counts))):
-        number += total * ((index(loop.variables[k]) - loop.lo[k]) // loop.step[k])
+        number += 0 if first else total * ((index(loop.variables[k]) - loop.lo[k]) // loop.step[k])
         total *= counts[k]
     found: dict[Atom, Index] = {}
     total = index(1)
@@ -253,7 +254,7 @@ def _digits_of(loop: dev.For, steps: int) -> dict[Atom, Index]:
         digit = digit % counts[k] if k else digit
         atom = _single(digit)
         if atom is not None and counts[-1].constant is None:
-            found[atom] = index(Symbol(f"{loop.variables[k].name} {steps} ahead", "loop"))
+            found[atom] = index(Symbol(f"{loop.variables[k].name} {steps} after {'the first' * first}", "loop"))
         total *= counts[k]
     return found
 
@@ -299,6 +300,54 @@ def _same_loops(term: Index, own: Mapping[str, Axis], axes: Mapping[str, Axis]) 
     for name in (s.name for s in term.symbols() if s.name in own):
         if name not in axes or (own[name].lo, own[name].step) != (axes[name].lo, axes[name].step):
             raise _Depends(f"the kernel's {term} follows a loop that the schedule does not have")
+
+
+# Sizes ---------------------------------------------------------------------------------------------------
+
+
+def _sized(case: Case, axes: Mapping[str, Axis]) -> None:
+    """Raises _Depends where a position, or the end of a loop, follows sizes in another way than the kernel's: but for
+    polynomials only expressions that are the kernel's own are known at sizes that were not run."""
+    entry = case.oracle.entry if case.oracle is not None else None
+    if not isinstance(entry, ir.Kernel):
+        return
+    loops = [s for s, _ in walk(entry) if isinstance(s, ir.For)]
+    ends = {hi for loop in loops for hi in loop.hi}
+    own = {a for e in (*_expressions(entry), *ends) for a in _with_sizes(e)}
+    own |= {a for e in _expressions(entry) for a in _with_sizes(_counted(e, axes))}
+    for value in _accessed(case.kernel, axes):
+        for atom in (*_with_sizes(value), *_with_sizes(_counted(value, axes))):
+            if atom not in own and not _holds(atom, own):
+                raise _Depends(f"the position {value} follows sizes in another way than the kernel's do")
+    for loop in _loops(case.kernel):
+        for lo, hi, step in zip(loop.lo, loop.hi, loop.step, strict=True):
+            first = {minimum(lo + step, end) for end in ends}  # an iteration that stands in front of the others
+            if hi not in first and not any((end - hi).constant is not None for end in ends):
+                line = loop.origin.span.line
+                raise _Depends(f"the loop of line {line} ends at {hi}, as none of the kernel's does")
+
+
+def _holds(atom: Atom, own: Collection[Atom]) -> bool:
+    """Whether all that depends on sizes in an atom of the place is the kernel's own."""
+    return not isinstance(atom, Symbol) and all(a in own for part in children(atom) for a in _with_sizes(part))
+
+
+def _loops(kernel: dev.DeviceKernel) -> Iterator[dev.For | dev.Grid]:
+    yield from (s for s in dev.statements(kernel) if isinstance(s, dev.For))
+    yield from every_grid(kernel)
+
+
+def _expressions(entry: ir.Kernel) -> Iterator[Index]:
+    for touch in touches(entry):
+        yield from (*touch.start, *touch.view.coordinates)
+
+
+def _with_sizes(value: Index) -> Iterator[Atom]:
+    """Atoms, and not symbols, that dims decide."""
+    for monomial, _ in value.terms:
+        for atom in monomial:
+            if not isinstance(atom, Symbol) and any(s.kind == "dim" for s in index(atom).symbols()):
+                yield atom
 
 
 # Data that is taken as positions -------------------------------------------------------------------------
