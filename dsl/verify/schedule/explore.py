@@ -17,21 +17,23 @@ holds in every order, and one fill-complete event for each stage and block is al
 Why it ends. The run branches only where a loop's end or a condition asks whether a sum of sizes is above a threshold
 (`trips`). Both answers are followed, each answer serves all warps, and states that no later step can tell apart
 (`protocol_keys`) are followed once. When nothing is left, the checks hold for every trip count and number of tiles.
+What is asked of sizes alone has one answer for all tiles up to a threshold (`Folding.reach`); above it each tile is
+asked anew, since to remember long trip counts exactly would have no end.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.index import Index, ReadElement
+from kernelagent.dsl.index import Element, Index, ReadElement
+from kernelagent.dsl.verify.schedule.budget import Exhausted, spend
 from kernelagent.dsl.verify.schedule.events import Violation, history, line, name, who
 from kernelagent.dsl.verify.schedule.protocol_keys import Folding, Keys
-from kernelagent.dsl.verify.schedule.protocol_state import Frame, Question, State, Warp
+from kernelagent.dsl.verify.schedule.protocol_state import LASTING, Frame, Question, State, Warp
 from kernelagent.dsl.verify.schedule.protocol_steps import Steps, turn_of
 from kernelagent.dsl.verify.schedule.protocol_turning import Turning
 from kernelagent.dsl.verify.schedule.skeleton import (
@@ -40,6 +42,7 @@ from kernelagent.dsl.verify.schedule.skeleton import (
     Do,
     Event,
     Head,
+    Instruction,
     Jump,
     Loop,
     Next,
@@ -53,6 +56,8 @@ from kernelagent.dsl.verify.schedule.values import Values
 from kernelagent.dsl.walks import tile_counts, tiles
 
 MOST_STATES = 200_000
+STATE = 10
+"""Work for what is kept and compared of one state, in steps of a warp up to the end of an iteration."""
 MOST_PERIOD = 512
 MORE_TILES = -1
 """The base of the question whether a walk goes on."""
@@ -67,7 +72,7 @@ class Asked(Exception):
 
 
 class OutOfBudget(Exception):
-    """The search did not close within its states or its time."""
+    """The search did not close within its states or its work."""
 
 
 @dataclass(frozen=True)
@@ -95,21 +100,32 @@ class Explorer:
         self.sizes = sizes
         self.values = Values(sizes.values if sizes else {}, sizes.read if sizes else None)
         self.steps = Steps(skeleton, self.values)
-        self.bases: dict[Index, tuple[int, bool]] = {}
+        self.bases: dict[Index, tuple[int, bool, bool]] = {}
+        self.most = 0
         self.differing = _differing(skeleton.kernel)
         self.states = 0
 
     # Runs --------------------------------------------------------------------------------------------
 
-    def search(self, most_states: int = MOST_STATES, deadline: float | None = None) -> Explored:
+    def search(self, most_states: int = MOST_STATES) -> Explored:
         """Every answer to every question, the shortest runs first. Raises Unsupported, OutOfBudget."""
-        keys = Keys(folding(self.skeleton)) if self.sizes is None else None
+        try:
+            return self._search(most_states)
+        except Exhausted:
+            raise OutOfBudget(f"{self.states} states are not all") from None
+
+    def _search(self, most_states: int) -> Explored:
+        keys = None
+        if self.sizes is None:
+            folded = folding(self.skeleton)
+            keys, self.most = Keys(folded), folded.reach
         queue = deque([self.start()])
         seen: set[tuple[int, ...]] = set()
         while queue:
             state = queue.popleft()
             self.states += 1
-            if self.states > most_states or (deadline is not None and time.perf_counter() > deadline):
+            spend(STATE)
+            if self.states > most_states:
                 raise OutOfBudget(f"{self.states} states are not all")
             try:
                 self.run(state)
@@ -131,16 +147,19 @@ class Explorer:
         """The first turn of the grids about whose sizes the warp may still ask."""
         if not w.walking:
             return 1 << 60
-        for instruction in agent.code[w.pc :]:
-            match instruction:
+        at = w.pc
+        while at < len(agent.code):
+            match agent.code[at]:
                 case Head(loop) if loop.tiles:
                     return w.epoch + 1
                 case Test() | Head():
                     return w.epoch
-                case Next():
-                    return w.epoch + self.ends_turn(agent, instruction)
+                case Next() as back:
+                    return w.epoch + self.ends_turn(agent, back)
+                case Jump(to):
+                    at = to
                 case _:
-                    pass
+                    at += 1
         return w.epoch + 1
 
     def ends_turn(self, agent: Agent, instruction: Next) -> bool:
@@ -160,6 +179,7 @@ class Explorer:
         at such points few states differ."""
         open_: dict[int, Asked] = {}
         while (agent := self.next(state, open_)) is not None:
+            spend()
             try:
                 self.go(state, agent)
             except Asked as asked:
@@ -260,21 +280,25 @@ class Explorer:
         w = state.warps[agent.number]
 
         def ask(base: Index, threshold: int) -> bool:
-            number, own = self.base(base)
+            number, own, lasts = self.base(base)
             question = (w.epoch, agent.block if own else -1, number)
-            found = answer(state, question, threshold)
+            found = not lasts or answer(state, (LASTING, -1, number), min(threshold, self.most))
+            if found and (not lasts or threshold > self.most):
+                found = answer(state, question, threshold)
             if frame is not None:
                 w.frames[-1] = w.frames[-1]._replace(asked=question, threshold=threshold)
             return found
 
         return ask
 
-    def base(self, base: Index) -> tuple[int, bool]:
-        """Its number, and whether the blocks of a cluster differ in it."""
+    def base(self, base: Index) -> tuple[int, bool, bool]:
+        """Its number, whether the blocks of a cluster differ in it, and whether it is the same for all tiles."""
         found = self.bases.get(base)
         if found is None:
-            own = any(s.name in self.differing for s in base.symbols())
-            found = self.bases[base] = len(self.bases), own
+            symbols, data = base.symbols(), any(isinstance(a, Element) for a in base.atoms())
+            own = any(s.name in self.differing for s in symbols)
+            lasts = not data and all(s.kind in ("dim", "param") for s in symbols)
+            found = self.bases[base] = len(self.bases), own, lasts
         return found
 
     def enter(self, w: Warp, loop: Loop, frame: Frame) -> None:
@@ -386,12 +410,12 @@ def folding(skeleton: Skeleton) -> Folding:
     growing = {n for n in counters if any(shift(d, {n: period}) != 0 for d in asked)}
     used = {s.name for x in (*numbers, *asked) for s in x.symbols()}
     least = {n: reach if n in growing else 0 for n in counters if n in used}
-    heads = tuple(_long_heads(a) for a in skeleton.agents)
+    ahead = tuple(_ahead(a.code) for a in skeleton.agents)
     turns = tuple(
         frozenset(at for at, i in enumerate(a.code) if isinstance(i, Head) and i.loop.tiles) for a in skeleton.agents
     )
     turning = Turning(skeleton, period, (*asked, *rooms, *lows))
-    return Folding(period, lcm(*ways), reach, least, heads, turns, turning)
+    return Folding(period, lcm(*ways), reach, least, ahead, turns, turning)
 
 
 def _period(numbers: list[Index], asked: list[Index], steps: list[dict[str, int]]) -> int:
@@ -422,13 +446,21 @@ def _indices(event: object) -> Iterator[Index]:
             pass
 
 
-def _long_heads(agent: Agent) -> tuple[int, ...]:
-    """Heads of loops whose length no number bounds."""
-    return tuple(
-        at
-        for at, i in enumerate(agent.code)
-        if isinstance(i, Head) and i.loop.room is not None and not i.loop.tiles and not bounded(i.loop.room)
-    )
+def _ahead(code: Sequence[Instruction]) -> tuple[frozenset[int], ...]:
+    """From each instruction, which heads of loops that no number bounds can still be come to, going forwards."""
+    found: list[frozenset[int]] = [frozenset()] * (len(code) + 1)
+    for at in reversed(range(len(code))):
+        match code[at]:
+            case Head(loop, out):
+                long = loop.room is not None and not loop.tiles and not bounded(loop.room)
+                found[at] = found[at + 1] | found[out] | (frozenset([at]) if long else frozenset())
+            case Test(_, otherwise):
+                found[at] = found[at + 1] | found[otherwise]
+            case Jump(to):
+                found[at] = found[to]
+            case _:
+                found[at] = found[at + 1]
+    return tuple(found)
 
 
 __all__ = ["Explored", "Explorer", "OutOfBudget", "Sizes", "folding"]

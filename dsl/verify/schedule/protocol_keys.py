@@ -12,7 +12,16 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from kernelagent.dsl.verify.schedule.protocol_state import Fill, Frame, Question, Reading, Ring, State, Warp
+from kernelagent.dsl.verify.schedule.protocol_state import (
+    LASTING,
+    Fill,
+    Frame,
+    Question,
+    Reading,
+    Ring,
+    State,
+    Warp,
+)  # fmt: skip
 from kernelagent.dsl.verify.schedule.protocol_turning import Turning
 
 FAR = 3
@@ -22,13 +31,13 @@ FAR = 3
 @dataclass(frozen=True)
 class Folding:
     """Counters (by name) are alike modulo `period`, above their number in `counters`; a loop's way modulo `way`
-    elements beyond `reach`. `heads[a]`: where agent a's loops of unknown length begin."""
+    elements beyond `reach`. `ahead[a][pc]`: where the loops of unknown length begin that agent a may come to from pc."""
 
     period: int
     way: int
     reach: int
     counters: Mapping[str, int]
-    heads: tuple[tuple[int, ...], ...]
+    ahead: tuple[tuple[frozenset[int], ...], ...]
     turns: tuple[frozenset[int], ...]
     """Where each agent's walks over tiles begin."""
     turning: Turning
@@ -157,7 +166,7 @@ def _age(state: State, reading: Reading) -> int:
 
 def _moved(state: State, question: Question, folding: Folding) -> int | None:
     """By how much all ways that ask this question can be moved back; None when no way asks it any more."""
-    if question[2] < 0:
+    if question[2] < 0 or question[0] == LASTING:
         return 0
     ways: list[int] = []
     for agent, w in enumerate(state.warps):
@@ -166,7 +175,7 @@ def _moved(state: State, question: Question, folding: Folding) -> int | None:
         if w.epoch < question[0]:
             return 0
         inside = {f.head for f in w.frames}
-        if w.pc not in folding.turns[agent] and any(h >= w.pc and h not in inside for h in folding.heads[agent]):
+        if w.pc not in folding.turns[agent] and not folding.ahead[agent][w.pc] <= inside:
             return 0
         ways += [f.threshold for f in w.frames if f.asked == question]
     if not ways:
@@ -179,6 +188,8 @@ def _answer(
 ) -> object:
     lo, hi = answer
     most = folding.reach
+    if question[0] == LASTING:
+        return question, lo, hi
     if moved is None:
         return question[0] - epoch, *question[1:], min(lo, most), hi if hi is not None and hi < most else None
     return question[0] - epoch, *question[1:], lo - moved, None if hi is None else hi - moved

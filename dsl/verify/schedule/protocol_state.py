@@ -18,7 +18,8 @@ Clock: TypeAlias = list[int]
 Place: TypeAlias = tuple[int, str, int]
 """Block, buffer or barrier, stage."""
 Question: TypeAlias = tuple[int, int, int]
-"""Which grid-level turn, which block (-1: all alike), which base."""
+"""Which grid-level turn (LASTING: all of them), which block (-1: all alike), which base."""
+LASTING = -1
 
 
 class Frame(NamedTuple):
@@ -157,7 +158,9 @@ class State:
         """Drop the answers to questions that no warp asks again: about sizes before `asks_from` of all warps, about
         further tiles before the turn of all."""
         sizes, turn = min(asks_from, default=0), self.turn
-        self.answers = {q: a for q, a in self.answers.items() if q[0] >= (sizes if q[2] >= 0 else turn)}
+        self.answers = {
+            q: a for q, a in self.answers.items() if q[0] == LASTING or q[0] >= (sizes if q[2] >= 0 else turn)
+        }
 
     @property
     def turn(self) -> int:

@@ -1,7 +1,8 @@
 """The synchronisation skeleton of a schedule: for each warp what it waits for, arrives at, fills and reads, in order.
 
-Values, addresses and stores are left out. Loops and branches stay only where one of these events is inside. A skeleton
-is a list of instructions with jumps, so that a state of the search is a position in it and the loop counters.
+Values, addresses and stores are left out. Loops and branches stay only where one of these events is inside, or a
+counter counts (a role that leaves a tile to another one counts the stages that it passes). A skeleton is a list of
+instructions with jumps, so that a state of the search is a position in it and the loop counters.
 """
 
 from __future__ import annotations
@@ -269,12 +270,12 @@ class _Assembler:
             inner.block(loop.body)
         else:
             inner.loops(loop, level + 1)
-        if not inner.code:
+        counters = (loop.counter,) if last and loop.counter else ()
+        if not inner.code and not counters:
             return
         step = loop.step[level].constant
         if step is None:
             raise Unsupported(f"line {loop.origin.span.line}: the step {loop.step[level]} is no number")
-        counters = (loop.counter,) if last and loop.counter else ()
         lo, hi = loop.lo[level], loop.hi[level]
         self.nest(Loop(loop.variables[level], lo, hi - lo, step, counters, False, loop.origin), inner)
 
