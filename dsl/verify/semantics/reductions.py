@@ -176,6 +176,8 @@ def _cases(word: Word, binder: Binder, body: Poly, known: Known) -> Iterator[tup
 
 def _only(binder: Binder, known: Known) -> Index | None:
     """The one value that the name has."""
+    if not any(end - start == ix.index(1) for end in binder.hi for start in binder.lo):
+        return None  # asking what is largest takes long
     lo, hi = known.prune("max", binder.lo), known.prune("min", binder.hi)
     return lo[0] if len(lo) == len(hi) == 1 and hi[0] - lo[0] == ix.index(1) else None
 

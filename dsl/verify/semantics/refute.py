@@ -28,10 +28,10 @@ class Search:
     failure: Counterexample | None = None
 
 
-def search(module: Module, reference: Reference, choice: Choice, seconds: float, thorough: bool) -> Search:
-    """Run trials, and if `thorough` trials with other values, until one fails or the time is up (one is always run)."""
-    end, runs = time.monotonic() + seconds, 0
-    for trial in _trials(reference) if thorough else reference.trials:
+def search(module: Module, reference: Reference, choice: Choice, seconds: float, runs: int = 0) -> Search:
+    """Run trials until one fails or the time is up (one is always run); after `runs` of them those with other values."""
+    end = time.monotonic() + seconds
+    for trial in _changed_trials(reference) if runs else reference.trials:
         if runs and time.monotonic() > end:
             break
         try:
@@ -48,9 +48,8 @@ def search(module: Module, reference: Reference, choice: Choice, seconds: float,
     return Search(runs)
 
 
-def _trials(reference: Reference) -> Iterator[Trial]:
-    """As given; then larger values, and values that rise along the last axis: a running maximum keeps changing."""
-    yield from reference.trials
+def _changed_trials(reference: Reference) -> Iterator[Trial]:
+    """Larger values, and values that rise along the last axis: a running maximum keeps changing."""
     for trial in reference.trials:
         yield _changed(trial, lambda a: a * 4)
     for trial in reference.trials:
