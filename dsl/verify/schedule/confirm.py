@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -13,7 +12,7 @@ from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.claimed import fails_again
 from kernelagent.dsl.verify.schedule.events import line
 from kernelagent.dsl.verify.schedule.explain import counterexample
-from kernelagent.dsl.verify.schedule.explore import Explorer
+from kernelagent.dsl.verify.schedule.explore import Explorer, OutOfBudget
 from kernelagent.dsl.verify.schedule.explore import Sizes as LaunchSizes
 from kernelagent.dsl.verify.schedule.extremes import far_from_zero
 from kernelagent.dsl.verify.schedule.launches import MOST_TILES, launches, some_positions
@@ -177,17 +176,19 @@ def protocol_again(kernel: dev.DeviceKernel, found: ScheduleCounterexample) -> b
     return violation is not None and (violation.kind, line(violation.event)) == (found.kind, found.line)
 
 
-def launches_wrong(kernel: dev.DeviceKernel, seconds: float = 0.3) -> str:
+def launches_wrong(kernel: dev.DeviceKernel, work: int = 15_000) -> str:
     """Which of the small launches deadlock or go wrong."""
-    made, end = skeleton(kernel), time.monotonic() + seconds
+    made = skeleton(kernel)
     tried = wrong = 0
-    for sizes in launches(kernel):
-        if time.monotonic() > end:
-            break
-        try:
-            tried, wrong = tried + 1, wrong + (Explorer(made, sizes).search().refuted is not None)
-        except Unsupported:
-            tried -= 1
+    with within(work=work):
+        for sizes in launches(kernel):
+            try:
+                found = Explorer(made, sizes).search().refuted
+            except Unsupported:
+                continue
+            except OutOfBudget:
+                break
+            tried, wrong = tried + 1, wrong + (found is not None)
     return f"{wrong} of {tried} launches tried, of 1 to {MOST_TILES} tiles and few iterations, go wrong"
 
 

@@ -9,23 +9,24 @@ not apply, and all launches named in the detail were followed. REFUTED: with a l
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.verify.records import Findings, Obligation, ScheduleCounterexample, Verdict
+from kernelagent.dsl.verify.schedule.budget import share
 from kernelagent.dsl.verify.schedule.events import Violation, line, rendered, who
 from kernelagent.dsl.verify.schedule.explore import MOST_STATES, Explorer, OutOfBudget, Sizes
 from kernelagent.dsl.verify.schedule.launches import launches
 from kernelagent.dsl.verify.schedule.skeleton import Skeleton, Unsupported, skeleton
 from kernelagent.dsl.verify.schedule.uniformity import Uneven, uneven
 
-SECONDS = 20.0
+PART = 0.5
+"""Of what a proof may cost: for the search, and of the rest for named launches."""
 
 
-def prove_protocol(kernel: dev.DeviceKernel, most_states: int = MOST_STATES, seconds: float = SECONDS) -> Findings:
+def prove_protocol(kernel: dev.DeviceKernel, most_states: int = MOST_STATES) -> Findings:
     """Obligations of the families uniformity and protocol, one each, and a counterexample for what is refuted."""
-    return prove_uniformity(kernel) + _protocol(kernel, most_states, time.perf_counter() + seconds)
+    return prove_uniformity(kernel) + _protocol(kernel, most_states)
 
 
 def prove_uniformity(kernel: dev.DeviceKernel) -> Findings:
@@ -39,37 +40,36 @@ def prove_uniformity(kernel: dev.DeviceKernel) -> Findings:
     return Findings(obligations, found)
 
 
-def _protocol(kernel: dev.DeviceKernel, most_states: int, deadline: float) -> Findings:
+def _protocol(kernel: dev.DeviceKernel, most_states: int) -> Findings:
     if not kernel.barriers and not kernel.roles and kernel.cluster == 1:
         detail = "no barriers with phases, no roles: all threads go through the same barriers"
         return _one(kernel, "PROVED", detail)
     try:
         made = skeleton(kernel)
-        explored = Explorer(made).search(most_states, deadline)
-    except Unsupported as lack:
-        return _bounded(kernel, str(lack), deadline)
-    except OutOfBudget as lack:
-        return _bounded(kernel, str(lack), time.perf_counter() + SECONDS / 4)
+        with share(PART):
+            explored = Explorer(made).search(most_states)
+    except (Unsupported, OutOfBudget) as lack:
+        return _bounded(kernel, str(lack))
     if explored.refuted is None:
         detail = f"all trip counts and numbers of tiles: {explored.states} states, all reached"
         return _one(kernel, "PROVED", detail)
-    return _replayed(kernel, made, explored.refuted, deadline)
+    return _replayed(kernel, made, explored.refuted)
 
 
 def _one(kernel: dev.DeviceKernel, verdict: Verdict, detail: str) -> Findings:
     return Findings((Obligation("protocol", verdict, None, detail, kernel.name),))
 
 
-def _replayed(kernel: dev.DeviceKernel, made: Skeleton, violation: Violation, deadline: float) -> Findings:
+def _replayed(kernel: dev.DeviceKernel, made: Skeleton, violation: Violation) -> Findings:
     """The refutation on a launch: the smallest that goes wrong in the same way, else the smallest that goes wrong."""
     first: tuple[Violation, Sizes] | None = None
     for sizes in launches(kernel):
-        if time.perf_counter() > deadline and first is not None:
-            break
         try:
             found = Explorer(made, sizes).search().refuted
         except Unsupported:
             continue
+        except OutOfBudget:
+            break
         if found is None:
             continue
         first = first or (found, sizes)
@@ -82,16 +82,17 @@ def _replayed(kernel: dev.DeviceKernel, made: Skeleton, violation: Violation, de
     return _refuted(kernel, made, *first)
 
 
-def _bounded(kernel: dev.DeviceKernel, lack: str, deadline: float) -> Findings:
+def _bounded(kernel: dev.DeviceKernel, lack: str) -> Findings:
     """Every launch of few tiles and iterations."""
     count, largest = 0, ""
     try:
         made = skeleton(kernel)
-        for sizes in launches(kernel):
-            found = Explorer(made, sizes).search(deadline=deadline).refuted
-            if found is not None:
-                return _refuted(kernel, made, found, sizes)
-            count, largest = count + 1, ", ".join(f"{n}={v}" for n, v in sizes.values.items())
+        with share(PART):
+            for sizes in launches(kernel):
+                found = Explorer(made, sizes).search().refuted
+                if found is not None:
+                    return _refuted(kernel, made, found, sizes)
+                count, largest = count + 1, ", ".join(f"{n}={v}" for n, v in sizes.values.items())
     except (Unsupported, OutOfBudget) as also:
         return _one(kernel, "UNKNOWN", f"{lack}; on small launches: {also}")
     if not count:
