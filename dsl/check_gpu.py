@@ -33,7 +33,8 @@ SECONDS = 6.0
 class GpuCalls:
     """What a text is compiled and run for. Empty `classes`: one for each member of its fixed dims; `trials` None: drawn
     at sizes around the text's own tiles. `against`: the level-one text whose interpreter says what a level-two text
-    should compute. `proofs`: whether kept proofs of schedules are taken, made afresh, or compared."""
+    should compute. `proofs`: whether kept proofs of schedules are taken, made afresh, or compared. `workloads`: sizes
+    of the dims at which what is not proved for all sizes is to be proved."""
 
     arch: str = "sm_80"
     dtypes: Mapping[str, str] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class GpuCalls:
     trials: Sequence[Trial] | None = None
     against: str | None = None
     proofs: Use = "cached"
+    workloads: Sequence[Mapping[str, int]] = ()
 
 
 def check_gpu(
@@ -114,7 +116,8 @@ def _of_schedules(text: str, calls: GpuCalls, report: CheckReport, quick: bool) 
     module = _parsed(text)
     if isinstance(module, ScheduledModule):
         return report
-    proofs = prove_schedules(module, classes(module, calls), calls.arch, quick, use=calls.proofs)
+    made, wanted = classes(module, calls), calls.workloads
+    proofs = prove_schedules(module, made, calls.arch, quick, use=calls.proofs, workloads=wanted)
     findings = proofs.findings
     said = (*recheck_diagnostics(proofs), *empty(module, findings.obligations), *own_faults(module, findings))
     diagnostics = (*report.diagnostics, *said)

@@ -66,6 +66,7 @@ class Evaluation:
     artifact: dict[str, Any] | None = None
     report: tuple[str, ...] = ()  # compile report lines
     seconds: float = 0.0
+    covered: bool = False  # PROVED_BOUNDED: proved for the workloads' sizes
     semantics: str = ""  # how far the text was shown to be the reference (`dsl.verify.records.level_of`)
     schema_version: int = SCHEMA_VERSION
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from kernelagent import problems
 from kernelagent.agent.matching import diagnose
-from kernelagent.dsl.binding import bind
+from kernelagent.dsl.binding import Binding, bind
 from kernelagent.dsl.check import CheckReport, check
 from kernelagent.dsl.check_gpu import GpuCalls, GpuTarget, check_gpu
 from kernelagent.dsl.elaborate import parse
@@ -20,7 +20,7 @@ from kernelagent.dsl.ir import Module
 from kernelagent.dsl.targets.calls import Choices, entry_dims
 from kernelagent.dsl.verify.emulated import ALIGNED
 from kernelagent.dsl.verify.numeric import Reference
-from kernelagent.dsl.verify.records import Findings
+from kernelagent.dsl.verify.records import Findings, covers
 from kernelagent.dsl.verify.semantics.graph import ReferenceGraph
 from kernelagent.dsl.verify.shapes import sizes
 from kernelagent.dsl.verify.trials import Trial
@@ -68,17 +68,32 @@ def check_gpu_for(text: str, problem: Problem, target: GpuTarget, arch: str, qui
         return CheckReport(False, "UNKNOWN", (), (), tuple(misfits))
     module = parse(text)
     reference = reference_of(problem, module)
-    calls = GpuCalls(arch, classes=_classes(problem, module), trials=_emulated_trials(problem, module, reference))
+    trials = _emulated_trials(problem, module, reference)
+    calls = GpuCalls(arch, classes=_classes(problem, module), trials=trials, workloads=workload_dims(problem, module))
     return check_gpu(text, target, calls, reference, quick, None if quick else graph_of(problem))
+
+
+def workload_dims(problem: Problem, module: Module) -> tuple[dict[str, int], ...]:
+    """The entry's dims in each workload of the problem."""
+    return tuple(dict(_binding(problem, module, workload).dims) for workload in problem.workloads)
+
+
+def covered(report: CheckReport, text: str, problem: Problem, workload: Workload) -> bool:
+    """Whether what is proved for some sizes only is proved for those of a workload."""
+    return covers(report.obligations, dict(_binding(problem, parse(text), workload).dims))
+
+
+def _binding(problem: Problem, module: Module, workload: Workload) -> Binding:
+    shapes = problems.shapes(problem, workload)
+    arrays = {t.name: (shapes[t.name], t.dtype) for t in (*problem.inputs, *problem.outputs)}
+    return bind(module.entry, arrays, problems.scalars(problem, workload))
 
 
 def _classes(problem: Problem, module: Module) -> tuple[Choices, ...]:
     """What binaries of the problem's workloads depend on, each once."""
     found: dict[str, Choices] = {}
     for workload in problem.workloads:
-        shapes = problems.shapes(problem, workload)
-        arrays = {t.name: (shapes[t.name], t.dtype) for t in (*problem.inputs, *problem.outputs)}
-        binding = bind(module.entry, arrays, problems.scalars(problem, workload))
+        binding = _binding(problem, module, workload)
         choices = Choices(binding.dtypes, {}, binding.consts, entry_dims(module, binding.dims))
         found.setdefault(repr(choices), choices)
     return tuple(found.values())

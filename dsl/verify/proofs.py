@@ -57,25 +57,26 @@ def prove_schedules(
     oracle: Module | None = None,
     use: Use = "cached",
     root: Path | None = None,
+    workloads: Sequence[Mapping[str, int]] = (),
 ) -> Proofs:
     """The schedules that the compiler makes for each of `choices`, or the one that a level-two text is.
 
-    `oracle`: the level-one text that says what a level-two text computes. Raises KernelError for what the architecture
-    refuses.
+    `oracle`: the level-one text that says what a level-two text computes. `workloads`: sizes of the dims at which what
+    is not shown for all sizes is to be shown. Raises KernelError for what the architecture refuses.
     """
     from kernelagent.dsl.verify.schedule.budget import deadline
 
     place = cache.cache_root("proofs", root)
-    key = key_of(module, choices, arch, quick, oracle)
+    key = key_of(module, choices, arch, quick, oracle, workloads)
     kept = _kept(place, key)
     if kept is None and quick:
-        kept = _kept(place, key_of(module, choices, arch, False, oracle))
+        kept = _kept(place, key_of(module, choices, arch, False, oracle, workloads))
     if kept is not None and use == "cached":
         return Proofs(kept[0], True, key, notes=kept[1])
     findings, lowered = Findings(), list[DeviceKernel]()
     with deadline():
         for chosen in choices:
-            findings += _proved(module, chosen, arch, quick, oracle, lowered)
+            findings += _proved(module, chosen, arch, quick, oracle, lowered, workloads)
     lost = notes(lowered)
     _keep(place, key, {**findings.to_dict(), "notes": lost}, use == "recheck")
     stale = _differences(kept[0], findings) if kept is not None and use == "recheck" else ()
@@ -107,10 +108,17 @@ def _cases(module: Module, chosen: Choices, arch: str, oracle: Module | None) ->
 
 
 def _proved(
-    module: Module, chosen: Choices, arch: str, quick: bool, oracle: Module | None, lowered: list[DeviceKernel]
+    module: Module,
+    chosen: Choices,
+    arch: str,
+    quick: bool,
+    oracle: Module | None,
+    lowered: list[DeviceKernel],
+    workloads: Sequence[Mapping[str, int]],
 ) -> Findings:
     """Of every schedule, which is added to `lowered`."""
     from kernelagent.dsl.level2.module import ScheduledModule, scheduled
+    from kernelagent.dsl.verify.schedule.at import settled_at
     from kernelagent.dsl.verify.schedule.confirm import confirmed
     from kernelagent.dsl.verify.schedule.mend import mended
     from kernelagent.dsl.verify.schedule.prove import prove
@@ -123,6 +131,7 @@ def _proved(
         lowered.append(case.kernel)
         say(f"proving the schedule of {case.kernel.name} ({case.kernel.shape_class.name})")
         found = confirmed(case, prove(case, quick))
+        found = found if quick else settled_at(case, found, workloads)
         if found.counterexamples and isinstance(module, ScheduledModule) and not quick:
             say("looking for a fix")
             found = mended(module.text, rebuilt, found)
@@ -130,7 +139,14 @@ def _proved(
     return findings
 
 
-def key_of(module: Module, choices: Sequence[Choices], arch: str, quick: bool, oracle: Module | None) -> str:
+def key_of(
+    module: Module,
+    choices: Sequence[Choices],
+    arch: str,
+    quick: bool,
+    oracle: Module | None,
+    workloads: Sequence[Mapping[str, int]] = (),
+) -> str:
     """Hex digest of everything that the proofs depend on."""
     from kernelagent.dsl.targets.cuda.build import sources_digest
 
@@ -142,6 +158,7 @@ def key_of(module: Module, choices: Sequence[Choices], arch: str, quick: bool, o
         "arch": arch,
         "quick": quick,
         "oracle": None if oracle is None else oracle.text,
+        "workloads": [] if quick else [dict(w) for w in workloads],
         "verifier": (VERIFIER_VERSION, sources_digest()),
     }
     return cache.key_of(facts)

@@ -45,6 +45,7 @@ class Obligation:
     subject: str = ""  # kernel and array, or the expression
     level: str = ""  # of semantics and numeric: EQUAL_OVER_REALS, FIELD_TESTED(n), NUMERICALLY_TESTED(n)
     claimed: bool = False  # of banks and coalescing: the author claims a limit
+    sizes: tuple[Mapping[str, int], ...] = ()  # of PROVED_BOUNDED: those that it is known to hold at
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -150,7 +151,8 @@ class Findings:
 def findings_from(record: Mapping[str, Any]) -> Findings:
     """Inverse of `Findings.to_dict`. Raises KeyError or TypeError for another schema's record."""
     made = [_counterexample_from(dict(c)) for c in record["counterexamples"]]
-    return Findings(tuple(Obligation(**o) for o in record["obligations"]), tuple(made))
+    obligations = (Obligation(**{**o, "sizes": tuple(o.get("sizes", ()))}) for o in record["obligations"])
+    return Findings(tuple(obligations), tuple(made))
 
 
 _RECORDS: dict[str, type[Counterexample]] = {
@@ -203,6 +205,18 @@ def _strength(level: str) -> tuple[int, int]:
     """Levels first, then runs."""
     name, _, runs = level.removesuffix(")").partition("(")
     return _LEVELS.index(name), int(runs or 0)
+
+
+def covers(obligations: Iterable[Obligation], dims: Mapping[str, int]) -> bool:
+    """Whether what is proved for some sizes is proved for these: every bounded obligation that counts holds at sizes
+    that agree with `dims` in all that both name."""
+    bounded = [o for o in obligations if o.verdict == "PROVED_BOUNDED" and (o.family not in BESIDE or o.claimed)]
+    return all(any(_agree(sizes, dims) for sizes in o.sizes) for o in bounded)
+
+
+def _agree(sizes: Mapping[str, int], dims: Mapping[str, int]) -> bool:
+    common = sizes.keys() & dims.keys()
+    return bool(common) and all(sizes[d] == dims[d] for d in common)
 
 
 def counts(obligations: Iterable[Obligation]) -> dict[str, int]:

@@ -114,6 +114,7 @@ def _best(state: RunState) -> dict[str, Any] | None:
         "suspect": measured.get("suspect"),
         "proofs": evaluation.get("proofs", {}),
         "verdict": evaluation.get("verdict"),
+        "covered": bool(evaluation.get("covered")),
         "semantics": evaluation.get("semantics", ""),
         "sandbox": evaluation.get("sandbox"),
         "confirmed": trial.text_sha in state.confirmed,

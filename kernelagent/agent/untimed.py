@@ -128,7 +128,7 @@ class UntimedBench:
         """Nothing is held."""
 
     def _judged(self, text: str, quick: bool) -> Evaluation:
-        from kernelagent.checking import check_gpu_for
+        from kernelagent.checking import check_gpu_for, covered
 
         begin = time.perf_counter()
         report = check_gpu_for(text, self._problem, "both", self.arch, quick)
@@ -138,7 +138,8 @@ class UntimedBench:
         return Evaluation(
             self._problem.name, sha(text), status, (result,), tuple(d.to_dict() for d in report.diagnostics),
             dict(Counter(str(o.verdict) for o in report.obligations)), report.verdict, environment=self.environment(),
-            report=_choices(report), seconds=time.perf_counter() - begin, semantics=report.semantics,
+            report=_choices(report), covered=covered(report, text, self._problem, self._workload),
+            seconds=time.perf_counter() - begin, semantics=report.semantics,
         )  # fmt: skip
 
     def _result(self, text: str, status: Status, report: CheckReport) -> WorkloadResult:

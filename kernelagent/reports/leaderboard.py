@@ -122,7 +122,7 @@ def entry_of(folder: Path, record: Mapping[str, Any], events: Iterable[Mapping[s
         suspect=best.get("suspect"),
         verdict=_verdict(best.get("proofs") or {}),
         semantics=best.get("semantics") or "",
-        label=permit(best["verdict"]).label if best.get("verdict") else "",
+        label=permit(best["verdict"], best.get("covered", False)).label if best.get("verdict") else "",
         baselines={b["name"]: b["time_ms"] for b in record.get("baselines", []) if b.get("time_ms")},
         trials=record.get("trials", 0),
         failures=_failures(events),

@@ -17,10 +17,11 @@ from kernelagent.dsl.level2.module import read_module
 from kernelagent.dsl.level2.print_schedule import print_schedule
 from kernelagent.dsl.lower.device.grids import innermost, with_innermost
 from kernelagent.dsl.verify import coverage
-from kernelagent.dsl.verify.records import Findings
+from kernelagent.dsl.verify.records import Findings, Obligation, covers
 from kernelagent.dsl.verify.schedule.alike import Axis, Part, Unlike, parts_of, spans
 from kernelagent.dsl.verify.schedule.any_walk import every_word
 from kernelagent.dsl.verify.schedule.arms import joined
+from kernelagent.dsl.verify.schedule.at import settled_at
 from kernelagent.dsl.verify.schedule.automaton import Automaton
 from kernelagent.dsl.verify.schedule.cases import Call, Case, call
 from kernelagent.dsl.verify.schedule.order import examine
@@ -264,3 +265,36 @@ def test_a_comparison_of_places_is_a_condition() -> None:
 
     walked, _ = every_word(in_consumer(case, change), by_trips(case, 2)[2])
     assert "no group of one tile" in walked.reason
+
+
+# At given sizes ------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_shown_for_all_sizes_is_shown_at_a_workload_s() -> None:
+    """Right up to K = 2688, wrong from there on: one workload is covered, the other is not."""
+    case = edited(compiled("gemm_fp8_blocks", "sm_80"), "(j // 128, k // 128)", "(j // 128, minimum(k // 128, 20))")
+    small, large = {"M": 40, "K": 1024, "N": 200}, {"M": 16, "K": 4096, "N": 64}
+    bounded = prove(case)
+    assert verdict(bounded, "flow") == "PROVED_BOUNDED"
+    assert not covers(bounded.obligations, small)
+    shown = settled_at(case, bounded, [small, large])
+    assert covers(shown.obligations, small)
+    assert not covers(shown.obligations, large)
+
+
+def test_sizes_that_were_run_are_covered_but_not_with_data() -> None:
+    case = edited(compiled("gemm_fp8_blocks", "sm_80"), "sa[k // 128]", "sa[minimum(k // 128, 20)]")
+    bounded = prove(case)
+    flow = next(o for o in bounded.obligations if o.family == "flow")
+    assert flow.sizes
+    assert all(covers(bounded.obligations, sizes) for sizes in flow.sizes)
+    labels = prove(edited(compiled("cross_entropy", "sm_80"), "labels[i]]", "minimum(labels[i], 20000)]"))
+    assert not any(o.sizes for o in labels.obligations)
+
+
+def test_only_sizes_that_the_kernel_takes_are_tried() -> None:
+    """Sizes that the kernel does not take are no matter of it."""
+    case = compiled("gemm_fp8_blocks", "sm_80")
+    open_ = Obligation("coverage", "PROVED_BOUNDED", None, "", "")
+    shown = settled_at(case, Findings((open_,)), [{"M": 10, "K": 128, "N": 10}, {"M": 10, "K": 129, "N": 10}])
+    assert shown.obligations[0].sizes == ({"M": 10, "K": 128, "N": 10},)  # the kernel takes no K of 129

@@ -12,6 +12,7 @@ from math import gcd, lcm
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import AllOf, AnyOf, Compare, Condition, Negation, Symbol, condition_indices
+from kernelagent.dsl.verify.records import Family
 from kernelagent.dsl.verify.schedule.any_walk import drawn, walks
 from kernelagent.dsl.verify.schedule.budget import Exhausted, share
 from kernelagent.dsl.verify.schedule.cases import Case, call
@@ -33,6 +34,7 @@ from kernelagent.dsl.verify.schedule.sizes import (
 
 LONGEST = 100
 """Iterations of the longest run that is tried."""
+ORDERED: tuple[Family, ...] = ("races", "definedness", "completion")
 _WALKS = 0.6
 """Of the work and time that is left, for walks over tiles that depend on data."""
 
@@ -128,6 +130,18 @@ def _run(case: Case, sizes: Sizes, snapshots: Snapshots | None = None) -> tuple[
     machine.run(0, case.kernel.cluster)
     order = ("races", "definedness", "completion", "protocol", "bounds")
     return machine, tuple(e for e in machine.events.values() if e.family in order)
+
+
+def one_block(case: Case, sizes: Sizes) -> str:
+    """What keeps one block at exactly these sizes from standing for all blocks; "" where it does, and nothing is wrong.
+    Raises Unmodelled and LookupError for what the engine cannot know."""
+    if case.kernel.grid.persistent or case.kernel.grid.inner is not None:
+        return "blocks take tile after tile"
+    varying = {v for loop in outermost(case.kernel) for bound in (*loop.lo, *loop.hi) for v in bound.symbols()}
+    if varying & _grid_variables(case.kernel):
+        return "tiles have different trip counts"
+    unlike = _unlike(case.kernel)
+    return unlike or ("a fault" if _run(case, sizes)[1] else "")
 
 
 # Blocks that take tile after tile ------------------------------------------------------------------------
@@ -251,4 +265,4 @@ def _compared(condition: Condition) -> Iterator[Compare]:
             yield from _compared(part)
 
 
-__all__ = ["Ordered", "examine"]
+__all__ = ["ORDERED", "Ordered", "examine", "one_block"]

@@ -131,12 +131,20 @@ def _prove(case: Case, quick: bool) -> Findings:
         return _only_refuted(rounded + widths) + far
     found += rounded + far + widths
     solver = not quick and not exhausted()
-    shown = (*_order(case, ordered), *_symbolic(case, launches, solver), *_flow(case, ordered, launches, lacks))
+    proved = (*_order(case, ordered), *_symbolic(case, launches, solver), *_flow(case, ordered, launches, lacks))
+    shown = tuple(_with_sizes(case, o, launches) for o in proved)
     hardware = counted(case)
     refuted = tuple(_claimed(case, o) for o in hardware if o.verdict == "REFUTED")
     runs = [made.sizes for made in launches]
     found += Findings((*shown, *hardware), refuted) + settled(case, subject(case), shown, runs)
     return found + prove_expectations(case, subject(case), runs, lacks, shown)
+
+
+def _with_sizes(case: Case, obligation: Obligation, launches: Sequence[Launch]) -> Obligation:
+    """All blocks ran at the launches' sizes, and whatever is bounded held; with data, only with what was drawn."""
+    if obligation.verdict != "PROVED_BOUNDED" or by_data(case.kernel):
+        return obligation
+    return replace(obligation, sizes=tuple(dict(made.sizes) for made in launches))
 
 
 def _claimed(case: Case, obligation: Obligation) -> ScheduleCounterexample:
