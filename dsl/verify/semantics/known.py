@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import gcd
+from typing import TypeAlias
 
 from kernelagent.dsl import index as ix
 from kernelagent.dsl.index import Condition, Index, Symbol
@@ -15,18 +16,31 @@ from kernelagent.dsl.verify.semantics.samples import Samples
 
 @dataclass(frozen=True)
 class Counted:
-    """`name` runs over [lo, hi)."""
+    """`name` runs over [lo, hi), by `step`."""
 
     name: str
     lo: Index
     hi: Index
+    step: int = 1
+
+
+Answers: TypeAlias = dict[tuple[Counted | Condition, ...], dict[Index, bool]]
+"""What was shown, by what had been learned: the classes of a kernel ask the same of the same names."""
 
 
 class Known:
     """Interval and divisibility reasoning (`verify.ranges`) with its answers kept; False means "not shown"."""
 
-    def __init__(self, ranges: Ranges, samples: Samples, trail: tuple[Counted | Condition, ...] = ()) -> None:
+    def __init__(
+        self,
+        ranges: Ranges,
+        samples: Samples,
+        trail: tuple[Counted | Condition, ...] = (),
+        answers: Answers | None = None,
+    ) -> None:
         self.ranges, self.samples, self.trail = ranges, samples, trail
+        self._answers: Answers = {} if answers is None else answers
+        self._shown = self._answers.setdefault(trail, {})
         self._tidied: dict[Index, Index] = {}
 
     def inside(self, loop: For) -> Known:
@@ -34,16 +48,17 @@ class Known:
         ranges, samples, trail = self.ranges.inside(loop), self.samples, list(self.trail)
         for variable, lo, hi, step in zip(loop.variables, loop.lo, loop.hi, loop.step, strict=True):
             samples = samples.counting(variable.name, lo, hi, step.constant or 1)
-            trail.append(Counted(variable.name, lo, hi))
-        return Known(ranges, samples, tuple(trail))
+            trail.append(Counted(variable.name, lo, hi, step.constant or 1))
+        return Known(ranges, samples, tuple(trail), self._answers)
 
     def counting(self, name: str, lo: Index, hi: Index) -> Known:
         """Also: `name` runs over [lo, hi)."""
         ranges, samples = self.ranges.counting(Symbol(name, "loop"), lo, hi), self.samples.counting(name, lo, hi)
-        return Known(ranges, samples, (*self.trail, Counted(name, lo, hi)))
+        return Known(ranges, samples, (*self.trail, Counted(name, lo, hi)), self._answers)
 
     def where(self, condition: Condition) -> Known:
-        return Known(self.ranges.where(condition), self.samples.where(condition), (*self.trail, condition))
+        trail = (*self.trail, condition)
+        return Known(self.ranges.where(condition), self.samples.where(condition), trail, self._answers)
 
     def moved(self, base: Known, symbols: Mapping[str, Index]) -> Known:
         """What was learned here since the beginning, said in other symbols, on top of `base`."""
@@ -60,7 +75,9 @@ class Known:
         if known is not None:
             return known >= 0
         lowest = primitive(i)
-        return not self.samples.refute(lowest) and self.ranges.nonnegative(lowest)
+        if lowest not in self._shown:
+            self._shown[lowest] = not self.samples.refute(lowest) and self.ranges.nonnegative(lowest)
+        return self._shown[lowest]
 
     def truth(self, relation: str, i: Index) -> bool | None:
         """Whether `i >= 0`, or `i == 0`, holds or fails; None: neither is shown."""

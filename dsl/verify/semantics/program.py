@@ -19,7 +19,8 @@ from kernelagent.dsl.instantiate import fixed_dims, resolve_tunables
 from kernelagent.dsl.verify.families import Choice, call_dtypes, concrete, concrete_kernels
 from kernelagent.dsl.verify.ranges import Ranges
 from kernelagent.dsl.verify.semantics.kernel import ArrayMeaning, KernelMeaning, Made, Place, Stored
-from kernelagent.dsl.verify.semantics.known import Known
+from kernelagent.dsl.verify.semantics.known import Answers, Known
+from kernelagent.dsl.verify.semantics.reductions import restart
 from kernelagent.dsl.verify.semantics.reference import input_element
 from kernelagent.dsl.verify.semantics.rewriting import Rewriting
 from kernelagent.dsl.verify.semantics.samples import Samples
@@ -58,14 +59,25 @@ class Contract:
     size: Index
 
 
-def known_of(kernel: ir.Kernel | ir.Program, assumes: tuple[ir.Assume, ...], contracts: tuple[Contract, ...]) -> Known:
+Shared: TypeAlias = dict[str, Answers]
+"""Answers by what kernels or programs assume."""
+
+
+def known_of(
+    kernel: ir.Kernel | ir.Program,
+    assumes: tuple[ir.Assume, ...],
+    contracts: tuple[Contract, ...],
+    shared: Shared | None = None,
+) -> Known:
     """Knowledge at the top of a kernel or program."""
     data = tuple(ir.Assume(None, ("range", c.array, (ix.index(0), c.size)), "", kernel.span) for c in contracts)
     arrays = tuple(a for a in kernel.arrays)
     bare = ir.Kernel(
         kernel.name, arrays, kernel.scalars, (), kernel.dims, (), (), (*assumes, *data), (), (), kernel.span
     )
-    return Known(Ranges.of(bare), Samples.of(kernel.dims, bare.assumes))
+    told = f"{kernel.name} {kernel.dims} {[(a.condition, a.data) for a in bare.assumes]}"
+    answers = {} if shared is None else shared.setdefault(told, {})
+    return Known(Ranges.of(bare), Samples.of(kernel.dims, bare.assumes), (), answers)
 
 
 Contracts: TypeAlias = Callable[[tuple[ir.Array, ...]], tuple[Contract, ...]]
@@ -73,14 +85,16 @@ Contracts: TypeAlias = Callable[[tuple[ir.Array, ...]], tuple[Contract, ...]]
 
 def cases(module: ir.Module, choice: Choice, contracts: Contracts) -> Iterator[Case]:
     """The classes of calls of the entry. Raises Undenoted where a construct has no denotation."""
-    entry = module.entry
+    entry, shared = module.entry, Shared()
     if isinstance(entry, ir.Program):
         for fixed in _classes(module, entry):
-            yield _program(module, entry, choice, contracts, fixed)
+            restart()
+            yield _program(module, entry, choice, contracts, fixed, shared)
         return
     for kernel in concrete_kernels(module, choice):
         arrays: dict[str, ArrayMeaning] = {a.name: _reader(a) for a in kernel.arrays}
-        meaning = KernelMeaning(kernel, arrays, known_of(kernel, kernel.assumes, contracts(kernel.arrays)))
+        restart()
+        meaning = KernelMeaning(kernel, arrays, known_of(kernel, kernel.assumes, contracts(kernel.arrays), shared))
         fixed = {d for d in entry.dims if d not in kernel.dims}
         name = ", ".join(f"{d}={_fixed_value(entry, kernel, d)}" for d in entry.dims if d in fixed)
         stored = tuple(meaning.run())
@@ -119,7 +133,12 @@ def _classes(module: ir.Module, program: ir.Program) -> Iterator[dict[str, int]]
 
 
 def _program(
-    module: ir.Module, program: ir.Program, choice: Choice, contracts: Contracts, fixed: Mapping[str, int]
+    module: ir.Module,
+    program: ir.Program,
+    choice: Choice,
+    contracts: Contracts,
+    fixed: Mapping[str, int],
+    shared: Shared,
 ) -> Case:
     tunables = {n: ix.index(int(v)) for n, v in resolve_tunables(program, choice.tunables, choice.target).items()}
     tunables |= {dim: ix.index(value) for dim, value in fixed.items()}
@@ -130,7 +149,7 @@ def _program(
     )
     dims = tuple(d for d in program.dims if d not in fixed)
     assumes = tuple(_fixed_in(a, tunables) for a in program.assumes)
-    base = known_of(replace(program, arrays=arrays, dims=dims), assumes, contracts(arrays))
+    base = known_of(replace(program, arrays=arrays, dims=dims), assumes, contracts(arrays), shared)
     meanings: dict[str, ArrayMeaning] = {a.name: _reader(a) for a in arrays if a.role in ("In", "InOut")}
     outputs: list[Stored] = []
     kernels: list[ir.Kernel] = []
@@ -139,7 +158,7 @@ def _program(
     for call in program.calls:
         kernel = _called(module, program, call, choice, tunables)
         kernels.append(kernel)
-        for stored in _call(kernel, call, tunables, meanings, base, history, words):
+        for stored in _call(kernel, call, tunables, meanings, base, history, words, shared):
             name = dict(call.arrays)[stored.store.view.array]
             if any(t.name == name for t in program.temps):
                 meanings[name] = _temporary(name, stored, base)
@@ -186,10 +205,11 @@ def _call(
     base: Known,
     history: list[Made],
     words: dict[str, str],
+    shared: Shared,
 ) -> Iterator[Stored]:
     """What a call stores, in the program's names."""
     own: dict[str, ArrayMeaning] = {a.name: _reader(a) for a in kernel.arrays}
-    meaning = KernelMeaning(kernel, own, known_of(kernel, kernel.assumes, ()))
+    meaning = KernelMeaning(kernel, own, known_of(kernel, kernel.assumes, (), shared))
     dims = {name: size.substitute(tunables) for name, size in call.dims}
     given = dict(call.arrays)
     for array in kernel.arrays:

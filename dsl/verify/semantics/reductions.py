@@ -37,6 +37,12 @@ _PERMUTED = 4
 _fresh = itertools.count()
 
 
+def restart() -> None:
+    """Fresh names from the first on, for a text that shares no term with what was read before."""
+    global _fresh
+    _fresh = itertools.count()
+
+
 def fresh() -> str:
     """A name that nothing uses. Terms never keep it: closing a binder renames it."""
     return f"?{next(_fresh)}"
@@ -316,5 +322,12 @@ def rewrite(p: Poly, symbols: Mapping[str, Index], known: Known) -> Poly:
 
 
 __all__ = [
-    "fresh", "opened", "parted", "reduction", "renamed_names", "rewrite", "summation",
+    "fresh",
+    "opened",
+    "parted",
+    "reduction",
+    "renamed_names",
+    "restart",
+    "rewrite",
+    "summation",
 ]  # fmt: skip

@@ -29,7 +29,7 @@ class Search:
 
 
 def search(module: Module, reference: Reference, choice: Choice, seconds: float, runs: int = 0) -> Search:
-    """Run trials until one fails or the time is up (one is always run); after `runs` of them those with other values."""
+    """Run trials until one fails or the time is up (one always is); after `runs` of them those with other values."""
     end = time.monotonic() + seconds
     for trial in _changed_trials(reference) if runs else reference.trials:
         if runs and time.monotonic() > end:
