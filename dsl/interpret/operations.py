@@ -135,7 +135,12 @@ def _scalar_param(machine: Machine, op: ir.ScalarParam, value: ir.Value) -> Oper
 def _iota(machine: Machine, op: ir.Iota, value: ir.Value) -> Operation:
     start, (extent,) = machine.evaluator.index(op.start), machine.shape(value)
     dtype, steps = _numpy(machine, value.type.dtype), np.arange(extent, dtype=np.int64)
-    return lambda: Tile((steps + start()).astype(dtype), ((0, extent),))
+    return lambda: Tile((steps + _low_bits(start())).astype(dtype), ((0, extent),))
+
+
+def _low_bits(number: int) -> int:
+    """Positions wrap: what numpy cannot hold is cut to 32 bits first."""
+    return number if abs(number) < 2**62 else number % 2**32
 
 
 # Elementwise -------------------------------------------------------------------------------

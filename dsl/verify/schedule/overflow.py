@@ -24,8 +24,6 @@ from kernelagent.dsl.widths import BLOCKS, Computed, Signature, unfit, wider
 
 SURE = 1 << 24
 """Elements along a dim, and values of integer scalars, that no schedule may be too narrow for."""
-MOST_BYTES = (1 << 20) - 1
-"""That a phase of a barrier can wait for (PTX ISA, "mbarrier", "Tracking asynchronous operations": tx-count)."""
 
 
 def prove_overflow(case: Case, subject: str) -> Findings:
@@ -35,12 +33,6 @@ def prove_overflow(case: Case, subject: str) -> Findings:
         check_kernel(kernel)
     except Exhausted as lack:
         return Findings((Obligation("overflow", "UNKNOWN", None, str(lack), subject),))
-    too_many = next((s for s in dev.statements(kernel) if isinstance(s, dev.Expect) and s.bytes > MOST_BYTES), None)
-    if too_many is not None:
-        line = too_many.origin.span.line
-        return _refuted(
-            kernel, line, f"a barrier counts to {MOST_BYTES} bytes; {too_many.bytes} are announced", subject
-        )
     found, signature = tuple(dict.fromkeys(computed(kernel))), signature_of(kernel, assumes)
     symbols = signature.sizes()
     wide, unknown = unfit(found, symbols, signature.data(symbols))
@@ -139,14 +131,6 @@ def _overflows(kernel: dev.DeviceKernel, each: Computed, shown: Witness, subject
         why=f"in {each.bits} bits {shown.exact} is {shown.wrapped}", replay={"sizes": dict(shown.sizes)},
     )  # fmt: skip
     return Findings((Obligation("overflow", "REFUTED", each.line, detail, subject),), (counterexample,))
-
-
-def _refuted(kernel: dev.DeviceKernel, line: int, detail: str, subject: str) -> Findings:
-    counterexample = ScheduleCounterexample(
-        family="overflow", message=detail, lines=(line,), sizes={}, tunables={}, kind="overflow",
-        kernel=kernel.name, shape_class=kernel.shape_class.name, line=line,
-    )  # fmt: skip
-    return Findings((Obligation("overflow", "REFUTED", line, detail, subject),), (counterexample,))
 
 
 def _text(value: Index) -> str:
