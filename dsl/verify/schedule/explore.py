@@ -25,13 +25,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import lcm
+from typing import NamedTuple
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.index import Element, Index, ReadElement
+from kernelagent.dsl.index import Element, Index, ReadElement, index
 from kernelagent.dsl.verify.schedule.budget import Exhausted, spend
 from kernelagent.dsl.verify.schedule.events import Violation, history, line, name, who
+from kernelagent.dsl.verify.schedule.extents import extents_of
 from kernelagent.dsl.verify.schedule.protocol_keys import Folding, Keys
 from kernelagent.dsl.verify.schedule.protocol_state import LASTING, Frame, Question, State, Warp
 from kernelagent.dsl.verify.schedule.protocol_steps import Steps, turn_of
@@ -77,10 +79,24 @@ class OutOfBudget(Exception):
 
 @dataclass(frozen=True)
 class Explored:
-    """`states` in which a question was open (a run without any: 1). `refuted`: what was found first."""
+    """`states` in which a question was open (a run without any: 1). `refuted`: what was found first. `within`: dims
+    that the run took to be above one number and at most another (None: any), `tiles` how many it took at most."""
 
     states: int
     refuted: Violation | None
+    within: Mapping[str, tuple[int, int | None]] = field(default_factory=dict)
+    tiles: int = 1
+
+
+class Base(NamedTuple):
+    """What sizes are asked about. `own`: blocks of a cluster differ in it; `lasts`: it is the same for all tiles;
+    `multiple` divides it, and it is `least` at least, if that is known."""
+
+    number: int
+    own: bool
+    lasts: bool
+    multiple: int
+    least: int | None
 
 
 @dataclass(frozen=True)
@@ -100,7 +116,8 @@ class Explorer:
         self.sizes = sizes
         self.values = Values(sizes.values if sizes else {}, sizes.read if sizes else None)
         self.steps = Steps(skeleton, self.values)
-        self.bases: dict[Index, tuple[int, bool, bool]] = {}
+        self.bases: dict[Index, Base] = {}
+        self.extents = extents_of(skeleton.kernel)
         self.most = 0
         self.differing = _differing(skeleton.kernel)
         self.states = 0
@@ -130,7 +147,7 @@ class Explorer:
             try:
                 self.run(state)
             except Violation as found:
-                return Explored(self.states, found)
+                return Explored(self.states, found, self.asked(state), max(w.epoch for w in state.warps))
             except Asked as open_:
                 if keys is None:
                     raise Unsupported("a loop's end is not known for these sizes") from None
@@ -280,25 +297,44 @@ class Explorer:
         w = state.warps[agent.number]
 
         def ask(base: Index, threshold: int) -> bool:
-            number, own, lasts = self.base(base)
-            question = (w.epoch, agent.block if own else -1, number)
-            found = not lasts or answer(state, (LASTING, -1, number), min(threshold, self.most))
-            if found and (not lasts or threshold > self.most):
-                found = answer(state, question, threshold)
+            known = self.base(base)
+            question = (w.epoch, agent.block if known.own else -1, known.number)
+            threshold -= threshold % known.multiple
+            found = (known.least is not None and known.least > threshold) or self.above(
+                state, known, question, threshold
+            )
             if frame is not None:
                 w.frames[-1] = w.frames[-1]._replace(asked=question, threshold=threshold)
             return found
 
         return ask
 
-    def base(self, base: Index) -> tuple[int, bool, bool]:
-        """Its number, whether the blocks of a cluster differ in it, and whether it is the same for all tiles."""
+    def above(self, state: State, base: Base, question: Question, threshold: int) -> bool:
+        """Whether a base is above a threshold: of all tiles first, above what lasts of this one."""
+        if not base.lasts:
+            return answer(state, question, threshold)
+        if not answer(state, (LASTING, -1, base.number), min(threshold, self.most)):
+            return False
+        return threshold <= self.most or answer(state, question, threshold)
+
+    def asked(self, state: State) -> dict[str, tuple[int, int | None]]:
+        """What a run has answered about single dims, for all tiles or for its last one."""
+        names = {
+            b.number: next(iter(x.symbols())).name
+            for x, b in self.bases.items()
+            if len(x.symbols()) == 1 and x == index(next(iter(x.symbols())))
+        }
+        found = sorted((q, a) for q, a in state.answers.items() if q[2] in names)
+        return {names[q[2]]: a for q, a in found}
+
+    def base(self, base: Index) -> Base:
         found = self.bases.get(base)
         if found is None:
             symbols, data = base.symbols(), any(isinstance(a, Element) for a in base.atoms())
             own = any(s.name in self.differing for s in symbols)
             lasts = not data and all(s.kind in ("dim", "param") for s in symbols)
-            found = self.bases[base] = len(self.bases), own, lasts
+            multiple, least = self.extents.multiple(base), self.extents.least(base)
+            found = self.bases[base] = Base(len(self.bases), own, lasts, multiple, least)
         return found
 
     def enter(self, w: Warp, loop: Loop, frame: Frame) -> None:

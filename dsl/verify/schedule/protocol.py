@@ -15,8 +15,8 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.verify.records import Findings, Obligation, ScheduleCounterexample, Verdict
 from kernelagent.dsl.verify.schedule.budget import share
 from kernelagent.dsl.verify.schedule.events import Violation, line, rendered, who
-from kernelagent.dsl.verify.schedule.explore import MOST_STATES, Explorer, OutOfBudget, Sizes
-from kernelagent.dsl.verify.schedule.launches import launches
+from kernelagent.dsl.verify.schedule.explore import MOST_STATES, Explored, Explorer, OutOfBudget, Sizes
+from kernelagent.dsl.verify.schedule.launches import launch_within, launches
 from kernelagent.dsl.verify.schedule.skeleton import Skeleton, Unsupported, skeleton
 from kernelagent.dsl.verify.schedule.uniformity import Uneven, uneven
 
@@ -53,17 +53,19 @@ def _protocol(kernel: dev.DeviceKernel, most_states: int) -> Findings:
     if explored.refuted is None:
         detail = f"all trip counts and numbers of tiles: {explored.states} states, all reached"
         return _one(kernel, "PROVED", detail)
-    return _replayed(kernel, made, explored.refuted)
+    return _replayed(kernel, made, explored, explored.refuted)
 
 
 def _one(kernel: dev.DeviceKernel, verdict: Verdict, detail: str) -> Findings:
     return Findings((Obligation("protocol", verdict, None, detail, kernel.name),))
 
 
-def _replayed(kernel: dev.DeviceKernel, made: Skeleton, violation: Violation) -> Findings:
-    """The refutation on a launch: the smallest that goes wrong in the same way, else the smallest that goes wrong."""
+def _replayed(kernel: dev.DeviceKernel, made: Skeleton, explored: Explored, violation: Violation) -> Findings:
+    """The refutation on a launch: the smallest that goes wrong in the same way, else the smallest that goes wrong, else
+    one of the sizes that the search took."""
     first: tuple[Violation, Sizes] | None = None
-    for sizes in launches(kernel):
+    taken = launch_within(kernel, explored.within, explored.tiles)
+    for sizes in (*launches(kernel), *([] if taken is None else [taken])):
         try:
             found = Explorer(made, sizes).search().refuted
         except Unsupported:

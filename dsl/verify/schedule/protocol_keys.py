@@ -31,7 +31,7 @@ FAR = 3
 @dataclass(frozen=True)
 class Folding:
     """Counters (by name) are alike modulo `period`, above their number in `counters`; a loop's way modulo `way`
-    elements beyond `reach`. `ahead[a][pc]`: where the loops of unknown length begin that agent a may come to from pc."""
+    elements beyond `reach`. `ahead[a][pc]`: where loops of unknown length begin to which agent a may come from pc."""
 
     period: int
     way: int
