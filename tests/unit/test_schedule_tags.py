@@ -112,6 +112,52 @@ def test_sums_that_leave_k_out_are_not_proved() -> None:
     assert "leave parts" in open_[0].detail
 
 
+SUMS = """
+edition(1)
+level(2)
+
+@kernel
+def sums(x: In[f32, M, N], y: Out[f32, M]):
+    schedule(sm_80, threads=32)
+    shape_class("general")
+    row = distribution((1, 64), lanes=((32, 1, 1),), values=((2, 1, 32),))
+    one = distribution((1,), lanes=((32, -1, 0),), values=())
+
+    for i in tiles((M,), (1,)):
+        acc = full(one, 0.0, f32)
+        for j in range(0, N, 64):
+            acc = acc + sum(load(x, (i, j), row, fill=0.0), axis=1)
+        store(y, (i,), acc)
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "verdict", "said"),
+    [
+        ("j", "PROVED", "every element along N is taken exactly once"),
+        ("j // 128 * 64", "UNKNOWN", "some elements along N are taken twice"),
+        ("j // 2", "UNKNOWN", "some elements along N are taken twice"),
+        ("2 * j", "PROVED", "none takes an element along N twice"),
+    ],
+)
+def test_reductions_take_each_element_once(place: str, verdict: str, said: str) -> None:
+    text = SUMS.replace("(i, j), row", f"(i, {place}), row")
+    found = flow(text)
+    assert not found.counterexamples  # a sum of some elements is a kernel too
+    (shown,) = [o for o in found.obligations if o.line == SUMS.splitlines().index(SUM) + 1]
+    assert shown.verdict in (verdict, "PROVED_BOUNDED" if verdict == "PROVED" else verdict)
+    assert said in shown.detail
+
+
+SUM = "            acc = acc + sum(load(x, (i, j), row, fill=0.0), axis=1)"
+
+
+def test_results_that_meet_again_are_no_second_taking() -> None:
+    """The same sum twice in one formula: a mean in a variance."""
+    text = SUMS.replace("        store(y, (i,), acc)", "        store(y, (i,), acc * acc + acc)")
+    assert all(o.verdict != "UNKNOWN" for o in flow(text).obligations if o.line)
+
+
 @pytest.mark.parametrize("name", ["ragged", "scatter"])
 def test_nothing_is_guessed_of_index_data(name: str) -> None:
     """Which positions an array may hold stands in a level-one text."""

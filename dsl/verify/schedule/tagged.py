@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -24,17 +26,31 @@ Place = tuple[str, str]
 """Output and dim."""
 
 
+@dataclass(frozen=True)
+class Once:
+    """The `axes` along which elements are reduced, whether a result takes `all` of them, and one of them `twice`."""
+
+    axes: frozenset[str]
+    all: bool
+    twice: bool
+
+    def __add__(self, other: Once) -> Once:
+        return Once(self.axes | other.axes, self.all and other.all, self.twice or other.twice)
+
+
 @dataclass
 class Traces:
     """What a launch showed. `placed`: (output, dim) pairs whose elements all have the coordinate of their place;
     `mixed`: those of elements with several; `moved`: those whose elements are all so far away; `meeting`: for each
-    product's line the axes along which its operands agree; `partial`: lines of products whose sums leave some k out."""
+    product's line the axes along which its operands agree; `partial`: lines of products whose sums leave some k out;
+    `reduced`: what is known of the reductions of a line."""
 
     placed: set[Place] = field(default_factory=set)
     mixed: set[Place] = field(default_factory=set)
     moved: dict[Place, int] = field(default_factory=dict)
     meeting: dict[int, tuple[str, ...]] = field(default_factory=dict)
     partial: set[int] = field(default_factory=set)
+    reduced: dict[int, Once] = field(default_factory=dict)
 
 
 class Destinations(GlobalMemory):
@@ -170,6 +186,8 @@ def _traces(kernel: dev.DeviceKernel, memory: Destinations, sizes: Mapping[str, 
     for s in dev.statements(kernel):
         if isinstance(s, dev.Let) and isinstance(s.operation, dev.Mma):
             _products(s, memory.traced, sizes, found)
+        if isinstance(s, dev.Let) and s.fragment.number in memory.traced.reductions.along:
+            _reduction(s, memory.traced, sizes, found)
     return found
 
 
@@ -181,6 +199,15 @@ def _products(let: dev.Let, traced: Traced, sizes: Mapping[str, int], found: Tra
     extents = [traced.axes.extents[a].evaluate(sizes) for a in axes]
     if any(count % extent for count in traced.sums.get(number, ()) for extent in extents):
         found.partial.add(line)
+
+
+def _reduction(let: dev.Let, traced: Traced, sizes: Mapping[str, int], found: Traces) -> None:
+    line, number, known = let.fragment.origin.span.line, let.fragment.number, traced.reductions
+    axes = known.along[number]
+    extents = [traced.axes.extents[a].evaluate(sizes) for a in axes]
+    whole = all(count % extent == 0 for count in known.counts.get(number, {1}) for extent in extents)
+    once = Once(frozenset(traced.axes.names[a] for a in axes), whole, number in known.twice)
+    found.reduced[line] = once + found.reduced.get(line, once)
 
 
 # Verdicts ------------------------------------------------------------------------------------------------
@@ -201,7 +228,23 @@ def flow(traces: Sequence[Traces], verdict: Verdict, where: str, subject: str) -
         else:
             detail = f"both operands carry the same {axes} at every k, and each is added up exactly once, at {where}"
             yield Obligation("flow", verdict, line, detail, subject)
+    yield from _reductions(traces, verdict, where, subject)
     yield from _outputs(traces, verdict, where, subject)
+
+
+def _reductions(traces: Sequence[Traces], verdict: Verdict, where: str, subject: str) -> Iterator[Obligation]:
+    """Of each line with reductions. Results that threads exchange through shared memory are followed up to there."""
+    for line in sorted({n for t in traces for n in t.reduced}):
+        known = [t.reduced[line] for t in traces if line in t.reduced]
+        once = reduce(add, known)
+        axes = ", ".join(sorted(once.axes))
+        if once.twice:
+            detail = f"some elements along {axes} are taken twice: only the {_KERNEL}"
+            yield Obligation("flow", "UNKNOWN", line, detail, subject)
+        else:
+            some = f"up to where results are used or exchanged, none takes an element along {axes} twice"
+            detail = f"every element along {axes} is taken exactly once" if once.all else some
+            yield Obligation("flow", verdict, line, f"{detail}, at {where}", subject)
 
 
 def _outputs(traces: Sequence[Traces], verdict: Verdict, where: str, subject: str) -> Iterator[Obligation]:

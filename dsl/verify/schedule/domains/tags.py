@@ -7,7 +7,7 @@ coordinate that they would have, and are not live.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -21,6 +21,10 @@ NONE, MIXED = -(1 << 30), -(1 << 30) - 1
 """No coordinate; several."""
 Tags: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 """(axes, *shape)."""
+
+
+Reduced: TypeAlias = Mapping[int, Mapping[int, Tags]]
+"""Reduction: execution: hashes of the elements that one result has taken."""
 
 
 class Axes:
@@ -61,12 +65,13 @@ def _dim(extent: Index) -> str | None:
 @dataclass(frozen=True)
 class Tagged:
     """A tile. `value`: its numbers if they are known; `used`: what each product has added up so far, as hashes of the
-    elements' coordinates."""
+    elements' coordinates; `reduced`: the same of each reduction, by its execution."""
 
     value: Any
     tags: Tags
     live: Truths
     used: Mapping[int, Tags] = field(default_factory=dict)
+    reduced: Reduced = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ class Traced:
         self.loose: frozenset[int] = frozenset()
         self.conform: dict[int, set[int]] = {}  # product: axes along which its operands agree
         self.sums: dict[int, set[int]] = {}  # product: how many were added up where its result is taken
+        self.reductions = Reductions()
 
     def begin(self, statement: int, loose: frozenset[int] = frozenset()) -> None:
         """`loose`: axes of the array that is accessed whose coordinates come from data."""
@@ -125,17 +131,21 @@ class Traced:
         tags, live = arguments[0].tags, arguments[0].live
         for other in arguments[1:]:
             tags, live = joined(*_level(tags, other.tags)), live & other.live
-        return Tagged(value, tags, live, _together(arguments))
+        self.reductions.meet([a.reduced for a in arguments])
+        return Tagged(value, tags, live, _together(arguments), merged(a.reduced for a in arguments))
 
     def rename(self, parts: Sequence[Tagged], move: Callable[..., Any]) -> Tagged:
         value = self.known.rename([p.value for p in parts], move)
         tags = [move(*(p.tags[k] for p in parts)) for k in range(len(self.axes.names))]
         live = np.asarray(move(*(p.live for p in parts)))
-        return Tagged(value, np.stack(tags) if tags else np.zeros((0, *live.shape), np.int64), live, _together(parts))
+        stacked = np.stack(tags) if tags else np.zeros((0, *live.shape), np.int64)
+        return Tagged(value, stacked, live, _together(parts), merged(p.reduced for p in parts))
 
     def reduce(self, word: str, x: Tagged, axis: int, dtype: str) -> Tagged:
         self._taken(x)
-        return Tagged(self.known.reduce(word, x.value, axis, dtype), consumed(x.tags, axis), _any(x.live, axis))
+        made = self.known.reduce(word, x.value, axis, dtype)
+        taken = self.reductions.reduce(self.statement, x.tags, x.live, axis)
+        return Tagged(made, consumed(x.tags, axis), _any(x.live, axis), {}, taken)
 
     def position_of(self, word: str, x: Tagged, axis: int, dtype: str) -> Tagged:
         value = self.known.position_of(word, x.value, axis, dtype)
@@ -174,6 +184,7 @@ class Traced:
         """A sum of products goes on into something else."""
         for statement, marks in x.used.items():
             self.sums.setdefault(statement, set()).add(len(marks))
+        self.reductions.take(x.reduced)
 
     def _compare(self, number: int, a: Tagged, b: Tagged, other: int) -> None:
         """Elements of a (m, k) against those of b (k, n): all of one k have one coordinate, on both sides."""
@@ -230,6 +241,66 @@ class Traced:
 
     def sum(self, old: Any, new: Any, dtype: str) -> Any:
         return new
+
+
+# Reductions --------------------------------------------------------------------------------------------
+
+
+class Reductions:
+    """Which elements each reduction takes, over all iterations that come together in one result. `along`: the axes that
+    run along what is reduced; `counts`: how many elements there are in results that go on; `twice`: reductions of
+    which one result takes an element again."""
+
+    def __init__(self) -> None:
+        self.along: dict[int, set[int]] = {}
+        self.counts: dict[int, set[int]] = {}
+        self.twice: set[int] = set()
+        self.executions = 0
+
+    def reduce(self, statement: int, tags: Tags, live: Truths, axis: int) -> Reduced:
+        """Nothing is known of elements that are mixtures, or that have no coordinate along the axis."""
+        rows = np.moveaxis(tags, axis + 1, -1)
+        there = np.moveaxis(live, axis, -1)
+        row = np.unravel_index(int(np.argmax(there.any(-1))), there.shape[:-1])
+        mine, alive = rows[(slice(None), *row)], there[row]
+        vary = [int(n) for n in np.flatnonzero((mine != mine[:, :1]).any(1))]
+        if not vary or not alive.any() or (mine[vary][:, alive] <= NONE).any():
+            return {}
+        marks = np.unique(_hashed(mine)[alive])
+        self.along.setdefault(statement, set()).update(vary)
+        if len(marks) < int(alive.sum()):
+            self.twice.add(statement)
+        self.executions += 1
+        return {statement: {self.executions: marks}}
+
+    def meet(self, parts: Sequence[Reduced]) -> None:
+        """Results that come together: of different executions, with an element in common."""
+        for number, mine in enumerate(parts):
+            for other in parts[:number] if mine else ():
+                for statement in mine.keys() & other.keys():
+                    left, right = (_beyond(x[statement], y[statement]) for x, y in ((mine, other), (other, mine)))
+                    if len(left) and len(right) and np.isin(left, right).any():
+                        self.twice.add(statement)
+
+    def take(self, reduced: Reduced) -> None:
+        """A result goes on into something else."""
+        for statement, executions in reduced.items():
+            count = len(np.unique(np.concatenate(list(executions.values()))))
+            self.counts.setdefault(statement, set()).add(count)
+
+
+def _beyond(mine: Mapping[int, Tags], other: Mapping[int, Tags]) -> Tags:
+    """Elements of executions that the other result has no part of."""
+    parts = [marks for execution, marks in mine.items() if execution not in other]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def merged(parts: Iterable[Reduced]) -> Reduced:
+    found: dict[int, Mapping[int, Tags]] = {}
+    for part in parts:
+        for statement, executions in part.items():
+            found[statement] = {**found.get(statement, {}), **executions}
+    return found
 
 
 # Coordinates -------------------------------------------------------------------------------------------
