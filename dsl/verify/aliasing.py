@@ -249,15 +249,17 @@ class _Together:
         return any(
             _within(self.store, of_store, c.lo, c.hi)
             and _within(self.other, of_other, *((c.lo, c.hi) if not ahead else c.ahead))
-            for c in self._cells(counted, of_store)
+            for c in self._cells(counted, of_store, of_other)
         )
 
-    def _cells(self, counted: _Counted, coordinate: Index) -> Iterator[_Cell]:
-        """Cells whose beginning is the store's, or groups of a partition."""
-        start = self._begin(self.store, coordinate, counted)
-        slope, rest = start.affine(counted.variable) or (index(0), index(counted.variable))
-        if _loop_symbols(rest) <= self.known and not _loop_symbols(slope):
-            ranges = self.store.place.ranges
+    def _cells(self, counted: _Counted, of_store: Index, of_other: Index) -> Iterator[_Cell]:
+        """Cells that begin with one of the tiles, or groups of a partition."""
+        ranges = self.store.place.ranges
+        starts = [self._begin(self.store, of_store, counted), self._begin(self.other, of_other, counted)]
+        for start in dict.fromkeys(starts):
+            slope, rest = start.affine(counted.variable) or (index(0), index(counted.variable))
+            if not _loop_symbols(rest) <= self.known or _loop_symbols(slope):
+                continue
             if ranges.nonnegative(slope):
                 yield _Cell(start, start + slope * counted.step, True)
             elif ranges.nonnegative(-slope):

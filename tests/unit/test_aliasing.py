@@ -9,17 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kernelagent.dsl.check import check
 from kernelagent.dsl.check_gpu import GpuCalls, check_gpu
 from kernelagent.dsl.check_schedule import check_schedule
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.elaborate import parse
+from kernelagent.dsl.ir import Kernel
 from kernelagent.dsl.level2.module import scheduled
 from kernelagent.dsl.targets.calls import Choices
 from kernelagent.dsl.targets.cpu.loader import check_overlap as check_cpu
 from kernelagent.dsl.targets.cuda.loader import Held
 from kernelagent.dsl.targets.cuda.loader import check_overlap as check_cuda
-from kernelagent.dsl.verify.draw import draw
+from kernelagent.dsl.verify.aliasing import prove as prove_tiles
+from kernelagent.dsl.verify.draw import draw as draw_trial
 from kernelagent.dsl.verify.proofs import traced
 from kernelagent.dsl.verify.records import Obligation, ScheduleCounterexample
 from kernelagent.dsl.verify.schedule.aliasing import prove_aliasing
@@ -79,7 +83,7 @@ def test_iterations_that_meet_are_refuted(record: Mapping[str, Any]) -> None:
 def test_counterexamples_happen_again(record: Mapping[str, Any]) -> None:
     text = HEAD + record["text"].lstrip("\n")
     module, (found,) = parse(text), check(text).counterexamples
-    again = run_trial(module, draw(module.entry, **found.replay)).counterexamples
+    again = run_trial(module, draw_trial(module.entry, **found.replay)).counterexamples
     assert [(c.message, c.lines, c.element) for c in again] == [(found.message, found.lines, found.element)]
 
 
@@ -106,6 +110,59 @@ def test_kernels_that_only_read_or_only_write_an_array_say_so() -> None:
     assert shown.verdict == "PROVED"
     assert "no array is both loaded and stored" in shown.detail
     assert "In arrays may overlap" in shown.detail
+
+
+# Law: what is proved never goes wrong in a run ---------------------------------------------------------
+
+ROWS = ("i", "i", "i", "i + 1", "i - 1", "2 * i", "M - 1 - i", "0", "r", "i + r", "r + 1", "M - 1 - r")
+COLUMNS = ("j", "j", "j", "j + 2", "j - 1", "2 * j", "i + j", "r", "j + r", "r + 2")
+EXTENTS = ("1", "2", "3")
+
+
+@st.composite
+def in_place(draw: st.DrawFn) -> str:
+    """A kernel of a square array: a grid, perhaps a loop, loads in front of a store and perhaps behind it."""
+    looped = draw(st.booleans())
+    steps = draw(st.tuples(*[st.sampled_from(EXTENTS)] * 3))
+    rows, columns = (tuple(p for p in places if looped or "r" not in p) for places in (ROWS, COLUMNS))
+
+    def access() -> tuple[str, str]:
+        at, extents = [draw(st.sampled_from(rows)), draw(st.sampled_from(columns))], list(steps[:2])
+        if draw(st.booleans()):
+            extents = [draw(st.sampled_from(EXTENTS)), draw(st.sampled_from(EXTENTS))]
+        view = draw(st.sampled_from(("x", "x", "x", "x.T", "x[1:M]")))
+        turn = -1 if view == "x.T" else 1
+        return f"{view}, ({', '.join(at[::turn])})", f"({', '.join(extents[::turn])})"
+
+    target = access()
+    loads = [access() if draw(st.booleans()) else target for _ in range(draw(st.integers(1, 2)))]
+    lines = [f"v{n} = load({at}, {shape}, fill=0)" for n, (at, shape) in enumerate(loads)]
+    store = f"store({target[0]}, full({target[1]}, 1.0, f32))"
+    lines.insert(draw(st.sampled_from((0, len(lines), len(lines)))), store)
+    lines += [f"atomic_add(y, (i,), sum(v{n}, axis=1))" for n in range(len(loads))]  # else nobody wants them
+    head = f"    for i, j in tiles((M, M), ({steps[0]}, {steps[1]})):\n"
+    if looped:
+        head += f"        for r in range(0, M, {steps[2]}):\n"
+    indent = " " * (12 if looped else 8)
+    return f"{HEAD}@kernel\ndef k(x: InOut[f32, M, M], y: Acc[f32, M]):\n{head}" + "".join(
+        f"{indent}{line}\n" for line in lines
+    )
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(in_place())
+def test_what_is_proved_holds_in_runs(text: str) -> None:
+    try:
+        module = parse(text)
+    except KernelError:
+        return
+    assert isinstance(module.entry, Kernel)
+    (shown,) = prove_tiles(module.entry)
+    if shown.verdict != "PROVED":
+        return
+    for size in (1, 2, 3, 5, 7):
+        found = run_trial(module, draw_trial(module.entry, {"M": size})).counterexamples
+        assert not [c for c in found if c.family == "aliasing"], text
 
 
 # Schedules -------------------------------------------------------------------------------------------
