@@ -20,6 +20,8 @@ SECONDS = 20.0
 WORK = 600_000
 """Statements of the engine and steps of searches, some 20 microseconds each; an element costs 1 / PER_STATEMENT."""
 PER_STATEMENT = 1024
+CALLS = 16
+"""Of single steps between two looks at the clock, which costs more than the rest."""
 ELEMENTS = 1 << 23
 """Of all arrays of one call: with what the engine keeps of each, below a gigabyte."""
 ITERATIONS = 100_000
@@ -39,6 +41,7 @@ class Budget:
     work: int = WORK
     end: float = field(default_factory=lambda: time.thread_time() + SECONDS)
     reason: str = ""
+    unwatched: int = 0  # calls since the clock was looked at
 
 
 _CURRENT: ContextVar[Budget | None] = ContextVar("budget", default=None)
@@ -91,8 +94,12 @@ def spend(work: int = 1) -> None:
     budget.work -= work
     if budget.work < 0:
         budget.reason = budget.reason or "more work than the limit allows"
-    elif time.thread_time() > budget.end:
-        budget.reason = budget.reason or "more time than the limit allows"
+    elif work == 1 and budget.unwatched < CALLS:
+        budget.unwatched += 1
+    else:
+        budget.unwatched = 0
+        if time.thread_time() > budget.end:
+            budget.reason = budget.reason or "more time than the limit allows"
     if budget.reason:
         raise Exhausted(budget.reason)
 
@@ -108,7 +115,8 @@ def exhausted() -> bool:
 
 def spend_on(elements: int) -> None:
     """Work on a tile of so many elements."""
-    spend(elements // PER_STATEMENT)
+    if elements >= PER_STATEMENT:
+        spend(elements // PER_STATEMENT)
 
 
 def check_arrays(arrays: tuple[Array, ...], sizes: Mapping[str, int]) -> None:
