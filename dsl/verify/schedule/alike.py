@@ -145,7 +145,7 @@ def _note(found: dict[str, Axis], loop: dev.Grid | dev.For | ir.For) -> None:
 
 def _counted(value: Index, axes: Mapping[str, Axis]) -> Index:
     """The value with every variable replaced by the start of its loop and a count of steps, innermost first."""
-    for name, axis in reversed(axes.items()):
+    for name, axis in reversed(list(axes.items())):
         if axis.variable in value.symbols():
             value = value.substitute({name: axis.lo + axis.step * index(axis.variable)})
     return value

@@ -168,7 +168,7 @@ def _walks(kernel: dev.DeviceKernel) -> Iterator[dev.Grid]:
         yield from grids(walk)
 
 
-def _bodies(kernel: dev.DeviceKernel) -> Iterator[tuple[str, Sequence[dev.Statement]]]:
+def _bodies(kernel: dev.DeviceKernel) -> Iterator[tuple[str, tuple[dev.Statement, ...]]]:
     if not kernel.roles:
         yield "", innermost(kernel.grid).body
     for role in kernel.roles:

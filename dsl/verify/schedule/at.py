@@ -70,7 +70,8 @@ def _families(case: Case, sizes: Sizes, unsettled: set[Family]) -> Iterator[Fami
             made = launch(case, sizes)
             if not made.events:
                 yield from (*SYMBOLIC, *ORDERED)
-                yield from ("flow",) if made.fields else ()
+                if made.fields:
+                    yield "flow"
     except (Unmodelled, LookupError, ZeroDivisionError):
         return
 

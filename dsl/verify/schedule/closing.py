@@ -74,7 +74,7 @@ def snapshot(machine: Machine) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     for block in machine.blocks:
         for part in _shadow_parts(machine, block, iterations(machine)):
-            digest.update(np.packbits(part) if part.dtype == np.bool_ else np.ascontiguousarray(part))
+            digest.update((np.packbits(part) if part.dtype == np.bool_ else np.ascontiguousarray(part)).tobytes())
         digest.update(repr(list(_phase_parts(machine, block))).encode())
     digest.update(repr([_standing(machine, a) for a in machine.actors]).encode())
     return digest.digest()
