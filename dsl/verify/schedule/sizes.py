@@ -15,7 +15,7 @@ from kernelagent.dsl.verify.schedule.budget import spend
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.trips import bounded
 from kernelagent.dsl.verify.shapes import completed, deepened, emptied, sizes, whole_rows
-from kernelagent.dsl.walks import counts_of
+from kernelagent.dsl.walks import counts_of, tile_counts
 
 Sizes = Mapping[str, int]
 _SEARCHED = 400
@@ -289,11 +289,21 @@ def whole_calls(case: Case, iterations: int) -> list[Sizes]:
 
 
 def empty_calls(case: Case, whole: Sequence[Sizes]) -> list[Sizes]:
-    """The smallest of `whole` with each dim 0 alone, and with all: those that take the case's class."""
+    """The smallest of `whole` with each dim 0 alone, and with all: those that take the case's class, and in which
+    anything happens."""
     if not whole:
         return []
     smallest = min(whole, key=lambda found: (tile_count(case.kernel, found), sum(found.values())))
-    return [found for found in emptied(case.shapes, smallest) if fits(case.kernel, found)]
+    return [f for f in emptied(case.shapes, smallest) if not _idle(case.kernel, f) and fits(case.kernel, f)]
+
+
+def _idle(kernel: dev.DeviceKernel, found: Sizes) -> bool:
+    """Whether no block is launched, and no output has elements that one could store."""
+    stored = any(0 not in [d.evaluate(found) for d in a.dims] for a in kernel.arrays if a.role == "Out")
+    try:
+        return not stored and kernel.grid.inner is None and 0 in tile_counts(kernel.grid, found)
+    except KeyError:
+        return False
 
 
 __all__ = ["Sizes", "by_trips", "empty_calls", "fits", "outermost", "trips", "whole_calls"]
