@@ -259,10 +259,11 @@ class Reductions:
 
     def reduce(self, statement: int, tags: Tags, live: Truths, axis: int) -> Reduced:
         """Nothing is known of elements that are mixtures, or that have no coordinate along the axis."""
-        rows = np.moveaxis(tags, axis + 1, -1)
-        there = np.moveaxis(live, axis, -1)
-        row = np.unravel_index(int(np.argmax(there.any(-1))), there.shape[:-1])
-        mine, alive = rows[(slice(None), *row)], there[row]
+        extent = live.shape[axis]
+        rows = np.moveaxis(tags, axis + 1, -1).reshape(len(tags), -1, extent)
+        there = np.moveaxis(live, axis, -1).reshape(-1, extent)
+        row = _first(_any(there, -1))
+        mine, alive = rows[:, row], there[row]
         vary = [int(n) for n in np.flatnonzero((mine != mine[:, :1]).any(1))]
         if not vary or not alive.any() or (mine[vary][:, alive] <= NONE).any():
             return {}
