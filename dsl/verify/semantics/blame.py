@@ -6,12 +6,13 @@ is found by what they are made of, since names of positions change on the way to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 from kernelagent.dsl import ir
 from kernelagent.dsl.index import Element as IndexElement
-from kernelagent.dsl.verify.semantics.constants import literal
+from kernelagent.dsl.verify.semantics.constants import UNREACHED, literal
 from kernelagent.dsl.verify.semantics.kernel import Made
 from kernelagent.dsl.verify.semantics.terms import (
     Atom,
@@ -91,6 +92,20 @@ def strange_literal(kernel: ir.Kernel, expected: set[str]) -> int | None:
             if not plain and term.key not in expected and (-term).key not in expected and "inf" not in term.text():
                 return let.value.origin.span.line
     return None
+
+
+def unreached(kernel: ir.Kernel) -> Iterator[int]:
+    """Lines of literals so large that they are read as infinity."""
+    for let in lets(kernel.body):
+        match let.operation:
+            case (
+                ir.Full(float(value))
+                | ir.Fill(_, float(value))
+                | ir.Load(fill=float(value))
+                | ir.Gather(fill=float(value))
+            ):
+                if UNREACHED <= abs(value) < math.inf:
+                    yield let.value.origin.span.line
 
 
 def lets(body: Sequence[ir.Statement]) -> Iterator[ir.Let]:

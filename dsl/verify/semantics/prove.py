@@ -19,12 +19,13 @@ from kernelagent.dsl.verify.families import Choice
 from kernelagent.dsl.verify.numeric import Reference
 from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation
 from kernelagent.dsl.verify.semantics import graph as g
-from kernelagent.dsl.verify.semantics.blame import line_of, strange_literal
+from kernelagent.dsl.verify.semantics.blame import line_of, strange_literal, unreached
 from kernelagent.dsl.verify.semantics.compare import equal
 from kernelagent.dsl.verify.semantics.constants import literal
 from kernelagent.dsl.verify.semantics.field_test import agreeing
 from kernelagent.dsl.verify.semantics.kernel import Stored
 from kernelagent.dsl.verify.semantics.known import Known
+from kernelagent.dsl.verify.semantics.nan import nan_contract
 from kernelagent.dsl.verify.semantics.program import Case, Contract, cases
 from kernelagent.dsl.verify.semantics.reference import ReferenceMeaning
 from kernelagent.dsl.verify.semantics.refute import Search, search
@@ -71,7 +72,7 @@ def prove_semantics(
     outputs = [a for a in module.entry.arrays if a.role != "In"]
     reading = read(module, choice, graph)
     differences = {d.array: d for d in reading.differences}
-    remarks = Findings(lint(reading.cases))
+    remarks = Findings((*lint(reading.cases), *nan_contract(module, reading.cases, choice, reference)))
     found = Search(0) if reference is None else search(module, reference, choice, seconds)
     if found.failure is None:  # what a run refutes needs no second look
         differences = {d.array: d for d in reading.differences if not d.settled}
@@ -83,13 +84,19 @@ def prove_semantics(
     fields, why = (0, "")
     if rest and reference is not None and not graph.missing:
         fields, why = agreeing(module, choice, graph, reference)
-    proved = (_equal(a) for a in outputs if a.name not in differences)
+    proved = (_equal(a, _infinities(reading.cases)) for a in outputs if a.name not in differences)
     tested = (_tested(a, differences[a.name], found.runs, fields, why) for a in rest)
     return Findings((*proved, *tested)) + remarks
 
 
-def _equal(array: ir.Array) -> Obligation:
-    detail = f"{EQUAL}: every element that is stored is the reference's, for all sizes that the kernel accepts"
+def _infinities(cases_: tuple[Case, ...]) -> str:
+    """Which literals stand for infinity: what is proved holds while no value comes near them."""
+    found = {line: None for case in cases_ for kernel in case.kernels for line in unreached(kernel)}
+    return f"; the large literals of lines {', '.join(map(str, sorted(found)))} stand for infinity" if found else ""
+
+
+def _equal(array: ir.Array, remark: str = "") -> Obligation:
+    detail = f"{EQUAL}: every element that is stored is the reference's, for all sizes that the kernel accepts{remark}"
     return Obligation("semantics", "PROVED", array.span.line, detail, array.name, EQUAL)
 
 

@@ -15,17 +15,13 @@ from kernelagent.dsl.index import Index
 from kernelagent.dsl.instantiate import operands_of
 from kernelagent.dsl.verify.records import Obligation
 from kernelagent.dsl.verify.semantics.blame import lets
-from kernelagent.dsl.verify.semantics.functions import power, sole_atom
+from kernelagent.dsl.verify.semantics.functions import power
 from kernelagent.dsl.verify.semantics.kernel import Made
 from kernelagent.dsl.verify.semantics.known import Known
+from kernelagent.dsl.verify.semantics.nan import ELEMENTWISE
 from kernelagent.dsl.verify.semantics.program import Case
 from kernelagent.dsl.verify.semantics.reductions import rewrite
 from kernelagent.dsl.verify.semantics.terms import Atom, Element, Extremum, Mono, Poly, Reduction, State, parts
-
-_ELEMENTWISE = (
-    ir.Unary, ir.Binary, ir.Where, ir.Cast, ir.Broadcast, ir.ExpandDims, ir.Reshape, ir.Permute, ir.Fill, ir.Take,
-    ir.Stack,
-)  # fmt: skip
 
 
 def lint(cases: Sequence[Case]) -> tuple[Obligation, ...]:
@@ -36,7 +32,6 @@ def lint(cases: Sequence[Case]) -> tuple[Obligation, ...]:
             *_exponentials(case),
             *_quotients(case),
             *_variances(case.history),
-            *_selections(case.history),
         ):
             found.setdefault((obligation.line, obligation.verdict, obligation.subject), obligation)
     return tuple(found.values())
@@ -81,7 +76,7 @@ def _sources(values: Iterable[ir.Value], made: Mapping[int, ir.Let]) -> Iterator
         seen.add(value.number)
         if _is_exponential(let.operation):
             yield let.value.origin.span.line
-        elif isinstance(let.operation, _ELEMENTWISE):
+        elif isinstance(let.operation, ELEMENTWISE):
             pending += operands_of(let.operation)
 
 
@@ -194,13 +189,3 @@ def _difference_of_moments(term: Poly) -> bool:
 
 def _is_square(body: Poly) -> bool:
     return any(isinstance(a, Element) and e == 2 for m, _ in body.terms for a, e in m.factors)
-
-
-# NaN ----------------------------------------------------------------------------------------------
-
-
-def _selections(history: Sequence[Made]) -> Iterator[Obligation]:
-    for made in history:
-        if isinstance(made.operation, ir.Where) and isinstance(sole_atom(made.term), Extremum):
-            detail = "warning: where(a > b, a, b) turns a NaN into the other value; maximum and minimum hand it on"
-            yield Obligation("stability", "UNKNOWN", made.line, detail, "nan")
