@@ -43,6 +43,7 @@ from kernelagent.dsl.verify.schedule.sizes import Sizes, empty_calls, tile_count
 from kernelagent.dsl.verify.schedule.spanning import sizes_to_run, unlike
 from kernelagent.dsl.verify.schedule.tagged import flow
 from kernelagent.dsl.verify.schedule.tiles import as_tiles, by_data
+from kernelagent.dsl.verify.schedule.uneven import uneven_calls
 from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
 from kernelagent.dsl.verify.schedule.whole import Launch, launch
 
@@ -84,13 +85,14 @@ def _guessed(events: Sequence[Event]) -> str:
 def _to_run(case: Case, ordered: Ordered, launches: list[Launch], lacks: list[str]) -> Iterator[Sizes]:
     try:
         yield from sizes_to_run(case, ordered.iterations, launches)
+        yield from uneven_calls(case, [made.sizes for made in launches])
     except Exhausted as lack:
         lacks.append(f"not modelled: {lack}")
 
 
 def _left_open(case: Case, why: str) -> Findings:
     """Nothing was shown."""
-    families: tuple[Family, ...] = ("protocol", *ORDER, *GUESSED, "flow")
+    families: tuple[Family, ...] = ("protocol", *ORDER, *GUESSED, "aliasing", "flow")
     return Findings(tuple(Obligation(family, "UNKNOWN", None, why, subject(case)) for family in families))
 
 
