@@ -26,7 +26,8 @@ from kernelagent.dsl.verify.schedule.automaton import Automaton
 from kernelagent.dsl.verify.schedule.cases import Call, Case, call
 from kernelagent.dsl.verify.schedule.order import examine
 from kernelagent.dsl.verify.schedule.prove import prove
-from kernelagent.dsl.verify.schedule.sizes import by_trips
+from kernelagent.dsl.verify.schedule.sizes import by_trips, deepest_ring
+from kernelagent.dsl.verify.schedule.thresholds import late
 from kernelagent.dsl.verify.schedule.tiles import as_tiles
 from support.proved import BY_NAME, schedules
 
@@ -243,6 +244,27 @@ def test_windows_have_every_ninth_trip_count() -> None:
     ordered = examine(compiled("conv3x3_s2", "sm_90a", "aligned"))
     assert not ordered.events
     assert not ordered.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "arch", "shape_class", "old", "new"),
+    [
+        ("gemm_nt_bf16", "sm_80", "aligned", "if k + 64 < K:", "if k + 64 < minimum(K, 8192):"),
+        ("gemm_nt_bf16", "sm_80", "aligned", "if k + 64 < K:", "if k + 64 < K and k < 8192:"),
+        ("gemm_nt_bf16", "sm_80", "aligned", "if 32 < K:", "if 32 < K and K < 8192:"),
+        ("gemm_nt_bf16", "sm_90a", "aligned", "if k > 0:", "if k > 0 and k != 6400:"),
+        ("conv3x3_s2", "sm_90a", "aligned", "if r > 0 or s > 0 or c > 0:", "if r > 0 or s > 0 or c > 640:"),
+    ],
+)
+def test_a_branch_on_an_iteration_that_no_run_came_to_is_named(
+    name: str, arch: str, shape_class: str, old: str, new: str
+) -> None:
+    case = compiled(name, arch, shape_class)
+    assert not late(case.kernel, 1, deepest_ring(case.kernel))
+    later = edited(case, old, new)
+    assert "no run came to" in late(later.kernel, 8, deepest_ring(later.kernel))
+    ordered = examine(later)
+    assert ordered.events or ordered.reason
 
 
 def test_launches_are_as_deep_as_the_ring_needs() -> None:

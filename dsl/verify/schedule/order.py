@@ -31,6 +31,7 @@ from kernelagent.dsl.verify.schedule.sizes import (
     several_tiles,
     steps,
 )
+from kernelagent.dsl.verify.schedule.thresholds import late
 
 LONGEST = 100
 """Iterations of the longest run that is tried."""
@@ -74,6 +75,7 @@ def examine(case: Case, quick: bool = False) -> Ordered:
         if events:
             return Ordered(events, found[count])
     left = "" if every else _uncertain(case.kernel, found, cycle, needed)
+    left = left or late(case.kernel, longest if cycle is None else cycle.first, ring)
     if case.kernel.grid.inner is not None and not left:
         walked = _any_walk(case, found, cycle, ring, quick)
         if walked.events or not walked.runs:
