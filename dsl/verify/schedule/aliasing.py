@@ -35,12 +35,13 @@ from kernelagent.dsl.verify.schedule.places import held, owners, view_positions
 from kernelagent.dsl.verify.schedule.registers import value_of
 from kernelagent.dsl.verify.schedule.shadow import Access, Conflict, Shadow
 from kernelagent.dsl.verify.schedule.sizes import Sizes, whole_calls
-from kernelagent.dsl.verify.schedule.tiles import as_tiles
+from kernelagent.dsl.verify.schedule.tiles import as_tiles, by_data
 from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
-from kernelagent.dsl.verify.sites import touches
+from kernelagent.dsl.verify.sites import Touch, touches
 
 RESIDENT = 2
 """Clusters of a persistent launch: fewer than tiles, so that each takes several."""
+GUESSED = "positions come from data, and only a level-one text says that they are distinct"
 PARTIAL = "partial sums of another launch are complete when this one begins"
 
 
@@ -52,16 +53,27 @@ def prove_aliasing(case: Case, subject: str, iterations: int, quick: bool = Fals
         return Findings((Obligation("aliasing", "PROVED", None, detail, subject),))
     ran: list[Sizes] = []
     lack = ""
-    for sizes in sorted(whole_calls(case, iterations)[: 1 if quick else None], key=lambda s: prod(s.values())):
-        try:
+    try:
+        for sizes in _to_run(case, iterations, quick):
             events = tuple(run(case, sizes))
-        except (Unmodelled, LookupError, ZeroDivisionError) as error:
-            lack = f"not modelled: {error}"
-            continue
-        if events:
-            return _refuted(case, subject, events, sizes)
-        ran.append(sizes)
+            if events and _guessed(case):
+                ran, lack = [], GUESSED
+                break
+            if events:
+                return _refuted(case, subject, events, sizes)
+            ran.append(sizes)
+    except (Unmodelled, LookupError, ZeroDivisionError) as error:
+        lack = f"not modelled: {error}"
     return Findings(tuple(_obligation(case, subject, n, ran, lack) for n in names))
+
+
+def _to_run(case: Case, iterations: int, quick: bool) -> list[Sizes]:
+    return sorted(whole_calls(case, iterations)[: 1 if quick else None], key=lambda s: prod(s.values()))
+
+
+def _guessed(case: Case) -> bool:
+    """Whether positions are data of which no text says what it may hold."""
+    return case.oracle is None and by_data(case.kernel)
 
 
 def updated(kernel: dev.DeviceKernel) -> list[str]:
@@ -76,20 +88,31 @@ def _refuted(case: Case, subject: str, events: Sequence[Event], sizes: Sizes) ->
 
 
 def _obligation(case: Case, subject: str, array: str, ran: Sequence[Sizes], lack: str) -> Obligation:
-    tiles = as_tiles(case.kernel, case.shapes.entry.assumes)
-    found = [t for t in touches(tiles) if t.view.array == array]
-    several = len({part.role.name if part.role else "" for part in parts(case.kernel) if _touching(part.blocks, array)})
-    reason = _outside_walks(case.kernel, array) or aliasing.unshown(found, ordered=several < 2)
-    reason = reason or aliasing.stored_again(found) or unordered(case.kernel, array)
+    found = [t for t in touches(as_tiles(case.kernel, case.shapes.entry.assumes)) if t.view.array == array]
     line = found[0].place.line if found else None
-    label = f"{subject}: {array}"
+    verdict, detail = _shown(case, _unshown(case.kernel, array, found), ran, lack)
+    return Obligation("aliasing", verdict, line, f"{detail}; {aliasing.CONTRACT}", f"{subject}: {array}")
+
+
+def _shown(case: Case, reason: str, ran: Sequence[Sizes], lack: str) -> tuple[Verdict, str]:
+    """What holds for all sizes if there is no `reason` against it, else at the sizes that ran."""
     said = "a tile loads only what it alone stores, once, each thread in front of the store"
     if not reason:
-        return Obligation("aliasing", "PROVED", line, f"{said}, for all sizes; {aliasing.CONTRACT}", label)
-    verdict: Verdict = "PROVED_BOUNDED" if ran else "UNKNOWN"
+        return "PROVED", f"{said}, for all sizes"
+    if not ran:
+        return "UNKNOWN", lack or reason
+    data = by_data(case.kernel)
     where = "), (".join(", ".join(f"{d}={n}" for d, n in sizes.items()) for sizes in ran)
-    detail = f"{said}: held in all blocks at ({where}); not shown for all sizes: {reason}" if ran else lack or reason
-    return Obligation("aliasing", verdict, line, f"{detail}; {aliasing.CONTRACT}", label)
+    held = f"held in all blocks{', over one set of index data,' if data else ''} at ({where})"
+    return "TESTED" if data else "PROVED_BOUNDED", f"{said}: {held}; not shown for all sizes: {reason}"
+
+
+def _unshown(kernel: dev.DeviceKernel, array: str, found: Sequence[Touch]) -> str:
+    """What keeps the text from showing it for all sizes, "" if nothing does."""
+    if outside := _outside_walks(kernel, array):
+        return outside
+    several = len({part.role.name if part.role else "" for part in parts(kernel) if _touching(part.blocks, array)}) > 1
+    return aliasing.unshown(found, ordered=not several) or aliasing.stored_again(found) or unordered(kernel, array)
 
 
 def _outside_walks(kernel: dev.DeviceKernel, array: str) -> str:

@@ -99,7 +99,7 @@ def most_sectors(case: Case) -> tuple[float, float] | None:
 def _separation(case: Case, claim: Claim, subject: str, shown: Sequence[Obligation]) -> Obligation:
     if not any(isinstance(s, dev.Store | dev.Scatter | dev.StoreBulk) for s in dev.statements(case.kernel)):
         return _nothing(claim, subject, "the schedule stores nothing")
-    return separation(claim, [o for o in shown if o.family in ("races", "coverage")], subject)
+    return separation(claim, [o for o in shown if o.family in ("races", "coverage", "aliasing")], subject)
 
 
 def _conformity(case: Case, claim: Claim, subject: str, shown: Sequence[Obligation], runs: Sequence[Sizes]) -> Findings:

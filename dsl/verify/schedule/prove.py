@@ -138,7 +138,7 @@ def _prove(case: Case, quick: bool) -> Findings:
     hardware = counted(case)
     refuted = tuple(_claimed(case, o) for o in hardware if o.verdict == "REFUTED")
     runs = [made.sizes for made in launches]
-    found += Findings((*shown, *hardware), refuted) + settled(case, subject(case), shown, runs)
+    found += Findings((*shown, *hardware), refuted) + settled(case, subject(case), (*shown, *shared.obligations), runs)
     return found + prove_expectations(case, subject(case), runs, lacks, shown)
 
 
