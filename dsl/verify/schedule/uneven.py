@@ -21,7 +21,7 @@ from kernelagent.dsl.verify.shapes import completed, whole_rows
 
 
 def uneven_calls(case: Case, ran: Sequence[Sizes]) -> Iterator[Sizes]:
-    """Calls that the ones that `ran` leave out. Different tile counts only where coverage is not shown for all sizes."""
+    """What the calls that `ran` leave out. Different tile counts only where coverage is not shown for all sizes."""
     filled = [s for s in ran if 0 not in s.values()]
     if not filled:
         return

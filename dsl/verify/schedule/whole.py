@@ -14,6 +14,7 @@ from kernelagent.dsl.dtypes import STEPS, from_numpy, is_float
 from kernelagent.dsl.interpret.fault import RunError, WorkLimit
 from kernelagent.dsl.interpret.machine import Options
 from kernelagent.dsl.interpret.run import execute
+from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.targets.cuda.emit_grid import launch_blocks
 from kernelagent.dsl.verify.schedule.cases import Call, Case, call
 from kernelagent.dsl.verify.schedule.domains.domain import Domain
@@ -145,17 +146,29 @@ def _left_out(kernel: dev.DeviceKernel, memory: GlobalMemory, machine: Machine) 
         if len(missing):
             element = tuple(int(c) for c in missing[0])
             site = Site(_store_of(kernel, name), 0, "", 0, {})
-            yield Event(
-                "coverage", "not-stored", site, f"`{name}{list(element)}` is never stored", array=name, element=element,
-                count=len(missing),
-            )  # fmt: skip
+            message = f"`{name}{list(element)}` is never stored" + _by_nobody(kernel, name)
+            yield Event("coverage", "not-stored", site, message, array=name, element=element, count=len(missing))
+
+
+def _by_nobody(kernel: dev.DeviceKernel, array: str) -> str:
+    """That no statement stores an array at all."""
+    stores = (s for s in dev.statements(kernel) if isinstance(s, dev.Store | dev.Scatter | dev.StoreBulk))
+    if any(s.view.array == array for s in stores):
+        return ""
+    declared = next(a for a in kernel.arrays if a.name == array)
+    return f": no statement stores `{array}`, the array of line {declared.span.line}"
 
 
 def _store_of(kernel: dev.DeviceKernel, array: str) -> dev.Statement | dev.Grid:
-    """The statement that stores an array; the walk over tiles, if none does."""
+    """The statement that stores an array; if none does, the last of a tile that computes something, where the store is
+    missing."""
     stores = (s for s in dev.statements(kernel) if isinstance(s, dev.Store | dev.Scatter | dev.StoreBulk))
+    found = next((s for s in stores if s.view.array == array), None)
+    if found is not None:
+        return found
     walk = kernel.roles[-1].grid if kernel.roles else kernel.grid
-    return next((s for s in stores if s.view.array == array), walk)
+    made = [s for s in dev.walk(innermost(walk).body) if isinstance(s, dev.Let | dev.StoreShared)]
+    return made[-1] if made else walk
 
 
 def expected_outputs(case: Case, made: Call, domain: FieldDomain | None) -> Mapping[str, Any] | None:
