@@ -20,7 +20,7 @@ from kernelagent.dsl.verify.schedule.banks import INACTIVE, Requests, bank_confl
 from kernelagent.dsl.verify.schedule.budget import Exhausted, check_kernel
 from kernelagent.dsl.verify.schedule.cases import Case, call
 from kernelagent.dsl.verify.schedule.coalescing import large, touched
-from kernelagent.dsl.verify.schedule.expected import happens_again, run_blocks
+from kernelagent.dsl.verify.schedule.expected import run_blocks, shown_again
 from kernelagent.dsl.verify.schedule.explain import counterexample
 from kernelagent.dsl.verify.schedule.footprints import accesses
 from kernelagent.dsl.verify.schedule.sizes import Sizes
@@ -136,11 +136,11 @@ def _traced(case: Case, subject: str, runs: Sequence[Sizes], proved: bool) -> tu
     return list(flow(traces, "PROVED" if proved else "PROVED_BOUNDED", f"({where})", subject)), Findings()
 
 
-def fails_again(case: Case, found: ScheduleCounterexample) -> bool:
-    """Whether the claim of a counterexample fails once more, at its sizes."""
+def fails_again(case: Case, found: ScheduleCounterexample) -> ScheduleCounterexample | None:
+    """The claim of a counterexample failing once more; None where it does not."""
     if found.kind == "expectation":
-        return happens_again(case, found)
-    return bool(_traced(case, "", [found.sizes], True)[1].counterexamples)
+        return shown_again(case, found)
+    return found if _traced(case, "", [found.sizes], True)[1].counterexamples else None
 
 
 def _product_line(s: dev.Statement) -> int | None:

@@ -68,7 +68,7 @@ class Replays:
         if not isinstance(found, ScheduleCounterexample) or not found.sizes or found.family == "overflow":
             return found  # a rule that is broken in the text itself, whatever runs; an index, evaluated as it is shown
         if found.family == "claims":
-            return found if fails_again(self.case, found) else None
+            return fails_again(self.case, found)
         if "tile" in found.replay:
             again = protocol_again(self.case.kernel, found)
             return replace(found, scope=launches_wrong(self.case.kernel)) if again else None

@@ -27,12 +27,13 @@ from kernelagent.dsl.verify.schedule.footprints import Footprints
 from kernelagent.dsl.verify.schedule.globals import GlobalMemory
 from kernelagent.dsl.verify.schedule.machine import Actor, Event, Machine
 from kernelagent.dsl.verify.schedule.places import grid_of, referred, tile_bytes, view_positions
-from kernelagent.dsl.verify.schedule.sizes import Sizes
+from kernelagent.dsl.verify.schedule.sizes import Sizes, fits
 from kernelagent.dsl.verify.schedule.stages import stage_of
 from kernelagent.dsl.verify.schedule.statements import HANDLERS
 from kernelagent.dsl.verify.schedule.tagged import holder, loose_axes
 from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
 from kernelagent.dsl.verify.schedule.whole import RESIDENT
+from kernelagent.dsl.verify.shapes import completed
 
 SOURCE = "@array"
 """The axis that says which array an element is of."""
@@ -333,13 +334,38 @@ _EMPTY = (
 )
 
 
-def happens_again(case: Case, found: ScheduleCounterexample) -> bool:
-    """Whether the expectation of a counterexample fails once more, at its sizes."""
+def shown_again(case: Case, found: ScheduleCounterexample) -> ScheduleCounterexample | None:
+    """The expectation failing once more, with every dim as small as still shows it; None where it does not."""
+    sizes, again = found.sizes, _failing(case, found, found.sizes)
+    if again is None:
+        return None
+    wide, shown = again.scope, again
+    for dim in found.sizes:
+        for extent in (e for e in SMALL if e < sizes[dim]):
+            narrow = completed(case.shapes, {**sizes, dim: extent})
+            made = _failing(case, found, narrow) if narrow is not None and fits(case.kernel, narrow) else None
+            if made is not None and narrow is not None:
+                sizes, shown = narrow, made
+                break
+    if shown is again:
+        return again
+    at = ", ".join(f"{d}={n}" for d, n in found.sizes.items())
+    return replace(shown, scope=f"{shown.scope}; {wide.removesuffix(' at these sizes')} at {at}")
+
+
+SMALL = (1, 8, 16, 64)
+"""Extents that are tried, the smallest first."""
+
+
+def _failing(case: Case, found: ScheduleCounterexample, sizes: Sizes) -> ScheduleCounterexample | None:
     try:
-        made = compared(case, [found.sizes])
+        made = compared(case, [sizes]).values()
     except (Unmodelled, LookupError, ZeroDivisionError):
-        return False
-    return any(c.first is not None and c.statement.origin.span.line == found.line for c in made.values())
+        return None
+    one = next((c for c in made if c.first is not None and c.statement.origin.span.line == found.line), None)
+    if one is None or one.first is None:
+        return None
+    return counterexample(replace(one.first[0], count=one.wrong), case.kernel, sizes)
 
 
-__all__ = ["compared", "empty_expectations", "expectations", "happens_again", "prove_expectations", "run_blocks"]
+__all__ = ["compared", "empty_expectations", "expectations", "prove_expectations", "run_blocks", "shown_again"]
