@@ -442,8 +442,10 @@ def folding(skeleton: Skeleton) -> Folding:
     lows = [x.lo for x in loops]
     most = max((c for x in (*asked, *rooms, *lows) for c in constants(x)), default=1)
     steps = [abs(s) for s in inner.values()] or [1]
-    reach = 2 * most + 2 * max(steps)
-    growing = {n for n in counters if any(shift(d, {n: period}) != 0 for d in asked)}
+    deepest = max((b.stages for b in skeleton.kernel.barriers), default=1)
+    reach = 2 * most + max(2, deepest) * max(steps)  # beyond it, no role is more than one tile ahead of another
+    periods = {n: _period(numbers, asked, [{n: 1}]) for n in counters}
+    growing = {n for n in counters if any(shift(d, {n: periods[n]}) != 0 for d in asked)}
     used = {s.name for x in (*numbers, *asked) for s in x.symbols()}
     least = {n: reach if n in growing else 0 for n in counters if n in used}
     ahead = tuple(_ahead(a.code) for a in skeleton.agents)
@@ -451,7 +453,7 @@ def folding(skeleton: Skeleton) -> Folding:
         frozenset(at for at, i in enumerate(a.code) if isinstance(i, Head) and i.loop.tiles) for a in skeleton.agents
     )
     turning = Turning(skeleton, period, (*asked, *rooms, *lows))
-    return Folding(period, lcm(*ways), reach, least, ahead, turns, turning)
+    return Folding(periods, lcm(*ways), reach, least, ahead, turns, turning)
 
 
 def _period(numbers: list[Index], asked: list[Index], steps: list[dict[str, int]]) -> int:

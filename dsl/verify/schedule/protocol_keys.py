@@ -30,10 +30,10 @@ FAR = 3
 
 @dataclass(frozen=True)
 class Folding:
-    """Counters (by name) are alike modulo `period`, above their number in `counters`; a loop's way modulo `way`
+    """Counters (by name) are alike modulo their `periods`, above their number in `counters`; a loop's way modulo `way`
     elements beyond `reach`. `ahead[a][pc]`: where loops of unknown length begin to which agent a may come from pc."""
 
-    period: int
+    periods: Mapping[str, int]
     way: int
     reach: int
     counters: Mapping[str, int]
@@ -112,9 +112,9 @@ def _warp(
     if w.ended:
         return known
     counters = tuple(
-        (w.env.get(name, 0) - turned[name]) % folding.period
+        (w.env.get(name, 0) - turned[name]) % folding.periods[name]
         if name in turned
-        else _counted(w.env.get(name, 0), least, folding)
+        else _counted(w.env.get(name, 0), least, folding.periods[name])
         for name, least in folding.counters.items()
     )
     if not w.walking:
@@ -123,8 +123,8 @@ def _warp(
     return known, w.pc, w.epoch - epoch, counters, frames, w.meeting is not None
 
 
-def _counted(value: int, least: int, folding: Folding) -> int:
-    return value if value < least else least + (value - least) % folding.period
+def _counted(value: int, least: int, period: int) -> int:
+    return value if value < least else least + (value - least) % period
 
 
 def _frame(frame: Frame, moved: Mapping[Question, int | None]) -> object:
