@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import replace
 
 from kernelagent.dsl import device as dev
@@ -34,6 +35,20 @@ def _check_labels(dims: tuple[str, ...], start: tuple[object, ...], rank: int) -
     if not len(dims) == len(start) == rank or not rank:
         message = f"{len(dims)} dims and {len(start)} positions for a tile of rank {rank}"
         raise Broken("tag-dims", message, "give one of each for every axis: `(M, K), (i, k)`")
+
+
+def claims_in(text: str) -> list[str]:
+    """Everything that a text claims, sorted; its barriers' `expect` aside. Empty for text that is not Python."""
+    try:
+        calls = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+    except SyntaxError:
+        return []
+    return sorted(ast.unparse(c) for c in calls if _claims(c))
+
+
+def _claims(call: ast.Call) -> bool:
+    name = call.func.id if isinstance(call.func, ast.Name) else ""
+    return name in ("claim", "tag") or (name == "expect" and len(call.args) + len(call.keywords) > 2)
 
 
 # The schedule alone ------------------------------------------------------------------------------------
@@ -76,4 +91,4 @@ def _inside(s: dev.Statement) -> dev.Statement:
             return s
 
 
-__all__ = ["check_labelled", "tagged", "without_expectations"]
+__all__ = ["check_labelled", "claims_in", "tagged", "without_expectations"]

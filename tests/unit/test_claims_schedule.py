@@ -191,6 +191,12 @@ def test_an_expectation_of_a_fragment_names_who_holds_the_element() -> None:
     assert (shown.element, shown.warp, shown.lane) == ((0, 0), 0, 0)
 
 
+def test_a_fix_leaves_the_claims_alone() -> None:
+    """Whatever is claimed holds of some claim: only edits of the schedule are fixes."""
+    wrong = claiming("gemm", "", (STORE, f"        expect(acc, (M, N), (i, j + 1))\n{STORE}"))
+    assert refuted(check_schedule(wrong, quick=False, use="recheck")).fixes == ()
+
+
 def test_another_array_of_the_same_dims() -> None:
     """Both operands have K: only the array tells them apart."""
     square = claiming(

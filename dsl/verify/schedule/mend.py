@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from kernelagent.dsl.diagnostics import KernelError
+from kernelagent.dsl.level2.expectations import claims_in
 from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation, ScheduleCounterexample
 from kernelagent.dsl.verify.schedule.budget import within
 from kernelagent.dsl.verify.schedule.cases import Case
@@ -36,11 +37,12 @@ def mended(text: str, rebuild: Callable[[str], Case], findings: Findings, second
         return findings
     end = time.process_time() + seconds
     found: list[str] = []
+    claims = claims_in(text)  # an edit of what is claimed mends nothing
     for fault in faults[:2]:
         for edit in edits(fault, text):
             if time.process_time() > end or len(found) >= MOST:
                 break
-            how = _verified(edit, rebuild)
+            how = _verified(edit, rebuild) if claims_in(edit.text) == claims else ""
             if how:
                 found.append(f"{edit.said} ({how})")
         if found:
