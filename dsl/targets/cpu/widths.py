@@ -23,7 +23,9 @@ def limits(kernel: ir.Kernel) -> Limits:
 
 
 def signature_of(kernel: ir.Kernel) -> Signature:
-    return Signature(kernel.name, kernel.arrays, kernel.dims, kernel.scalars, kernel.assumes, kernel.span, known_bits=32)
+    return Signature(
+        kernel.name, kernel.arrays, kernel.dims, kernel.scalars, kernel.assumes, kernel.span, known_bits=32
+    )
 
 
 def computed(kernel: ir.Kernel) -> Iterator[Computed]:
