@@ -46,7 +46,10 @@ def nan_contract(
     return tuple(Obligation("stability", "UNKNOWN", line, _DETAIL + seen, "nan") for line in lines)
 
 
-_DETAIL = "warning: a comparison with NaN is false, and what is taken then has none: NaN is lost; maximum and minimum hand it on"
+_DETAIL = (
+    "warning: a comparison with NaN is false, and what is taken then has none: NaN is lost; maximum and minimum "
+    "hand it on"
+)
 
 
 # Selections ---------------------------------------------------------------------------------------

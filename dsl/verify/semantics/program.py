@@ -95,8 +95,7 @@ def cases(module: ir.Module, choice: Choice, contracts: Contracts) -> Iterator[C
         arrays: dict[str, ArrayMeaning] = {a.name: _reader(a) for a in kernel.arrays}
         restart()
         meaning = KernelMeaning(kernel, arrays, known_of(kernel, kernel.assumes, contracts(kernel.arrays), shared))
-        fixed = {d for d in entry.dims if d not in kernel.dims}
-        name = ", ".join(f"{d}={_fixed_value(entry, kernel, d)}" for d in entry.dims if d in fixed)
+        name = ", ".join(f"{d}={_fixed_value(entry, kernel, d)}" for d in entry.dims if d not in kernel.dims)
         stored = tuple(meaning.run())
         words = {n: w for s in meaning.summaries for n, w in s.words.items()}
         yield Case(name, kernel.arrays, stored, (kernel,), tuple(meaning.history), words)

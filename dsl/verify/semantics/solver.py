@@ -95,13 +95,13 @@ class _Encoder:
         return product
 
     def _power(self, a: Atom, exponent: Fraction) -> Any:
-        base = self.atom(a)
-        if exponent.denominator == 2:
+        base, of_root = self.atom(a), exponent.denominator == 2
+        if of_root:
             base, exponent = self._root(a, base), exponent * 2
         if exponent.denominator != 1 or abs(exponent) > 8:
             raise _NoEncoding
         if exponent < 0:
-            base, exponent = self._inverse(a, base, f"{base}"), -exponent
+            base, exponent = self._inverse(a, base, "root" if of_root else ""), -exponent
         product = base
         for _ in range(int(exponent) - 1):
             product = product * base
