@@ -10,19 +10,8 @@ from support.mutants import Outcome
 ALL = {m.name: m for base in bases() for m in heldout(base)}
 SAMPLED = 6
 """One of so many is run."""
-REFUTED_BASES = {"hopper_pingpong"}
-"""Refuted although the emulator finds nothing; nothing may be added."""
-OPEN = {
-    "atomic_columns:25 drop-store e3b0", "fp8_blocks:48 drop-store e3b0",
-    "hopper_attention_pingpong:118 drop-store e3b0",
-    "hopper_cluster_columns:49 drop-store e3b0", "hopper_pingpong:31 index 90eb", "hopper_pingpong:31 index a186",
-    "hopper_pingpong:56 double-store 2c59", "hopper_pingpong:86 index-block aefc", "hopper_swiglu:50 drop-store e3b0",
-    "rmsnorm:35 drop-store e3b0", "tf32_tn:42 drop-store e3b0",
-    "grouped:25 index-block b284", "hopper_cluster_columns:41 predicate 27c5", "hopper_grouped:52 double-store 533d",
-    "swiglu:16 loop-order c13a", "tf32_tn:15 loop-order a5d5",
-    "hopper_pingpong:19 move-sync bc1d", "hopper_pingpong:79 move-in 9ed9", "hopper_tf32_nt:42 stage 9632",
-}  # fmt: skip
-"""Judged wrongly at the first run: refuted elsewhere, not refuted, refuted though equivalent. Nothing may be added."""
+OPEN = {"hopper_tf32_nt:42 stage 9632"}
+"""Judged wrongly: an arrival that nobody waits for may come in one phase or the next. Nothing may be added."""
 
 
 @pytest.mark.parametrize("base", bases())
@@ -43,7 +32,7 @@ def test_enough_bases_and_operators() -> None:
 
 @pytest.mark.parametrize("base", bases())
 def test_bases_are_not_refuted(base: str) -> None:
-    assert base in REFUTED_BASES or not outcome(base, schedule(base)).refuted
+    assert not outcome(base, schedule(base)).refuted
 
 
 @pytest.mark.parametrize("base", bases())

@@ -453,7 +453,8 @@ def folding(skeleton: Skeleton) -> Folding:
         frozenset(at for at, i in enumerate(a.code) if isinstance(i, Head) and i.loop.tiles) for a in skeleton.agents
     )
     turning = Turning(skeleton, period, (*asked, *rooms, *lows))
-    return Folding(periods, lcm(*ways), reach, least, ahead, turns, turning)
+    counting = tuple(_last_counting(a.code, frozenset(counters)) for a in skeleton.agents)
+    return Folding(periods, lcm(*ways), reach, least, ahead, turns, counting, turning)
 
 
 def _period(numbers: list[Index], asked: list[Index], steps: list[dict[str, int]]) -> int:
@@ -482,6 +483,24 @@ def _indices(event: object) -> Iterator[Index]:
             yield target.stage
         case _:
             pass
+
+
+def _last_counting(code: Sequence[Instruction], counters: frozenset[str]) -> int:
+    """The last instruction that asks for a counter; a loop asks for what its bounds hold. -1: none."""
+    found = -1
+    for at, instruction in enumerate(code):
+        match instruction:
+            case Do(event):
+                asked = list(_indices(event))
+            case Test(condition):
+                asked = list(compared(condition))
+            case Head(loop):
+                asked = [loop.lo, *([] if loop.room is None else [loop.room])]
+            case _:
+                asked = []
+        if any(s.name in counters for x in asked for s in x.symbols()):
+            found = at
+    return found
 
 
 def _ahead(code: Sequence[Instruction]) -> tuple[frozenset[int], ...]:

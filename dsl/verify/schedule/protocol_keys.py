@@ -40,6 +40,8 @@ class Folding:
     ahead: tuple[tuple[frozenset[int], ...], ...]
     turns: tuple[frozenset[int], ...]
     """Where each agent's walks over tiles begin."""
+    counting: tuple[int, ...]
+    """Where each agent's last loop, branch, stage or parity is that depends on a counter."""
     turning: Turning
 
 
@@ -74,8 +76,8 @@ def parts(state: State, folding: Folding) -> Iterator[object]:
     def rank(agent: int, time: int) -> int:
         return bisect_right(times[agent], time)
 
-    for w in state.warps:
-        yield _warp(w, known(w.clock), moved, folding, turned.by, epoch)
+    for w, counting in zip(state.warps, folding.counting, strict=True):
+        yield _warp(w, known(w.clock), moved, folding, turned.by, epoch, w.pc <= counting)
     for n in turned.order:
         yield _ring(state.rings[n], turned.wraps[n], known, rank)
     yield frozenset(
@@ -108,9 +110,12 @@ def _warp(
     folding: Folding,
     turned: Mapping[str, int],
     epoch: int,
+    counts: bool,
 ) -> object:
     if w.ended:
         return known
+    if not w.walking and not counts:
+        return known, w.pc, w.meeting is not None
     counters = tuple(
         (w.env.get(name, 0) - turned[name]) % folding.periods[name]
         if name in turned
