@@ -74,6 +74,8 @@ def test_terms_and_data_are_no_obstacle(name: str) -> None:
         ("column_sums_atomic", "minimum(512, M - r)", "minimum(512, 2560 - r)"),
         ("conv3x3_s2", "% (cdiv(C, 32))", "% (minimum(cdiv(C, 32), 9))"),
         ("conv3x3_s2", "(3, 3, C), (1, 1, 32)", "(3, 3, minimum(C, 4096)), (1, 1, 32)"),
+        ("cross_entropy", "minimum(4096, N - j)", "minimum(4096, minimum(N, 30000) - j)"),  # a mask
+        ("cross_entropy", "minimum(4096, N - j)", "minimum(minimum(4096, N - j), 32768 - j)"),
         ("gemm_int4", "range(0, K, 32)", "range(0, minimum(K, 8192), 32)"),
     ],
 )

@@ -27,6 +27,7 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.index import Atom, Element, Index, Symbol, cdiv, children, index, minimum
 from kernelagent.dsl.level2.traverse import every_grid
 from kernelagent.dsl.verify.schedule.cases import Call, Case
+from kernelagent.dsl.verify.schedule.masks import masked_beyond
 from kernelagent.dsl.verify.sites import touches, walk
 
 MOST_PLACES = 4096
@@ -315,6 +316,9 @@ def _sized(case: Case, axes: Mapping[str, Axis]) -> None:
     ends = {hi for loop in loops for hi in loop.hi}
     own = {a for e in (*_expressions(entry), *ends) for a in _with_sizes(e)}
     own |= {a for e in _expressions(entry) for a in _with_sizes(_counted(e, axes))}
+    sized = {a for e in _bounds_of(entry) for a in _with_sizes(e)}
+    if reason := masked_beyond(case.kernel, own | sized):
+        raise _Depends(reason)
     for value in _accessed(case.kernel, axes):
         for atom in (*_with_sizes(value), *_with_sizes(_counted(value, axes))):
             if atom not in own and not _holds(atom, own):
@@ -340,6 +344,14 @@ def _loops(kernel: dev.DeviceKernel) -> Iterator[dev.For | dev.Grid]:
 def _expressions(entry: ir.Kernel) -> Iterator[Index]:
     for touch in touches(entry):
         yield from (*touch.start, *touch.view.coordinates)
+
+
+def _bounds_of(entry: ir.Kernel) -> Iterator[Index]:
+    """Extents of arrays and ends of views."""
+    yield from (d for array in entry.arrays for d in array.dims)
+    for touch in touches(entry):
+        for axis in touch.view.axes:
+            yield from (axis.lo, axis.hi, axis.length)
 
 
 def _with_sizes(value: Index) -> Iterator[Atom]:
