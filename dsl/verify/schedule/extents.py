@@ -57,12 +57,9 @@ def extents_of(kernel: dev.DeviceKernel) -> Extents:
     boxes = (s for s in dev.statements(kernel) if isinstance(s, dev.CopyBulk | dev.StoreBulk))
     mapped = {s.view.array for s in boxes}
     dims = (d for a in kernel.arrays if a.name in mapped for d in a.dims)
-    names = (f.name for d in dims for factors, _ in d.terms if len(d.terms) == 1 for f in factors if _is_dim(f))
+    factors = (f for d in dims if len(d.terms) == 1 for monomial, _ in d.terms for f in monomial)
+    names = (f.name for f in factors if isinstance(f, Symbol) and f.kind == "dim")
     return Extents(multiples, frozenset(names))
-
-
-def _is_dim(factor: object) -> bool:
-    return isinstance(factor, Symbol) and factor.kind == "dim"
 
 
 __all__ = ["Extents", "extents_of"]

@@ -115,7 +115,7 @@ class Shadow:
             int(times[at].max(initial=NEVER)) <= known[agent] for agent, (times, _, _) in self.readers.items()
         )
 
-    def _ordered(self, access: Access, at: Integers, writer: Integers) -> bool:
+    def _ordered(self, access: Access, at: Integers, writer: Any) -> bool:
         """Of what nobody has written, the times are NEVER, which every clock knows."""
         known = bool((access.clock.known[writer] >= self.write_time[at]).all())
         return known and not (access.asynchronous and bool(self._unfenced(access, at).any()))
