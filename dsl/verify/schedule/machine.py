@@ -28,7 +28,6 @@ from kernelagent.dsl.verify.schedule.shadow import FAMILIES, Conflict, Shadow, V
 from kernelagent.dsl.verify.schedule.unmodelled import OutsideArray, Unmodelled
 from kernelagent.dsl.walks import tile_counts, tiles
 
-
 DIVIDED = "divided-by-zero"
 """The kind of an event: an index has no value."""
 
