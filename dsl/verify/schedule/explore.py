@@ -12,7 +12,8 @@ the parity tells the two apart, and it passes if and only if all of phase n is i
 bytes complete the phase at some time behind; when does not matter, as no check asks about the moment. So D with e is
 such a set again. And no order gets stuck: the first event of E that is missing in D has all that lies before it in D,
 so it can happen. What is checked about order (a stage filled behind its last read, read behind its fill) therefore
-holds in every order, and one fill-complete event for each stage and block is all that the model needs.
+holds in every order, and one fill-complete event for each stage and block is all that the model needs. An arrival that
+breaks (a) or (c) is left out where all waits for its barrier lie before it (`loosen`): nobody can see where it counts.
 
 Why it ends. The run branches only where a loop's end or a condition asks whether a sum of sizes is above a threshold
 (`trips`). Both answers are followed, each answer serves all warps, and states that no later step can tell apart

@@ -146,7 +146,9 @@ def _ring(r: Ring, wrap: int, known: Known, rank: Callable[[int, int], int]) -> 
     done = tuple([(known(d.clock), _ranked(d.came, rank)) for d in r.done])
     waits = frozenset([(a, r.count - x.phase, rank(a, x.time)) for a, x in r.waits.items()]) if r.waits else _NONE
     came = _ranked(r.came, rank)
-    return init, (r.count + wrap) & 1, r.pending, r.expected, r.issued, into, came, done, waits
+    heard = _ranked(tuple(r.heard.items()), rank)
+    loose = r.loose is not None
+    return init, (r.count + wrap) & 1, r.pending, r.expected, r.issued, into, came, done, waits, heard, loose
 
 
 _NONE: frozenset[tuple[int, ...]] = frozenset()
@@ -210,6 +212,8 @@ def _live_times(state: State) -> list[list[int]]:
             found[r.maker] |= {r.made, r.fenced}
         for agent, waited in r.waits.items():
             found[agent].add(waited.time)
+        for agent, time in r.heard.items():
+            found[agent].add(time)
         for agent, time in (*r.came, *(x for d in r.done for x in d.came)):
             found[agent].add(time)
     for readings in state.reads.values():

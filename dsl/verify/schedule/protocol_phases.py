@@ -49,17 +49,32 @@ class Phases(Books):
         for block, number in zip(blocks, numbers, strict=True):
             self.require_init(state, agent, number, event, block != agent.block)
             self.require_alive(state, agent, block, number, event)
-            self.require_turn(state, agent, number, event, agent.weight)
+            self.loosen(state, agent, number, event)
         own = numbers[list(blocks).index(agent.block)]
         time = self.tick(state, agent, event, self.places[own], state.rings[own].count)
         for block, number in zip(blocks, numbers, strict=True):
-            self.arrived(state, agent, number, event, agent.weight, time)
+            if state.rings[number].loose is None:
+                self.arrived(state, agent, number, event, agent.weight, time)
             if block != agent.block:
                 state.remote[block, agent.number] = time, event
+
+    def loosen(self, state: State, agent: Agent, number: int, event: dev.Arrive) -> None:
+        """An arrival whose phase is not known is a fault if a wait may see it: one that does not lie before it."""
+        ring = state.rings[number]
+        try:
+            self.require_turn(state, agent, number, event, agent.weight)
+        except Violation as found:
+            clock = state.warps[agent.number].clock
+            waiting = any(w.behind is not None and w.behind[0] == self.places[number] for w in state.warps)
+            if waiting or any(clock[a] < time for a, time in ring.heard.items()):
+                raise
+            ring.loose = found
 
     def require_turn(self, state: State, agent: Agent, number: int, event: Event, count: int) -> None:
         """The phase that is open takes these arrivals, and the warp knows that it is open."""
         ring = state.rings[number]
+        if ring.loose is not None:
+            raise ring.loose
         over = self.known(state, state.warps[agent.number].clock, number)
         if over < ring.count or ring.pending + count > self.arrivals[number]:
             raise self.surplus(state, agent, number, event, over, count)
@@ -178,6 +193,8 @@ class Phases(Books):
         number = self.place(state, agent, event.barrier, stage, agent.block, event)
         self.require_init(state, agent, number, event, False)
         ring, place = state.rings[number], self.places[number]
+        if ring.loose is not None:
+            raise ring.loose
         over = self.known(state, w.clock, number)
         parity = self.values.number(event.parity, w.env)
         phase = over if over % 2 == parity % 2 else over - 1
@@ -197,6 +214,7 @@ class Phases(Books):
         time = self.tick(state, agent, event, place, phase)
         w.clock[self.first + number] = max(w.clock[self.first + number], phase + 1)
         ring.waits[agent.number] = Waited(phase, time, event)
+        ring.heard[agent.number] = time
         return True
 
     def meet(self, state: State, agent: Agent, event: dev.RoleBarrier | dev.BlockBarrier | dev.ClusterBarrier) -> bool:

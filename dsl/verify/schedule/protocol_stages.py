@@ -41,6 +41,8 @@ class Stages(Phases):
         """The copy counts on the phase that is open, which its issuer must know."""
         over = self.known(state, state.warps[agent.number].clock, number)
         ring, place = state.rings[number], self.places[number]
+        if ring.loose is not None:
+            raise ring.loose
         if over == ring.count:
             return
         message = f"the bytes of this copy may count on phase {over} of {name(place)} or on a later one"

@@ -89,7 +89,9 @@ class Waited(NamedTuple):
 
 @dataclass
 class Ring:
-    """One stage of a barrier in one block. `made` and `fenced`: times of its initialising thread."""
+    """One stage of a barrier in one block. `made` and `fenced`: times of its initialising thread. `heard`: when each
+    warp last waited, as far as not all who arrive know it. `loose`: the violation of an arrival that may count in one
+    phase or another, behind all waits so far; nobody may wait any more."""
 
     maker: int = -1
     made: int = 0
@@ -102,11 +104,14 @@ class Ring:
     came: tuple[tuple[int, int], ...] = ()
     done: tuple[Done, ...] = ()
     waits: dict[int, Waited] = field(default_factory=dict)
+    heard: dict[int, int] = field(default_factory=dict)
+    loose: Exception | None = None
 
     def copy(self) -> Ring:
         made = object.__new__(Ring)
         made.__dict__.update(self.__dict__)
         made.into, made.waits = None if self.into is None else list(self.into), dict(self.waits)
+        made.heard = dict(self.heard)
         return made
 
 

@@ -67,6 +67,8 @@ class Steps(Stages):
         enders, users = self.reach.enders[block, barrier], self.reach.users[block, barrier]
         if ring.waits:
             ring.waits = {a: x for a, x in ring.waits.items() if any(clocks[e][a] < x.time for e in enders)}
+        if ring.heard:
+            ring.heard = {a: t for a, t in ring.heard.items() if any(clocks[e][a] < t for e in enders)}
         if not users:
             ring.done = ()
         if not ring.done:
