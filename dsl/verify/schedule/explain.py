@@ -33,7 +33,7 @@ def counterexample(event: Event, kernel: dev.DeviceKernel, sizes: Mapping[str, i
         block=event.site.block,
         warp=None if thread is None else thread // WARP,
         lane=None if thread is None else thread % WARP,
-        other=_party(event.other, event.other_thread) if event.other else "",
+        other=_party(event.other, event.other_thread) if event.other and event.kind != "not-stored" else "",
         place=place(event),
         occurrences=event.count,
         role=event.site.role,

@@ -281,8 +281,12 @@ def _sizes(launches: Sequence[Launch]) -> str:
 
 
 def _refuted(case: Case, events: Sequence[Event], sizes: Sizes) -> Findings:
-    obligations: dict[Family, Obligation] = {}
+    obligations: dict[tuple[Family, int], Obligation] = {}
     for event in events:
-        found = Obligation(event.family, "REFUTED", line_of(event.site), said(event), subject(case))
-        obligations.setdefault(event.family, found)
+        if any(family == event.family for family, _ in obligations):
+            continue
+        walk = [event.other] if event.kind == "not-stored" and event.other else []
+        for number, site in enumerate((event.site, *walk)):  # a store is missing in the tile, and so in the walk
+            found = Obligation(event.family, "REFUTED", line_of(site), said(event), subject(case))
+            obligations[event.family, number] = found
     return Findings(tuple(obligations.values()), tuple(counterexample(e, case.kernel, sizes) for e in events))

@@ -147,26 +147,35 @@ def _left_out(kernel: dev.DeviceKernel, memory: GlobalMemory, machine: Machine) 
             element = tuple(int(c) for c in missing[0])
             site = Site(_store_of(kernel, name), 0, "", 0, {})
             message = f"`{name}{list(element)}` is never stored" + _by_nobody(kernel, name)
-            yield Event("coverage", "not-stored", site, message, array=name, element=element, count=len(missing))
+            walk = Site(_last_walk(kernel), 0, "", 0, {}) if not _stored(kernel, name) else None
+            yield Event("coverage", "not-stored", site, message, walk, array=name, element=element, count=len(missing))
 
 
 def _by_nobody(kernel: dev.DeviceKernel, array: str) -> str:
     """That no statement stores an array at all."""
-    stores = (s for s in dev.statements(kernel) if isinstance(s, dev.Store | dev.Scatter | dev.StoreBulk))
-    if any(s.view.array == array for s in stores):
+    if _stored(kernel, array):
         return ""
     declared = next(a for a in kernel.arrays if a.name == array)
     return f": no statement stores `{array}`, the array of line {declared.span.line}"
 
 
+def _stored(kernel: dev.DeviceKernel, array: str) -> list[dev.Statement]:
+    """The statements that store an array."""
+    stores = (s for s in dev.statements(kernel) if isinstance(s, dev.Store | dev.Scatter | dev.StoreBulk))
+    return [s for s in stores if s.view.array == array]
+
+
+def _last_walk(kernel: dev.DeviceKernel) -> dev.Grid:
+    """The walk over tiles of the role that stores."""
+    return kernel.roles[-1].grid if kernel.roles else kernel.grid
+
+
 def _store_of(kernel: dev.DeviceKernel, array: str) -> dev.Statement | dev.Grid:
     """The statement that stores an array; if none does, the last of a tile that computes something, where the store is
     missing."""
-    stores = (s for s in dev.statements(kernel) if isinstance(s, dev.Store | dev.Scatter | dev.StoreBulk))
-    found = next((s for s in stores if s.view.array == array), None)
-    if found is not None:
-        return found
-    walk = kernel.roles[-1].grid if kernel.roles else kernel.grid
+    stores, walk = _stored(kernel, array), _last_walk(kernel)
+    if stores:
+        return stores[0]
     made = [s for s in dev.walk(innermost(walk).body) if isinstance(s, dev.Let | dev.StoreShared)]
     return made[-1] if made else walk
 
