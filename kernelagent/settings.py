@@ -41,6 +41,7 @@ class Settings:
     temperature: float | None = None
     timeout_s: float = 120.0  # of one model request: to the first byte, and between bytes
     retries: int = 4
+    unproved: bool = False  # kernels that are only tested, or proved for other sizes, may win
     repairs: int = 2  # times that a wrong text is sent back within a trial
     longest_wait_s: float = 60.0  # whatever a busy endpoint asks for
     max_answer_bytes: int = 200_000

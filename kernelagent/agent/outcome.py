@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from kernelagent.harness.permits import permit
 from kernelagent.harness.score import score
 from kernelagent.knowledge_base.records import Trial
 
@@ -16,8 +17,9 @@ from .trials import RIGHT
 def result_record(events: Iterable[Event]) -> dict[str, Any] | None:
     """The promised keys of `optimize run`, and some more; None before anything was evaluated.
 
-    Times in ms. `best` is null when no kernel was right. After the final comparison its times replace those of the
-    single trials, because they were taken side by side.
+    Times in ms. `best` is null when no kernel was right, or when none that is right is proved well enough to win: then
+    `withheld` names the fastest. After the final comparison its times replace those of the single trials, because they
+    were taken side by side.
     """
     state = replay_state(events)
     return _record(state) if state.trials else None
@@ -40,6 +42,7 @@ def _record(state: RunState) -> dict[str, Any]:
         "missing_baselines": dict(state.missing_baselines),
         "seed_ms": _seed_ms(state),
         "best": _best(state),
+        "withheld": _withheld(state),
         "trials": state.spent.trials,
         "tokens": state.spent.tokens,
         "tokens_estimated": state.spent.tokens_estimated,
@@ -76,10 +79,10 @@ def _seed_ms(state: RunState) -> float | None:
 def winner(state: RunState) -> Trial | None:
     """The fastest right kernel: by the final comparison where there was one, else by the trials' own times.
 
-    A kernel that failed its full evaluation does not win.
+    A kernel that failed its full evaluation does not win, nor one whose verdict does not let it.
     """
     compared = _compared(state)
-    rivals = [t for t in state.ranked if t.time_ms is not None and not refuted(state, t)]
+    rivals = [t for t in state.ranked if t.time_ms is not None and may_win(state, t)]
     finalists = [t for t in rivals if t.text_sha in compared]
     first = min(finalists or rivals, key=lambda t: (compared.get(t.text_sha, t.time_ms), t.number), default=None)
     return None if first is None else state.trials[first.number]
@@ -91,13 +94,36 @@ def refuted(state: RunState, trial: Trial) -> bool:
     return full is not None and full["status"] not in RIGHT
 
 
+def may_win(state: RunState, trial: Trial) -> bool:
+    """Whether a right kernel is proved well enough, for the workloads' sizes; on request every right one is."""
+    if refuted(state, trial):
+        return False
+    found = _evaluation(state, trial)
+    asked = bool(state.started.get("settings", {}).get("unproved"))
+    return asked or permit(found["verdict"], bool(found.get("covered"))).wins == "yes"
+
+
+def _evaluation(state: RunState, trial: Trial) -> Mapping[str, Any]:
+    """The full evaluation of a kernel, else that of its trial."""
+    return state.confirmed.get(trial.text_sha) or (state.facts.get(trial.id) or {}).get("evaluation") or {}
+
+
+def _withheld(state: RunState) -> dict[str, Any] | None:
+    """The fastest right kernel, where none may win."""
+    rivals = [t for t in state.ranked if t.time_ms is not None and not refuted(state, t)]
+    first = min(rivals, key=lambda t: (t.time_ms, t.number), default=None)
+    if first is None or winner(state) is not None:
+        return None
+    return {"trial": first.number, "sha": first.text_sha, "verdict": _evaluation(state, first).get("verdict")}
+
+
 def _best(state: RunState) -> dict[str, Any] | None:
     trial = winner(state)
     if trial is None or trial.status not in RIGHT:
         return None
     time_ms = _compared(state).get(trial.text_sha, trial.time_ms)
     own = (state.facts.get(trial.id) or {}).get("evaluation") or {}
-    evaluation = state.confirmed.get(trial.text_sha) or own
+    evaluation = _evaluation(state, trial)
     measured: Mapping[str, Any] = next((w for w in own.get("workloads", ()) if w["name"] == trial.workload), {})
     ceiling_ms = state.ceiling_ms
     return {

@@ -32,7 +32,7 @@ from .budget import Budget
 from .desk import Desk
 from .events import LOG_NAME, EventLog, Observer, RunError, locked, read_events
 from .laboratory import CandidateFailed, Laboratory, timing_record
-from .outcome import refuted, result_record, winner
+from .outcome import may_win, result_record, winner
 from .signals import terminating
 from .state import RunState
 from .steering import Decision, Policy
@@ -208,6 +208,8 @@ class Run:
         best = winner(self.state)
         if best is not None:
             write_atomically(self.folder / "best.tile", best.text)
+        else:
+            (self.folder / "best.tile").unlink(missing_ok=True)
         self.desk.emit("run-finished", reason=decision.reason, detail=decision.detail, trials=self.state.spent.trials,
                        best=best.text_sha if best else None, time_ms=best.time_ms if best else None)  # fmt: skip
         return self.write_result()
@@ -229,7 +231,7 @@ class Run:
             if trial.text_sha not in self.state.confirmed:
                 record = evaluation_record(self.desk.laboratory.confirm(trial.text))
                 self.desk.emit("evaluation", number=trial.number, evaluation=record, full=True)
-            if not refuted(self.state, trial):
+            if may_win(self.state, trial):
                 found.append(trial)
         return found
 
@@ -240,7 +242,7 @@ class Run:
             if trial.text_sha not in self.state.confirmed:
                 record = evaluation_record(self.desk.laboratory.confirm(trial.text))
                 self.desk.emit("evaluation", number=trial.number, evaluation=record, full=True)
-            if not refuted(self.state, trial):
+            if may_win(self.state, trial):
                 return
 
     def _compare(self) -> None:

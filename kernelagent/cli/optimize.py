@@ -56,6 +56,7 @@ def optimize() -> None:
 @click.option("--arch", help="Its architecture, instead of its name (sm_80, sm_90a ...).")
 @click.option("--workload", help="Optimise for this workload.  [default: the problem's first]")
 @click.option("--seed", type=int, help="Seed of the search.")
+@click.option("--unproved", is_flag=True, default=None, help="Let kernels win that are only tested; labelled.")
 @json_option
 @click.pass_context
 def run(ctx: click.Context, /, problem: str, as_json: bool, **chosen: Any) -> None:
@@ -121,7 +122,13 @@ def _finish(ctx: click.Context, record: dict[str, Any], as_json: bool) -> None:
 
 def closing_lines(record: dict[str, Any]) -> list[str]:
     """What was found, where it lies, how to call it from Python, what to try next."""
-    best = record["best"]
+    best, withheld = record["best"], record.get("withheld")
+    if not best and withheld:
+        return [
+            f"no kernel may win: the fastest right one, trial {withheld['trial']}, is {withheld['verdict']}, not proved",
+            "`kernelagent check` says what its proof lacks; --unproved lets it win, labelled",
+            f"look at: kernelagent runs show {record['run']}",
+        ]
     if not best:
         return [
             f"no correct kernel was found in {record['trials']} trials",
