@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from kernelagent.dsl.check import CheckReport
@@ -73,7 +74,7 @@ def test_the_last_line_counts() -> None:
         "a.tile: ok, UNKNOWN (6 PROVED, 1 PROVED_BOUNDED in flow, 1 TESTED in numeric, 1 UNKNOWN in races), "
         "equal over the reals, 0.5 s"
     )
-    assert last_line(CheckReport(False, "UNKNOWN", (), (), ()), "a.tile") == "a.tile: wrong, UNKNOWN, 0.0 s"
+    assert last_line(CheckReport(False, "UNKNOWN", (), (), ()), "a.tile") == "a.tile: refused, 0.0 s"
 
 
 def test_an_element_that_two_comparisons_found_is_told_once() -> None:
@@ -152,7 +153,8 @@ def test_policy_that_one_class_drops_is_told() -> None:
     assert [n for n in notes if n.startswith("policy cluster=2: dropped") and n.endswith("general class")]
 
 
-def test_steps_are_told_to_whoever_listens() -> None:
+def test_steps_are_told_to_whoever_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERNELAGENT_HOME", str(tmp_path))  # nothing is proved already
     heard: list[str] = []
     with listening(heard.append):
         kernelagent.check(GEMM.replace("BM=128", "BM=64"), target="emu", dtypes={"T": "bf16"}, quick=True)
@@ -162,3 +164,8 @@ def test_steps_are_told_to_whoever_listens() -> None:
     before = len(heard)
     kernelagent.check(TEXTS["gemm"], quick=True)
     assert len(heard) == before
+
+
+def test_what_was_compared_with_no_reference_says_so() -> None:
+    report = CheckReport(True, "PROVED", (Obligation("bounds", "PROVED", None, ""),), (), ())
+    assert last_line(report, "a.tile") == "a.tile: ok, PROVED (1 PROVED), compared with no reference, 0.0 s"
