@@ -219,6 +219,10 @@ class Machine:
             boxes = [(lo + f, hi + f) for (lo, hi), f in zip(both, first, strict=True)]
             self.spend(tile.data.size)
             writer(access, boxes, tile.data[box(both)])
+            if access.cell.log is not None and both != list(inside) and all(lo < hi for lo, hi in inside):
+                reached = [(lo + f, hi + f) for (lo, hi), f in zip(inside, first, strict=True)]
+                line = statement.origin.span.line
+                access.cell.log.left_void(access.selection(reached), len(self.iterations) - 1, line)
 
         return store
 

@@ -60,7 +60,8 @@ class StoreLog:
     """For each element of one array: how often it was stored, and by whom last.
 
     `count`, `iteration`, `line` have the array's shape; `iteration` indexes the run's list of iterations (-1: never).
-    `readers` are kept for InOut arrays, from the first load on.
+    `readers` are kept for InOut arrays, from the first load on. `void` has (iteration, line) of the first store to an
+    element whose value was void there, from the first such store on.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -69,6 +70,16 @@ class StoreLog:
         self.line = np.zeros(shape, np.int32)
         self.readers: Readers | None = None
         self.conflict: Conflict | None = None
+        self.void: tuple[Any, Any] | None = None
+
+    def left_void(self, selection: Any, iteration: int, line: int) -> None:
+        """Note a store that found its value void at some of the selected elements."""
+        if self.void is None:
+            self.void = np.full(self.count.shape, -1, np.int32), np.zeros(self.count.shape, np.int32)
+        iterations, lines = self.void
+        first = iterations[selection] < 0
+        iterations[selection] = np.where(first, iteration, iterations[selection])
+        lines[selection] = np.where(first, line, lines[selection])
 
     def stored(self, selection: Any, iteration: int, line: int) -> None:
         """Note one store to the selected elements; the first element stored twice becomes the conflict."""

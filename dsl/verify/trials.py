@@ -19,6 +19,7 @@ from kernelagent.dsl.interpret.memory import Cell, StoreLog
 from kernelagent.dsl.interpret.run import CallRun, Run, execute
 from kernelagent.dsl.ir import Module
 from kernelagent.dsl.verify.records import Counterexample, Family
+from kernelagent.dsl.verify.void_stores import void_because
 
 _FAMILY: dict[str, Family] = {
     "index-range": "bounds",
@@ -35,6 +36,8 @@ _EXPECTED = {
     "inout-after-store": "loaded in front of its store",
     "inout-stored-twice": "stored once",
 }
+
+_VOID = "the value of this store is void there: what it was computed from ends before"
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,17 @@ def _coverage_failure(trial: Trial, call: CallRun, cell: Cell, log: StoreLog) ->
     elif len(missing):
         element = tuple(int(i) for i in missing[0])
         message = f"{_element(cell.name, element)} is never stored ({trial.text()})"
-        yield Counterexample(message=message, lines=(_array_line(call, cell),), element=element, found=0, **common)
+        place = _void_store(call, log, element) or {"lines": (_array_line(call, cell),)}
+        yield Counterexample(message=message, element=element, found=0, **place, **common)
+
+
+def _void_store(call: CallRun, log: StoreLog, element: tuple[int, ...]) -> dict[str, Any] | None:
+    """The store that reaches an element where its value is void: line, iteration and why; None where none does."""
+    if log.void is None or (number := int(log.void[0][element])) < 0:
+        return None
+    line, iteration = int(log.void[1][element]), dict(call.iterations[number])
+    why = void_because(call, line, iteration, element) or _VOID
+    return {"lines": (line,), "iterations": (iteration,), "why": why}
 
 
 def _stored_twice(call: CallRun, cell: Cell, log: StoreLog, common: dict[str, Any]) -> Counterexample:
