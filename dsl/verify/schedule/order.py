@@ -29,6 +29,7 @@ from kernelagent.dsl.verify.schedule.sizes import (
     outermost,
     reachable,
     several_tiles,
+    shown_block,
     steps,
 )
 from kernelagent.dsl.verify.schedule.thresholds import late
@@ -87,9 +88,15 @@ def examine(case: Case, quick: bool = False) -> Ordered:
         if tiles.events:
             return tiles
         left = tiles.reason
-    runs = f"{min(found)} to {min(longest, needed)} iterations"
-    runs += ", all that there are" if every else ", after which the state of the block comes back"
+    runs = _span(min(found), min(longest, needed))
+    back = "" if cycle is None else ", after which the state of the block comes back"
+    runs += ", all that there are" if every else back
     return Ordered((), None, runs, left, min(longest, needed, ring + 1 if brief else LONGEST))
+
+
+def _span(least: int, most: int) -> str:
+    counted = f"{least} to {most}" if least < most else f"{most}"
+    return f"{counted} iteration{'s' if most != 1 else ''}"
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ def _first_cycle(case: Case, found: dict[int, Sizes], least: int) -> tuple[int, 
 
 
 def _cycle(case: Case, sizes: Sizes) -> _Cycle | None:
-    """That of the first tile; None where some loop's state does not come back, or something is wrong."""
+    """That of a tile; None where some loop's state does not come back, or something is wrong."""
     snapshots = Snapshots(dev.For)
     _, events = _run(case, sizes, snapshots)
     long = [k for k, head in snapshots.heads.items() if not ends_early(head)]
@@ -123,13 +130,13 @@ def _cycle(case: Case, sizes: Sizes) -> _Cycle | None:
 
 
 def _run(case: Case, sizes: Sizes, snapshots: Snapshots | None = None) -> tuple[Machine, tuple[Event, ...]]:
-    """The first block (or cluster) of a launch, without values."""
+    """The first block (or cluster) of a launch, or the one with the most iterations, without values."""
     made = call(case, sizes, positions_only=True)
     memory = GlobalMemory(case.kernel.arrays, made.sizes, 0)
     domain = Unknown(made.arrays, made.scalars)
     watch = snapshots.watch if snapshots else None
     machine = Machine(case.kernel, made.sizes, domain, memory, made.read, watch=watch, footprints=case.merged)
-    machine.run(0, case.kernel.cluster)
+    machine.run(shown_block(case.kernel, made.sizes), case.kernel.cluster)
     order = ("races", "definedness", "completion", "protocol", "bounds")
     return machine, tuple(e for e in machine.events.values() if e.family in order)
 
@@ -227,7 +234,7 @@ def _any_walk(case: Case, found: dict[int, Sizes], cycle: _Cycle | None, ring: i
 def _uncertain(kernel: dev.DeviceKernel, found: dict[int, Sizes], cycle: _Cycle | None, needed: int) -> str:
     """Trip counts of one dim were looked for size by size; those of several together were not."""
     if cycle is None:
-        return f"the state of the block did not come back within {max(found)} iterations"
+        return f"the state of the block did not come back within {_span(max(found), max(found))}"
     missing = [n for n in range(1, needed + 1) if n not in found and n % (gcd(*found) or 1) == 0]
     return f"no sizes were found with {missing[0]} iterations" if missing and len(steps(kernel)) > 1 else ""
 

@@ -26,7 +26,7 @@ from kernelagent.dsl.verify.schedule.explain import line_of
 from kernelagent.dsl.verify.schedule.globals import GlobalMemory
 from kernelagent.dsl.verify.schedule.machine import Actor, Event, Machine, Steps
 from kernelagent.dsl.verify.schedule.shadow import Conflict, Shadow
-from kernelagent.dsl.verify.schedule.sizes import Sizes
+from kernelagent.dsl.verify.schedule.sizes import Sizes, shown_block
 from kernelagent.dsl.verify.schedule.whole import RESIDENT
 
 Fault: TypeAlias = tuple[str, int, int | None, str]
@@ -127,10 +127,10 @@ def fault(event: Event) -> Fault:
 
 
 def watch_block(case: Case, sizes: Sizes) -> Watched:
-    """The first block or cluster of a launch, without values. Raises Unmodelled, LookupError."""
+    """The first block or cluster of a launch (`shown_block`), without values. Raises Unmodelled, LookupError."""
     made = call(case, sizes)
     machine = Watched(case, made, Unknown(made.arrays, made.scalars), 0)
-    machine.run(0, case.kernel.cluster)
+    machine.run(shown_block(case.kernel, made.sizes), case.kernel.cluster)
     return machine
 
 

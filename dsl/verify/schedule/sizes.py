@@ -13,6 +13,7 @@ from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.targets.cuda.units import Placed, holds, unmapped
 from kernelagent.dsl.verify.schedule.budget import spend
 from kernelagent.dsl.verify.schedule.cases import Case
+from kernelagent.dsl.verify.schedule.deepest import block_of, iterations, later_longer, longest_tile
 from kernelagent.dsl.verify.schedule.trips import bounded
 from kernelagent.dsl.verify.shapes import completed, deepened, emptied, sizes, whole_rows
 from kernelagent.dsl.walks import counts_of, tile_counts
@@ -52,20 +53,24 @@ def _top(body: Sequence[dev.Statement]) -> Iterator[dev.For]:
 
 
 def trips(kernel: dev.DeviceKernel, found: Sizes) -> int | None:
-    """Iterations of the longest outermost loop in the first tile; None where data decides, or nothing is defined."""
-    counts = [1]
+    """Iterations of the longest outermost loop in the first tile, or in the tile with the most where those of the first
+    are few whatever the sizes; None where data decides, or nothing is defined."""
+    loops = outermost(kernel)
     try:
         known = {**found, **_first_tile(kernel, found)}
         if kernel.grid.inner is None and _empty(kernel.grid, known):
             return None
-        for loop in outermost(kernel):
-            total = 1
-            for lo, hi, step in zip(loop.lo, loop.hi, loop.step, strict=True):
-                total *= max(0, -(-(hi.evaluate(known) - lo.evaluate(known)) // step.evaluate(known)))
-            counts.append(total)
+        if later_longer(kernel, loops):
+            return longest_tile(kernel, loops, found)[1]
+        return max((iterations(loop, known) for loop in loops), default=0)
     except (KeyError, ZeroDivisionError):
         return None
-    return max(counts[1:], default=0)
+
+
+def shown_block(kernel: dev.DeviceKernel, found: Sizes) -> int:
+    """The block whose iterations `trips` counts: the first, but where another has more of them."""
+    loops = outermost(kernel)
+    return block_of(kernel, longest_tile(kernel, loops, found)[0], found) if later_longer(kernel, loops) else 0
 
 
 def _empty(grid: dev.Grid, known: Sizes) -> bool:
