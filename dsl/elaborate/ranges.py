@@ -85,8 +85,26 @@ def check_gathered(k: Context, view: ir.View, axis: int, indices: ir.Value, node
         return
     arrays = sorted(source_arrays(k, indices))
     name = arrays[0] if arrays else indices.name or "idx"
+    assumed = k.facts.ranges.get(name)
+    if found is not None and assumed is not None:
+        where = ast.unparse(node.elts[axis] if isinstance(node, ast.Tuple) and axis < len(node.elts) else node)
+        message, hint = _beyond(name, where, found, assumed, length)
+        k.warn("index-unproved", message, node, hint)
+        return
     hint = f"write `assume(0 <= {name} < {length})`" + (", or `fill=0`" if view else "")
     k.warn("index-unproved", f"`{name}` may hold positions outside 0 ... {length} - 1", node, hint)
+
+
+def _beyond(name: str, where: str, found: Range, assumed: Range, length: Index) -> tuple[str, str]:
+    """Message and hint where what is assumed of an array's data is not enough for a position computed from it."""
+    low, high = (0 if n is None else n for n in (found[0].constant, (found[1] - length).constant))
+    positions = f"positions are 0 ... {length} - 1"
+    reaches = f"reach {found[1] - 1}" if high > 0 or low >= 0 else f"be {found[0]}"
+    hint = f"assume less of `{name}`, or write `fill=0`"
+    if (low < 0 or high > 0) and found[1] - found[0] == assumed[1] - assumed[0]:  # moved as a whole
+        lo, hi = assumed[0] - min(low, 0), assumed[1] - max(high, 0)
+        hint = f"write `assume({lo} <= {name} < {hi})`, or `fill=0`"
+    return f"`{where}` may {reaches}: {positions}", hint
 
 
 def distinct_indices(k: Context, value: ir.Value, depth: int = 8) -> bool:

@@ -419,7 +419,7 @@ def check_listed(access: Access, axis: int, positions: Any) -> None:
         value = int(positions[int(np.argmax(bad))])
         name = access.cell.name
         message = f"position {value} read from data is outside {lo}..{hi - 1} of {name} axis {axis}"
-        raise RunError("index-unproved", message, array=name, axis=axis, index=value)
+        raise RunError("index-unproved", message, array=name, axis=axis, index=value, allowed=f"{lo}..{hi - 1}")
 
 
 def _integers(scalars: Mapping[str, Any]) -> dict[str, int]:

@@ -108,10 +108,16 @@ def of_error(trial: Trial, error: RunError) -> Counterexample:
         element=error.facts.get("element"),
         iterations=error.facts.get("iterations", ()),
         scope=f"{count} elements of this access, at these sizes" if count else "",
-        expected=_EXPECTED.get(error.code),
+        expected=_EXPECTED.get(error.code) or _allowed(error),
         found=error.facts.get("found", error.facts.get("index")),
         replay=trial.replay(),
     )
+
+
+def _allowed(error: RunError) -> str | None:
+    """Positions that an access may have."""
+    extent = error.facts.get("extent")
+    return error.facts.get("allowed", None if extent is None else f"0..{extent - 1}")
 
 
 def _coverage_failures(trial: Trial, run: Run) -> Iterator[Counterexample]:

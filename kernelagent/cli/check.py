@@ -79,10 +79,15 @@ def check(
 def _steps(report: CheckReport, text: str, number: int, calls: GpuCalls) -> list[str]:
     """Raises CallError for a number that the report does not have."""
     from kernelagent.dsl.check_gpu import trace
+    from kernelagent.dsl.verify.records import ScheduleCounterexample
+    from kernelagent.dsl.verify.summary import shown_faults
     from kernelagent.errors import CallError
 
     steps = trace(text, calls, report, number)
     if not steps:
+        shown = shown_faults(report.counterexamples)
+        if 0 < number <= len(shown) and not isinstance(shown[number - 1], ScheduleCounterexample):
+            raise CallError(f"[{number}] is of the kernel of tiles", "only schedules have a trace")
         count = len(of_schedules(report))
         hint = f"the report has {count} of schedules, numbered from 1" if count else "nothing of a schedule is refuted"
         raise CallError(f"there is no counterexample {number}", hint)
