@@ -14,7 +14,7 @@ A fault that a run shows is a counterexample, and then only faults are reported.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import prod
 
@@ -59,6 +59,13 @@ DATA = "positions come from data, and only a level-one text says what that may h
 ZERO = "an index is divided by 0 at some sizes, and only a level-one text assumes that it is not"
 
 
+class _Wrong(Exception):
+    """A fault was found: nothing else is told of the schedule."""
+
+    def __init__(self, faults: Findings) -> None:
+        self.faults = faults
+
+
 def prove(case: Case, quick: bool = False) -> Findings:
     """All families of one schedule; `quick` leaves out the solver, the search over protocols, two launches, inputs
     far from zero, and most trip counts where blocks take tile after tile. What its budget does not suffice for is
@@ -66,8 +73,77 @@ def prove(case: Case, quick: bool = False) -> Findings:
     with within():
         try:
             return _prove(case, quick)
+        except _Wrong as wrong:
+            return wrong.faults
         except (Unmodelled, LookupError, ZeroDivisionError) as lack:
             return _left_open(case, f"not modelled: {lack}")
+
+
+def _prove(case: Case, quick: bool) -> Findings:
+    about = subject(case)
+    ordered = _ordered(case, quick)
+    protocol = prove_uniformity(case.kernel) if quick else prove_protocol(case.kernel)
+    found = _right(protocol + _faults(case, ordered.events, ordered.sizes or {}))
+    if ordered.events:
+        ordered = Ordered(reason=_guessed(ordered.events))
+    shared = _right(prove_aliasing(case, about, ordered.iterations, quick))
+    ran = _run(case, ordered, quick)
+    far = Findings() if quick else _far(case, ran.sizes)
+    found += shared + _right(prove_rounding(case, about) + far + prove_overflow(case, about))
+    shown = _shown(case, ran, solver=not quick and not exhausted())
+    claims = settled(case, about, (*shown, *shared.obligations), ran.sizes)
+    claims += prove_expectations(case, about, ran.sizes, ran.lacks, shown)
+    return found + Findings(shown) + _hardware(case) + claims
+
+
+def _right(found: Findings) -> Findings:
+    """What was found, unless a counterexample is in it. Raises _Wrong."""
+    if found.counterexamples:
+        raise _Wrong(Findings(tuple(o for o in found.obligations if o.verdict == "REFUTED"), found.counterexamples))
+    return found
+
+
+def _faults(case: Case, events: Sequence[Event], sizes: Sizes) -> Findings:
+    wrong = _certain(case, events)
+    return _refuted(case, wrong, sizes) if wrong else Findings()
+
+
+# Whole launches --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """Launches without a fault, why others were not run, and what a block at every trip count showed."""
+
+    launches: tuple[Launch, ...]
+    lacks: tuple[str, ...]
+    ordered: Ordered
+
+    @property
+    def sizes(self) -> list[Sizes]:
+        return [made.sizes for made in self.launches]
+
+
+def _run(case: Case, ordered: Ordered, quick: bool) -> _Ran:
+    """Raises _Wrong with the first launch that shows a fault."""
+    launches: list[Launch] = []
+    lacks: list[str] = []
+    for sizes in islice(_to_run(case, ordered, launches, lacks), 1 if quick else None):
+        made = _launched(case, sizes)
+        if isinstance(made, str):
+            lacks.append(made)
+        elif not made.events:
+            launches.append(made)
+        else:
+            _right(_faults(case, made.events, sizes))
+            lacks.append(_guessed(made.events))
+    for sizes in [] if quick else empty_calls(case, [made.sizes for made in launches]):
+        made = _launched(case, sizes)
+        if isinstance(made, str):
+            ordered = replace(ordered, reason=ordered.reason or f"{made}, at {_told(sizes)}")
+        else:
+            _right(_faults(case, made.events, sizes))
+    return _Ran(tuple(launches), tuple(lacks), ordered)
 
 
 def _certain(case: Case, events: Sequence[Event]) -> list[Event]:
@@ -96,50 +172,16 @@ def _left_open(case: Case, why: str) -> Findings:
     return Findings(tuple(Obligation(family, "UNKNOWN", None, why, subject(case)) for family in families))
 
 
-def _prove(case: Case, quick: bool) -> Findings:
-    ordered = _ordered(case, quick)
-    found = prove_uniformity(case.kernel) if quick else prove_protocol(case.kernel)
-    wrong = _certain(case, ordered.events)
-    faults = _refuted(case, wrong, ordered.sizes or {}) if wrong else Findings()
-    if ordered.events and not wrong:
-        ordered = Ordered(reason=_guessed(ordered.events))
-    if faults.obligations or found.counterexamples:
-        return _only_refuted(found) + faults
-    shared = prove_aliasing(case, subject(case), ordered.iterations, quick)
-    if shared.counterexamples:
-        return _only_refuted(shared)
-    found += shared
-    launches: list[Launch] = []
-    lacks: list[str] = []
-    for sizes in islice(_to_run(case, ordered, launches, lacks), 1 if quick else None):
-        made = _launched(case, sizes)
-        if isinstance(made, str):
-            lacks.append(made)
-        elif made.events and not _certain(case, made.events):
-            lacks.append(_guessed(made.events))
-        elif made.events:
-            return _refuted(case, made.events, sizes)
-        else:
-            launches.append(made)
-    for sizes in [] if quick else empty_calls(case, [made.sizes for made in launches]):
-        made = _launched(case, sizes)
-        if isinstance(made, str):
-            ordered = replace(ordered, reason=ordered.reason or f"{made}, at {_told(sizes)}")
-        elif _certain(case, made.events):
-            return _refuted(case, made.events, sizes)
-    far = Findings() if quick else _far(case, [made.sizes for made in launches])
-    rounded, widths = prove_rounding(case, subject(case)), prove_overflow(case, subject(case))
-    if rounded.counterexamples or far.counterexamples or widths.counterexamples:
-        return _only_refuted(rounded + widths) + far
-    found += rounded + far + widths
-    solver = not quick and not exhausted()
-    proved = (*_order(case, ordered), *_symbolic(case, launches, solver), *_flow(case, ordered, launches, lacks))
-    shown = tuple(_with_sizes(case, o, launches) for o in proved)
-    hardware = counted(case)
-    refuted = tuple(_claimed(case, o) for o in hardware if o.verdict == "REFUTED")
-    runs = [made.sizes for made in launches]
-    found += Findings((*shown, *hardware), refuted) + settled(case, subject(case), (*shown, *shared.obligations), runs)
-    return found + prove_expectations(case, subject(case), runs, lacks, shown)
+def _shown(case: Case, ran: _Ran, solver: bool) -> tuple[Obligation, ...]:
+    ordered, launches = _order(case, ran.ordered), _symbolic(case, ran.launches, solver)
+    proved = (*ordered, *launches, *_flow(case, ran.ordered, ran.launches, ran.lacks))
+    return tuple(_with_sizes(case, o, ran.launches) for o in proved)
+
+
+def _hardware(case: Case) -> Findings:
+    """A claim that counting refutes needs no run."""
+    found = counted(case)
+    return Findings(tuple(found), tuple(_claimed(case, o) for o in found if o.verdict == "REFUTED"))
 
 
 def _with_sizes(case: Case, obligation: Obligation, launches: Sequence[Launch]) -> Obligation:
@@ -168,10 +210,6 @@ def counted(case: Case) -> list[Obligation]:
     found = prove_banks(case.kernel, subject(case), limit_of(case.kernel, "bank_conflicts"))
     found += prove_coalescing(case, subject(case), limit_of(case.kernel, "sectors"))
     return found + prove_boxes(case.kernel, subject(case)) + prove_resources(case.kernel, subject(case))
-
-
-def _only_refuted(found: Findings) -> Findings:
-    return Findings(tuple(o for o in found.obligations if o.verdict == "REFUTED"), found.counterexamples)
 
 
 def _ordered(case: Case, quick: bool) -> Ordered:
