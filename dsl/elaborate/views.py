@@ -254,6 +254,8 @@ def integers(call: Call, name: str, rank: int | None = None) -> Shape:
         if not isinstance(part, Index):
             what = describe(part) if not isinstance(part, Poison) else "in error"
             hint = "use dims, integer parameters, tunables, loop variables or `In` elements"
+            if call.word.name in ("expect", "tag"):
+                hint = "say where the tile begins; where data places it, label it: `t = tag(t, (M, D), (i, d))`"
             at = call.at(name)
             raise fault("position-not-index", f"`{source_text(at)}`: {what} is not an index integer", at, hint)
         result.append(part)

@@ -42,7 +42,7 @@ class _Shown:
 
     trials: list[Trial] = field(default_factory=list)
     claims: dict[tuple[str, int, int], dict[str, tuple[Claimed, Trial]]] = field(default_factory=dict)
-    moved: dict[tuple[str, int, int], int] = field(default_factory=dict)  # wrong elements of moved coordinates
+    moved: dict[tuple[str, int, int], dict[str, int]] = field(default_factory=dict)  # wrong elements when moved
     products: dict[tuple[str, int], tuple[Meeting | None, Trial]] = field(default_factory=dict)
     lack: str = ""
 
@@ -56,7 +56,7 @@ def examine(
     runs = _runs(module, choice, work_limit, time.monotonic() + seconds)
     findings, diagnostics = Findings(), []
     for key, statement in _expects(module):
-        made, said = _settled(key, statement, runs)
+        made, said = _settled(module, key, statement, runs)
         findings += made
         diagnostics += said
     for made in _general(module, runs, shown):
@@ -116,7 +116,8 @@ def _run(module: ir.Module, choice: Choice, trial: Trial, dim: str, work_limit: 
         execute(module, trial.arrays, trial.scalars, trial.tunables, options, choice.instances)
     for key, claimed in labels.claims.items():
         _keep(shown, key, dim, claimed, trial)
-        shown.moved[key] = shown.moved.get(key, 0) + moved.claims[key].wrong
+        counted = shown.moved.setdefault(key, {})
+        counted[dim] = counted.get(dim, 0) + moved.claims[key].wrong
     for place, meeting in labels.products.items():
         known = shown.products.get(place)
         if known is None or known[0] is None:
@@ -140,7 +141,9 @@ def _keep(shown: _Shown, key: tuple[str, int, int], dim: str, claimed: Claimed, 
 # Verdicts ------------------------------------------------------------------------------------------------
 
 
-def _settled(key: tuple[str, int, int], statement: ir.Expect, runs: _Shown) -> tuple[Findings, list[Diagnostic]]:
+def _settled(
+    module: ir.Module, key: tuple[str, int, int], statement: ir.Expect, runs: _Shown
+) -> tuple[Findings, list[Diagnostic]]:
     name, line, _ = key
     subject = f"{name}: expect {', '.join(statement.dims)}"
     found = [(c, t) for c, t in runs.claims.get(key, {}).values() if c.statement.dims]
@@ -154,11 +157,33 @@ def _settled(key: tuple[str, int, int], statement: ir.Expect, runs: _Shown) -> t
         return Findings((Obligation("claims", "UNKNOWN", line, why, subject),)), []
     if not any(c.reached for c, _ in found):
         return _empty(statement, subject, "claim-unreached", "no element reaches this claim", "put it where tiles are")
-    if not runs.moved.get(key):
+    unable = [dim for dim in statement.dims if not runs.moved[key].get(dim)]  # each coordinate by itself
+    if unable and (data := _gathered(module, statement, unable)) is not None:
+        return _empty(statement, subject, "claim-vacuous", *data)
+    if unable and len(unable) < len(statement.dims):
+        why = f"nothing that is known along {', '.join(unable)} comes here"
+        hint = "claim the coordinate before a reduction or a constant takes its place, or say it with `tag`"
+        return _empty(statement, subject, "claim-vacuous", why, hint)
+    if unable:
         hint = "claim coordinates of what was loaded, before a reduction or a constant takes their place"
         return _empty(statement, subject, "claim-vacuous", "this claim holds whatever was loaded", hint)
     detail = f"held for every element at ({'), ('.join(t.text() for t in runs.trials)})"
     return Findings((Obligation("claims", "PROVED_BOUNDED", line, detail, subject),)), []
+
+
+def _gathered(module: ir.Module, statement: ir.Expect, unable: Sequence[str]) -> tuple[str, str] | None:
+    """Why nothing is known along a dim, and the way out, where the axis is one that `gather` takes from data."""
+    from kernelagent.dsl.elaborate.checks import walk
+
+    lets = {s.value: s.operation for k in module.kernels for s in walk(k.body) if isinstance(s, ir.Let)}
+    made, value = lets.get(statement.value), statement.value
+    if not isinstance(made, ir.Gather) or statement.dims[made.axis] not in unable:
+        return None
+    source, name, dims = lets.get(made.indices), value.name or "the tile", ", ".join(statement.dims)
+    data = source.view.array if isinstance(source, ir.Load) else made.indices.name or "a tile"
+    at = ", ".join(map(str, statement.start))
+    hint = f"label it where it is loaded: `{value.name or 't'} = tag({value.name or 't'}, ({dims}), ({at}))`"
+    return f"axis {made.axis} of {name} comes from data ({data}): tag it", hint
 
 
 def _empty(statement: ir.Expect, subject: str, code: str, why: str, hint: str) -> tuple[Findings, list[Diagnostic]]:

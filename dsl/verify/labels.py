@@ -1,7 +1,8 @@
 """The interpreter with coordinates in place of floats: what `tag` and `expect` say, executed.
 
-One run follows one dim: each float is the coordinate along it of the element that it comes from. Rules are those of
-`schedule.domains.tags`: constants have none, different ones that meet are a mixture, a reduction uses up its axis.
+One run follows one dim: each float is the coordinate along it of the element that it comes from, also where data says
+which element that is (`gather`). Rules are those of `schedule.domains.tags`: constants have none, different ones that
+meet are a mixture, a reduction uses up its axis.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from kernelagent.dsl.interpret.held import Array
 from kernelagent.dsl.interpret.machine import Machine
 from kernelagent.dsl.interpret.operations import Operation, compile_operation
 from kernelagent.dsl.interpret.tile import Tile, common, interval
+from kernelagent.dsl.verify.schedule.arrays import with_indices
 from kernelagent.dsl.verify.schedule.domains.tags import MIXED, NONE, consumed, joined
 from kernelagent.dsl.verify.schedule.places import grid_of, view_positions
 
@@ -115,20 +117,22 @@ class Labels:
         moves = compile_operation(machine, ir.Let(value, operation))
         axes = self.names.get((machine.kernel.name, view.array), ())
         place = next((n for n, name in enumerate(axes) if name == self.dim), None)
-        scattered = isinstance(operation, ir.Gather) and place is not None
-        if scattered and ir.position(operation.axis) in view.coordinates[place].symbols():  # type: ignore[union-attr, index]
-            place = None
         start = machine.evaluator.indices(operation.start)
+        chosen = machine.get(operation.indices) if isinstance(operation, ir.Gather) else None
+        axis = operation.axis if isinstance(operation, ir.Gather) else 0
 
         def load() -> Tile:
             tile = moves()
             if place is None:
                 return Tile(np.full(shape, NONE), tile.live)
-            first = tuple(start())
-            at, _ = view_positions(view, first, grid_of(shape), machine.environment, machine.read_element)
-            inside = np.zeros(shape, np.bool_)
-            inside[tuple(slice(lo, hi) for lo, hi in access.live(first, shape))] = True
-            return Tile(np.where(inside, at[place] + self.shift, NONE), tile.live)
+            first, offsets, inside = tuple(start()), grid_of(shape), np.zeros(shape, np.bool_)
+            live = access.live(first, shape)
+            if chosen is not None:  # positions are what the data says
+                first, offsets = (*first[:axis], 0, *first[axis + 1 :]), with_indices(offsets, axis, chosen().data)
+                live = live[:axis] + chosen().live + live[axis + 1 :]
+            at, there = view_positions(view, first, offsets, machine.environment, machine.read_element)
+            inside[tuple(slice(lo, hi) for lo, hi in live)] = True
+            return Tile(np.where(inside & there, at[place] + self.shift, NONE), tile.live)
 
         return load
 

@@ -8,7 +8,7 @@ whose elements have no coordinates at all, says nothing; its obligation says so.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -30,7 +30,7 @@ from kernelagent.dsl.verify.schedule.places import grid_of, referred, tile_bytes
 from kernelagent.dsl.verify.schedule.sizes import Sizes, fits
 from kernelagent.dsl.verify.schedule.stages import stage_of
 from kernelagent.dsl.verify.schedule.statements import HANDLERS
-from kernelagent.dsl.verify.schedule.tagged import holder, loose_axes
+from kernelagent.dsl.verify.schedule.tagged import holder
 from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
 from kernelagent.dsl.verify.schedule.whole import RESIDENT
 from kernelagent.dsl.verify.shapes import completed
@@ -94,14 +94,15 @@ _OWN = dict.fromkeys((dev.Store, dev.Scatter, dev.StoreBulk), _not_stored)
 
 @dataclass
 class Compared:
-    """One `expect` of the text in all runs: elements that came to it, those that had a coordinate, those that had
-    another one than is expected, and the first of these."""
+    """One `expect` of the text in all runs: elements that came to it, those that had a coordinate (`along`: of each
+    dim), those that had another one than is expected, and the first of these."""
 
     statement: dev.Expectation
     reached: int = 0
     known: int = 0
     wrong: int = 0
     first: tuple[Event, Sizes] | None = None
+    along: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -119,7 +120,7 @@ class Expecting:
     def _begun(self, handler: Any) -> Any:
         def run(m: Machine, actor: Actor, statement: Any) -> Any:
             assert isinstance(m.domain, Labelled)
-            m.domain.begin(statement.fragment.number if isinstance(statement, dev.Let) else 0, loose_axes(statement))
+            m.domain.begin(statement.fragment.number if isinstance(statement, dev.Let) else 0)
             if isinstance(statement, dev.Let) and isinstance(statement.operation, dev.Tag):
                 return self.label(m, actor, statement.fragment, statement.operation)
             steps = handler(m, actor, statement)
@@ -143,8 +144,12 @@ class Expecting:
         )
         live, wanted = _wanted(m, actor, e, value)
         wrong, known = np.zeros(live.shape, np.bool_), np.zeros(live.shape, np.bool_)
+        along = compared.along
+        along |= {dim: along.get(dim, 0) for dim in e.dims}
         for number, coordinates in wanted.items():
             there = live & (value.tags[number] != NONE)
+            name = domain.axes.names[number]
+            along[name] = along.get(name, 0) + int(there.sum())
             known |= there
             wrong |= there & (value.tags[number] != coordinates)
         compared.reached += int(live.sum())
@@ -292,6 +297,10 @@ def _settled(case: Case, one: Compared, subject: str, runs: Sequence[Sizes], bou
         return Findings((_open(e, subject, f"{UNREACHED}: no element comes here"),))
     if not one.known:
         return Findings((_open(e, subject, f"{VACUOUS}: none of its elements has a coordinate that it names"),))
+    unable = [dim for dim, known in one.along.items() if not known]
+    if unable:
+        why = f"none of its elements has a coordinate along {', '.join(unable)}; what data places is labelled by `tag`"
+        return Findings((_open(e, subject, f"{VACUOUS}: {why}"),))
     where = "), (".join(", ".join(f"{d}={n}" for d, n in sizes.items()) for sizes in runs)
     why = bounded or _beyond(case.claimed, e)
     verdict: Verdict = "PROVED_BOUNDED" if why else "PROVED"
