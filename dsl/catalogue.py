@@ -41,6 +41,13 @@ def entries() -> dict[str, Entry]:
     return found
 
 
+@cache
+def families() -> dict[str, str]:
+    """When each family of obligations holds."""
+    text = files("kernelagent.dsl.verify").joinpath("families.toml").read_text(encoding="utf-8")
+    return dict(tomllib.loads(text))
+
+
 def example_text(snippet: str, level: int = 1) -> str:
     """A whole kernel text from an example: lines are put into a standard kernel, functions get an edition line."""
     if level == 2:

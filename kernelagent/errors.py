@@ -31,9 +31,9 @@ class EnvironmentLack(UserError):
     exit_code = EXIT_ENVIRONMENT
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
+def nearest(word: str, known: Iterable[str], alike: float = 0.5) -> str | None:
     """The known name that a person most likely meant, or None."""
     import difflib
 
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=alike)
     return matches[0] if matches else None

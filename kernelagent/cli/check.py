@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,8 @@ def check(
     text = file.read_text(encoding="utf-8-sig", errors="replace")
     other = against.read_text(encoding="utf-8-sig", errors="replace") if against else None
     named, chosen, sizes = known_arch(arch, text), read_dtypes(dtypes), read_dims(dims)
+    if target == "cpu":
+        _refuse_ignored(arch, sizes, text)
     with shown_progress():
         report = check_text(
             text, problem, target=target, quick=quick, arch=named, dtypes=chosen, dims=sizes, against=other,
@@ -74,6 +76,21 @@ def check(
     else:
         _show(report, text, file, verbose)
     ctx.exit(0 if report.ok else EXIT_WRONG_CANDIDATE)
+
+
+def _refuse_ignored(arch: str | None, dims: Mapping[str, int], text: str) -> None:
+    """Raises CallError for what only code for GPUs depends on, and for another architecture than the schedule's."""
+    from kernelagent.dsl.level2 import target_of
+    from kernelagent.errors import CallError
+
+    own = target_of(text)
+    if own is None and arch is not None:
+        raise CallError("--arch says nothing of a kernel for the CPU", f"add --target cuda, or leave out --arch {arch}")
+    if own is not None and arch not in (None, own):
+        hint = f"leave out --arch; `kernelagent inspect KERNEL --arch {arch} --schedule` prints one for {arch}"
+        raise CallError(f"the schedule is for {own}, not {arch}", hint)
+    if dims:
+        raise CallError("--dim fixes extents of GPU code only", "add --target cuda, or leave out --dim")
 
 
 def _steps(report: CheckReport, text: str, number: int, calls: GpuCalls) -> list[str]:

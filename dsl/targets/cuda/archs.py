@@ -52,7 +52,7 @@ def arch(name: str) -> Arch:
     known = archs()
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    hint = (f"did you mean {near[0]}? " if near else "") + f"known: {', '.join(known)}"
     facts = {"arch": name, "known": list(known)}
     raise KernelError([Diagnostic("unknown-arch", f"no architecture is called {name!r}", hint=hint, facts=facts)])
