@@ -171,7 +171,8 @@ Python syntax but is parsed, never run: only the words below exist. It begins wi
 - Claims change no result and are proved or refuted: `claim(bank_conflicts <= 1, sectors <= 2, conformity,
   separation)` about the compiled schedule (conformity: both operands of each `mma` carry the same k; separation: no
   two writers meet); `expect(acc, (M, N), (i, j))`: row p of acc comes from coordinate i + p of M, column q from j + q
-  of N, as loaded. `tag(x, (M, K), (i, k))` is x with such labels given by hand.
+  of N, as loaded. `tag(x, (M, K), (i, k))` is x with such labels given by hand: an
+  axis that `gather` takes from data needs them.
 - A `@program` calls kernels one after the other: `t = temp(f32, (S, N))` is written whole by one call, then read.
 """
 

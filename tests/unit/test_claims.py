@@ -7,6 +7,7 @@ import pytest
 from kernelagent.dsl import parse
 from kernelagent.dsl.check import CheckReport, check
 from kernelagent.dsl.check_gpu import GpuCalls, _of_schedules, _of_text
+from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.instantiate import instantiate
 from kernelagent.dsl.interpret.run import interpret
 from kernelagent.dsl.spec import violations
@@ -204,3 +205,85 @@ def test_claims_about_schedules() -> None:
     assert {o.verdict for o in refuted.obligations if o.family == "banks"} == {"REFUTED", "PROVED"}
     assert [c.family for c in refuted.counterexamples] == ["banks"]
     assert "compiler-fault" not in codes(refuted)
+
+
+# Elements that data places -----------------------------------------------------------------------------
+
+PICK = """
+edition(1)
+
+@kernel
+def pick(table: In[f32, V, D], labels: In[i32, M], y: Out[f32, M, D], BM=16, BD=32):
+    assume(0 <= labels < V)
+    for i, d in tiles((M, D), (BM, BD)):
+        idx = load(labels, (i,), (BM,))
+        t = gather(table, (idx, d), (BM, BD))
+        expect(t, CLAIM)
+        store(y, (i, d), t)
+"""
+
+
+def picked(claim: str, *pairs: tuple[str, str]) -> CheckReport:
+    made = PICK.replace("CLAIM", claim)
+    for old, new in pairs:
+        assert old in made
+        made = made.replace(old, new)
+    return check(made)
+
+
+@pytest.mark.parametrize(
+    ("claim", "expected", "found"),
+    [
+        ("(V, D), (i + 7, d)", "V=7", "V="),
+        ("(V, D), (i, d)", "V=", "V="),
+        ("(M, D), (i, d + 1)", "D=1", "D=0"),
+        ("(V, D), (i, d + 1)", "D=1", "D=0"),
+    ],
+)
+def test_elements_behind_gather_are_those_that_data_says(claim: str, expected: str, found: str) -> None:
+    report = picked(claim)
+    assert claimed(report) == {10: "REFUTED"}
+    shown = report.counterexamples[0]
+    assert str(shown.expected).startswith(expected)
+    assert str(shown.found).startswith(found)
+
+
+@pytest.mark.parametrize("claim", ["(M, D), (i, d)", "(M, D), (i + 1, d)"])
+def test_an_axis_that_comes_from_data_is_left_open(claim: str) -> None:
+    report = picked(claim)
+    assert claimed(report) == {10: "UNKNOWN"}
+    (said,) = report.diagnostics
+    assert (said.code, said.message) == ("claim-vacuous", "`expect`: axis 0 of t comes from data (labels): tag it")
+    assert said.hint is not None
+    assert "tag(t, (M, D), (" in said.hint
+
+
+@pytest.mark.parametrize(("row", "verdict"), [("i", "PROVED_BOUNDED"), ("i + 1", "REFUTED")])
+def test_a_label_says_where_gathered_rows_belong(row: str, verdict: str) -> None:
+    labelled = ("        expect(", f"        t = tag(t, (M, D), ({row}, d))\n        expect(")
+    assert claimed(picked("(M, D), (i, d)", labelled)) == {11: verdict}
+
+
+def test_rows_that_are_gathered_in_their_order() -> None:
+    """Indices that are the rows' own numbers: every row of the tile counts, also beyond the table's extent."""
+    ordered = (("load(labels, (i,), (BM,))", "coords(i, BM)"), ("(idx, d), (BM, BD))", "(idx, d), (BM, BD), fill=0.0)"))
+    assert claimed(picked("(V, D), (i, d)", *ordered)) == {10: "PROVED_BOUNDED"}
+    assert claimed(picked("(V, D), (i + 1, d)", *ordered)) == {10: "REFUTED"}
+
+
+def test_one_axis_that_cannot_fail_is_told() -> None:
+    """Columns are known; the rows are made by a broadcast."""
+    value = "zeros((BM, BN), f32) + cast(sum(load(w, (j, 0), (BN, BK)), axis=1), f32)[None, :]"
+    report = check(text("claim(separation)", ("expect(acc, (M, N), (i, j))", f"expect({value}, (M, N), (i, j))")))
+    assert claimed(report)[13] == "UNKNOWN"
+    assert codes(report) == ["claim-vacuous"]
+    assert "along M" in report.diagnostics[0].message
+
+
+def test_a_tile_as_position_of_a_claim_points_to_tag() -> None:
+    with pytest.raises(KernelError) as refused:
+        parse(PICK.replace("CLAIM", "(M, D), (idx, d)"))
+    (said,) = refused.value.diagnostics
+    assert said.code == "position-not-index"
+    assert said.hint is not None
+    assert "tag(t" in said.hint

@@ -260,3 +260,50 @@ def test_conformity_of_operands_without_a_common_dim() -> None:
     report = checked(text)
     assert "claim-vacuous" in codes(report)
     assert verdicts(report) == {"conformity": "UNKNOWN"}
+
+
+# Elements that data places -----------------------------------------------------------------------------
+
+PICK = """
+edition(1)
+level(2)
+
+@kernel
+def pick(table: In[bf16, V, D], labels: In[i32, M], y: Out[bf16, M, D]):
+    schedule(sm_80, threads=128)
+    shape_class("general")
+    d16 = distribution((16,), lanes=((16, -1, 0), (8, 0, 1)), values=((2, 0, 8),))
+    d16x128 = distribution((16, 128), lanes=((16, 1, 8), (8, 0, 1)), values=((8, 1, 1), (2, 0, 8)))
+
+    for i, d in tiles((M, D), (16, 128)):
+        idx = load(labels, (i,), d16, fill=0)
+        t = gather(table, (idx, d), d16x128, fill=0)
+        CLAIM
+        store(y, (i, d), t)
+"""
+PICK_TILES = """
+edition(1)
+
+@kernel
+def pick(table: In[bf16, V, D], labels: In[i32, M], y: Out[bf16, M, D], BM=16, BD=128):
+    assume(0 <= labels < V)
+    for i, d in tiles((M, D), (BM, BD)):
+        store(y, (i, d), gather(table, (load(labels, (i,), (BM,)), d), (BM, BD)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("claim", "verdict"),
+    [
+        ("expect(t, (M, D), (i, d))", "UNKNOWN"),
+        ("expect(t, (V, D), (i, d))", "REFUTED"),
+        ("expect(t, tag(table), (i, d))", "REFUTED"),
+        ("expect(t, (M, D), (i, d + 1))", "REFUTED"),
+        ("t = tag(t, (M, D), (i, d)); expect(t, (M, D), (i, d))", "HELD"),
+    ],
+)
+def test_gathered_rows_are_those_that_data_says(claim: str, verdict: str) -> None:
+    report = checked(PICK.replace("CLAIM", claim.replace("; ", "\n        ")), PICK_TILES)
+    (said,) = claims(report)
+    assert said.verdict == verdict or (verdict == "HELD" and said.verdict in HOLDS)
+    assert codes(report) == (["claim-vacuous"] if verdict == "UNKNOWN" else [])
