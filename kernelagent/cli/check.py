@@ -123,9 +123,12 @@ def _show(report: CheckReport, text: str, file: Path, verbose: bool) -> None:
         if len(found) > MOST_FINDINGS:
             click.echo(f"{len(found) - MOST_FINDINGS} more of the emulator; --json has all")
         click.echo()
-    for line in summary(report, text, str(file), verbose):
+    lines = summary(report, text, str(file), verbose)
+    for line in lines:
         click.echo(line)
     if kernels := report.resources.get("kernels"):
+        if lines:
+            click.echo()
         _resources(kernels)
     click.echo(last_line(report, str(file)))
 
@@ -142,7 +145,6 @@ def _resources(kernels: Sequence[dict[str, Any]]) -> None:
     headers = ("kernel", "class", "dims", "registers", "spilled bytes", "shared bytes", "occupancy", "limited by")
     rows = [_row(k) for k in kernels]
     shown = [n for n in range(len(headers)) if headers[n] != "dims" or any(row[n] for row in rows)]
-    click.echo()
     table([headers[n] for n in shown], [[row[n] for n in shown] for row in rows])
 
 

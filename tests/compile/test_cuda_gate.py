@@ -50,6 +50,8 @@ def test_spills_fail_a_kernel_at_the_line_behind_them(tmp_path: Path) -> None:
     found = caught.value.diagnostics
     assert {(d.code, d.severity) for d in found} == {("cuda-spills", "error")}
     assert lines(tuple(found)) <= {line_of(SPILLING, w) for w in ("acc +=", "for k in", "acc = ", "store(")}
+    assert found[0].span is not None
+    assert SPILLING.splitlines()[found[0].span.line - 1][found[0].span.column - 1] != " "  # at the statement
     assert found[0].facts["spill_store_bytes"] > 0
     assert "smaller tiles" in str(found[0].hint)
     with pytest.raises(KernelError):  # what the cache remembers is refused as well

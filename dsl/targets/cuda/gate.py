@@ -37,9 +37,9 @@ def faults(artifact: CudaArtifact, module: ir.Module) -> Iterator[Diagnostic]:
             continue
         kernel, code = module.kernel(binary.kernel).span, _code(binary)
         if binary.resources.spills:
-            yield _spill(binary, artifact.arch, _span(spill_line(code), kernel))
+            yield _spill(binary, artifact.arch, _span(spill_line(code), kernel, module.text))
         for note in notes:
-            yield _serialised(binary, artifact.arch, note, _span(serial_line(code, note), kernel))
+            yield _serialised(binary, artifact.arch, note, _span(serial_line(code, note), kernel, module.text))
 
 
 def _code(binary: Binary) -> Sequence[Instruction]:
@@ -49,8 +49,14 @@ def _code(binary: Binary) -> Sequence[Instruction]:
         return ()
 
 
-def _span(line: int | None, kernel: Span) -> Span:
-    return kernel if line is None else Span(line, 1, line, 2)
+def _span(line: int | None, kernel: Span, text: str) -> Span:
+    """The statement on a line of the text; the kernel's head where no line is known."""
+    if line is None:
+        return kernel
+    lines = text.splitlines()
+    shown = lines[line - 1].rstrip() if line <= len(lines) else ""
+    column = len(shown) - len(shown.lstrip()) + 1
+    return Span(line, column, line, max(len(shown), column) + 1)
 
 
 # Diagnostics -----------------------------------------------------------------------------------------
