@@ -27,6 +27,7 @@ from kernelagent.dsl.verify.telling import told
 
 if TYPE_CHECKING:
     from kernelagent.dsl.check import CheckReport
+    from kernelagent.dsl.diagnostics import Diagnostic
 
 WIDTH = 100
 """Columns of every line that is not a quotation."""
@@ -68,12 +69,19 @@ _HOLDS: Mapping[Family, str] = {
 }
 """One line for all proved obligations of a family."""
 
+_ONE_HOLDS: Mapping[Family, str] = {
+    "bounds": "1 access stays inside its array, for all sizes",
+    "alignment": "1 access of several elements begins at a multiple of its width, for all sizes",
+}
+"""Of a single access."""
+
 
 def summary(report: CheckReport, text: str, filename: str = "kernel", verbose: bool = False) -> list[str]:
     """All lines but diagnostics, machine resources and the last one. `verbose`: every obligation has a line."""
     faults = told(shown_faults(report.counterexamples), text, filename)
     named = {c.family for c in report.counterexamples}
     shown = [o for o in report.obligations if not (o.verdict == "REFUTED" and o.family in named)]
+    shown = shown if verbose else [o for o in shown if not _warned(o, report.diagnostics)]
     costs = [o for o in shown if is_cost(o)]
     blocks = [*faults]
     if not report.ok and not verbose:
@@ -83,6 +91,14 @@ def summary(report: CheckReport, text: str, filename: str = "kernel", verbose: b
         blocks += _block("performance notes (no faults):", _merged(costs, _cost))
         blocks += _block("compiler notes:", list(report.notes))
     return blocks
+
+
+def _warned(obligation: Obligation, diagnostics: Iterable[Diagnostic]) -> bool:
+    """Whether a warning says the same of a claim."""
+    if obligation.family != "claims" or obligation.verdict != "UNKNOWN":
+        return False
+    mine = (d for d in diagnostics if d.span is not None and d.span.line == obligation.line)
+    return any(d.message.endswith(f": {obligation.detail}") for d in mine)
 
 
 def _without_costs(obligations: Sequence[Obligation], costs: Sequence[Obligation]) -> list[Obligation]:
@@ -181,8 +197,9 @@ def _holds(family: Family, same: Sequence[Obligation]) -> str:
     if len({o.detail for o in same}) == 1 and family in ("resources", "stability"):
         return same[0].detail
     number = len({(o.line, o.subject) for o in same})
-    accesses = f"{number} access{'es' if number > 1 else ''}"
-    return _HOLDS.get(family, same[0].detail).format(arrays=_arrays(same), accesses=accesses)
+    if number == 1 and family in _ONE_HOLDS:
+        return _ONE_HOLDS[family]
+    return _HOLDS.get(family, same[0].detail).format(arrays=_arrays(same), accesses=f"{number} accesses")
 
 
 def _arrays(same: Sequence[Obligation]) -> str:

@@ -15,6 +15,7 @@ from kernelagent.dsl.verify.proofs import traced
 from kernelagent.dsl.verify.records import Findings, ScheduleCounterexample, findings_from
 from kernelagent.dsl.verify.schedule.cases import cases
 from kernelagent.dsl.verify.schedule.confirm import confirmed
+from kernelagent.dsl.verify.schedule.edits import Lines
 from kernelagent.dsl.verify.summary import last_line, summary
 from kernelagent.dsl.verify.telling import MOST_LINES, MOST_TOKENS, counterexample_text, groups, prompt, tokens
 from support.faults import FOLDER, Program, programs
@@ -141,6 +142,12 @@ def test_fixes_are_proved(name: str, fix: str) -> None:
     first = refuted(fault(name).text(), quick=False)[0]
     assert first.fixes
     assert first.fixes[0] == f"{fix} (verified: every family PROVED)"
+
+
+def test_fixes_are_whole_statements() -> None:
+    text = "        copy_async(a_s[(k // 32 + 1) % 3], a, (i, k + 64), d64x32, vector=8)  # line 9"
+    said = Lines.of(text).replace(1, text.replace("+ 1", "+ 2")).said
+    assert said == "line 1: write copy_async(a_s[(k // 32 + 2) % 3], a, (i, k + 64), d64x32, vector=8)"
 
 
 def test_quick_checks_try_no_fixes() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from kernelagent.dsl.check import CheckReport
 from kernelagent.dsl.check_gpu import GpuCalls, check_gpu
+from kernelagent.dsl.diagnostics import Diagnostic, Span
 from kernelagent.dsl.verify.progress import listening
 from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation
 from kernelagent.dsl.verify.summary import WIDTH, last_line, level_text, summary
@@ -52,6 +54,24 @@ def test_problems_come_first_and_families_are_one_line() -> None:
         "PROVED          races        accesses to the same bytes are ordered, stages reused in time (aligned)" in lines
     )
     assert all(len(line) <= WIDTH for line in lines)
+
+
+def test_one_access_is_singular() -> None:
+    one = [Obligation("bounds", "PROVED", 8, "in range", "f: a"), Obligation("alignment", "PROVED", 8, "16", "f: a")]
+    lines = summary(report_of(one), "")
+    assert lines == [
+        "PROVED  bounds       1 access stays inside its array, for all sizes",
+        "PROVED  alignment    1 access of several elements begins at a multiple of its width, for all sizes",
+    ]
+
+
+def test_what_a_warning_says_of_a_claim_is_said_once() -> None:
+    why = "this claim cannot fail: nothing comes from an array"
+    found = [Obligation("claims", "UNKNOWN", 5, why), Obligation("claims", "UNKNOWN", 5, "no budget")]
+    said = Diagnostic("claim-vacuous", f"`expect`: {why}", Span(5, 1, 5, 9), "warning", "claim less")
+    report = replace(report_of(found), diagnostics=(said,))
+    assert summary(report, "") == ["UNKNOWN  claims       line 5: no budget"]
+    assert len(summary(report, "", verbose=True)) == 2
 
 
 def test_costs_are_notes_and_no_praise() -> None:

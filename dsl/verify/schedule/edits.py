@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 from kernelagent.dsl.verify.records import ScheduleCounterexample
 
@@ -28,20 +27,16 @@ class Edit:
     ordering: bool = True
 
 
+SHORT = 40
+"""Statements up to this length are said old and new; of longer ones the new one."""
+
+
 def _changed(old: str, new: str) -> str:
-    """`wait_group(2) -> wait_group(1)`: what differs, with the words around it."""
+    """`wait_group(2) -> wait_group(1)`; where that is long, the whole new statement."""
     if old.strip() == new.strip():
         return f"{new.strip()} {'further left' if len(new) < len(old) else 'further right'}"
-    first = _alike(old, new)
-    last = min(_alike(old[::-1], new[::-1]), min(len(old), len(new)) - first)
-    begin = max(old.rfind(" ", 0, max(first - 8, 0)) + 1, len(old) - len(old.lstrip()))
-    ends = [min(len(line) - max(last - 6, 0), len(line)) for line in (old, new)]
-    return f"{old[begin : ends[0]]} -> {new[begin : ends[1]]}"
-
-
-def _alike(a: str, b: str) -> int:
-    """How many characters are the same from the beginning."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
+    before, after = (line.split("#")[0].strip() for line in (old, new))
+    return f"{before} -> {after}" if max(len(before), len(after)) <= SHORT else f"write {after}"
 
 
 @dataclass(frozen=True)
