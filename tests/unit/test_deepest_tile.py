@@ -50,7 +50,7 @@ def test_the_first_tile_counts_where_it_has_as_many() -> None:
     assert (trips(kernel, {"S": 160, "D": 32}), shown_block(kernel, {"S": 160, "D": 32})) == (10, 0)
 
 
-@pytest.mark.parametrize("end", ["minimum(S, i + BM)", "minimum(i + BM, S)"])
+@pytest.mark.parametrize("end", ["minimum(S, i + BM)", "minimum(i + BM, S)", "i"])
 def test_causal_attention_is_proved(end: str) -> None:
     found = prove(case(end=end))
     assert {o.family for o in found.obligations if o.verdict != "PROVED"} <= {"stability"}

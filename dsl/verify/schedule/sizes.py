@@ -133,10 +133,13 @@ def _grown(base: Sizes, widths: Mapping[str, int], most: int) -> Iterator[dict[s
 def steps(kernel: dev.DeviceKernel) -> dict[str, int]:
     """For each dim or integer scalar in the bounds of an outermost loop the loop's largest step."""
     found: dict[str, int] = {}
-    for loop in outermost(kernel):
+    loops = outermost(kernel)
+    ends = dict(zip(kernel.grid.variables, kernel.grid.hi, strict=True)) if later_longer(kernel, loops) else {}
+    for loop in loops:
         for hi, step in zip(loop.hi, loop.step, strict=True):
             width = step.constant or 1
-            for symbol in hi.symbols():
+            places = [ends[v].symbols() for v in hi.symbols() & ends.keys()]  # `range(0, i)`: as far as tiles go
+            for symbol in hi.symbols().union(*places):
                 if symbol.kind in ("dim", "param"):
                     found[symbol.name] = max(width, found.get(symbol.name, 1))
     return found
