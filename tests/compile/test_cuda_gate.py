@@ -122,3 +122,18 @@ def test_inspect_shows_everything_with_the_faults() -> None:
     assert "HGMMA" in text
     assert "serialized due to insufficient register" in text
     assert {d["code"] for d in found.to_dict()["diagnostics"]} == {"cuda-spills", "wgmma-serialised"}
+
+
+# The compiler's own choices ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [64, 128])
+def test_attention_without_policy_does_not_serialise(rows: int) -> None:
+    """One consumer warpgroup, then two: overlapping products are serialised by ptxas in the first case only."""
+    text = next(c for c in CASES if c.name.startswith("attention_causal")).text
+    plain = "\n".join(line for line in text.splitlines() if not line.strip().startswith("on("))
+    calls = GpuCalls("sm_90a", {"T": "bf16"}, dims={"D": 64})
+    report = check_gpu(plain.replace("BM=64", f"BM={rows}"), "cuda", calls, quick=True)
+    assert report.ok, report.diagnostics
+    products = [n for k in report.resources["kernels"] for n in k["report"] if "products:" in n]
+    assert any("one after the other" in n for n in products) == (rows == 64)

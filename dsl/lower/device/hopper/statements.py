@@ -87,6 +87,8 @@ class HopperLowering(PartialStores):
                 raise Apart("policy")
             if stages < 2:
                 raise Apart("one stage")
+            if self.groups == 1 and self.plan.policy.get("roles") is None:
+                raise Apart("one consumer warpgroup: ptxas serialises products that overlap there (C7520)")
             parts = halves(self, loop, CONSUMER_REGISTERS[self.groups] or 255)
         except Apart as why:
             self.note("products", "one after the other", str(why), loop.origin)
