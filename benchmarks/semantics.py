@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from kernelagent.dsl.check import CheckReport
+from kernelagent.dsl.check_text import CheckReport
 from kernelagent.dsl.verify.records import Obligation
 from support.semantics_cases import Case, cases
 

@@ -12,7 +12,7 @@ from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
 from kernelagent.dsl.elaborate.habits import nearest
 from kernelagent.dsl.elaborate.operands import shape_text
 from kernelagent.dsl.index import Element, Index, Symbol, condition_indices, evaluate_condition
-from kernelagent.dsl.instantiate import check_dtype
+from kernelagent.dsl.instantiation import check_dtype
 
 MAX_DIM = 2**31 - 1
 Number = float | int | bool

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
-from kernelagent.dsl.check import CheckReport, check
+from kernelagent.dsl.check_text import CheckReport, check
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
 from kernelagent.dsl.verify.progress import say
 from kernelagent.dsl.verify.records import DeviceCounterexample, ScheduleCounterexample

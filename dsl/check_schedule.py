@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kernelagent.dsl import ir
-from kernelagent.dsl.check import CheckReport
+from kernelagent.dsl.check_text import CheckReport
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.index import Index, Symbol
 from kernelagent.dsl.level2.module import ScheduledModule, read_module, scheduled

@@ -14,7 +14,7 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.elaborate import live
 from kernelagent.dsl.elaborate.facts import Facts
 from kernelagent.dsl.index import Condition, Element, Index, Symbol, condition_indices, index
-from kernelagent.dsl.instantiate import operands_of
+from kernelagent.dsl.instantiation import operands_of
 
 COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne")
 

@@ -22,8 +22,8 @@ from kernelagent.problems.problem import Problem
 from kernelagent.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from kernelagent.dsl.check import CheckReport
     from kernelagent.dsl.check_gpu import GpuTarget
+    from kernelagent.dsl.check_text import CheckReport
     from kernelagent.dsl.verify.proofs import Use
     from kernelagent.harness.records import Evaluation
 
@@ -220,9 +220,9 @@ def check(
     arch = arch or own or "sm_80"
     proofs: Use = "recheck" if recheck else "cached"
     if problem is None:
-        from kernelagent.dsl.check import check as check_text
         from kernelagent.dsl.check_gpu import GpuCalls, check_gpu
         from kernelagent.dsl.check_schedule import check_schedule
+        from kernelagent.dsl.check_text import check as check_text
 
         if target in ("cuda", "emu"):
             calls = GpuCalls(arch, dtypes or {}, dims=dims or {}, against=against, proofs=proofs)

@@ -13,8 +13,8 @@ import numpy as np
 from kernelagent import problems
 from kernelagent.agent.matching import diagnose
 from kernelagent.dsl.binding import Binding, bind
-from kernelagent.dsl.check import CheckReport, check
 from kernelagent.dsl.check_gpu import GpuCalls, GpuTarget, check_gpu
+from kernelagent.dsl.check_text import CheckReport, check
 from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.ir import Module
 from kernelagent.dsl.targets.calls import Choices, entry_dims

@@ -9,7 +9,7 @@ from typing import Any
 from kernelagent.dsl import ir
 from kernelagent.dsl.binding import Binding
 from kernelagent.dsl.index import Index
-from kernelagent.dsl.instantiate import fixed_dims, instantiate
+from kernelagent.dsl.instantiation import fixed_dims, instantiate
 
 Scalars = Mapping[str, float | int | bool]
 Allocate = Callable[[tuple[int, ...], str], Any]

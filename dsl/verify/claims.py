@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.index import Compare, Condition, Index, evaluate_condition
-from kernelagent.dsl.interpret.fault import RunError, WorkLimit
-from kernelagent.dsl.interpret.machine import Options
-from kernelagent.dsl.interpret.run import execute
+from kernelagent.dsl.interpreter.fault import RunError, WorkLimit
+from kernelagent.dsl.interpreter.machine import Options
+from kernelagent.dsl.interpreter.run import execute
 from kernelagent.dsl.verify.draw import draw
 from kernelagent.dsl.verify.labels import Claimed, Labels, Meeting, Unlabelled, dims_of
 from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation, Verdict, worst

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.dtypes import STEPS, from_numpy
-from kernelagent.dsl.interpret.fault import RunError, WorkLimit
-from kernelagent.dsl.interpret.machine import Options
-from kernelagent.dsl.interpret.run import execute
+from kernelagent.dsl.interpreter.fault import RunError, WorkLimit
+from kernelagent.dsl.interpreter.machine import Options
+from kernelagent.dsl.interpreter.run import execute
 from kernelagent.dsl.ir import Let, Mma, Module
 from kernelagent.dsl.level2.module import ScheduledModule, outline
 from kernelagent.dsl.lower.rewrite import walk_statements
@@ -45,7 +45,7 @@ _SEARCHED = 400
 def small_trials(module: Module, choice: Choice) -> list[Trial]:
     """Calls that take every shape class: one past each tile, the same in whole 16-byte pieces, and tiny; the tiny one
     also with each dim 0, but for a level-two text whose tensor maps are of arrays with elements."""
-    from kernelagent.dsl.instantiate import resolve_tunables
+    from kernelagent.dsl.instantiation import resolve_tunables
     from kernelagent.dsl.targets.cuda.emit_hopper import maps
 
     mapped = isinstance(module, ScheduledModule) and bool(maps(module.schedule))

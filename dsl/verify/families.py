@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from kernelagent.dsl.instantiate import fixed_dims, resolve_tunables
-from kernelagent.dsl.interpret.instances import Instances
+from kernelagent.dsl.instantiation import fixed_dims, resolve_tunables
+from kernelagent.dsl.interpreter.instances import Instances
 from kernelagent.dsl.ir import Kernel, Module, Program, Scalar
 from kernelagent.dsl.verify import accumulators, aliasing, bounds, coverage, definedness, overflow, skipping
 from kernelagent.dsl.verify.bounds import Question

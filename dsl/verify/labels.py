@@ -14,10 +14,10 @@ import numpy as np
 from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import is_float
 from kernelagent.dsl.index import Index, Symbol
-from kernelagent.dsl.interpret.held import Array
-from kernelagent.dsl.interpret.machine import Machine
-from kernelagent.dsl.interpret.operations import Operation, compile_operation
-from kernelagent.dsl.interpret.tile import Tile, common, interval
+from kernelagent.dsl.interpreter.held import Array
+from kernelagent.dsl.interpreter.machine import Machine
+from kernelagent.dsl.interpreter.operations import Operation, compile_operation
+from kernelagent.dsl.interpreter.tile import Tile, common, interval
 from kernelagent.dsl.verify.schedule.arrays import with_indices
 from kernelagent.dsl.verify.schedule.domains.tags import MIXED, NONE, consumed, joined
 from kernelagent.dsl.verify.schedule.places import grid_of, view_positions

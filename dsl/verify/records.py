@@ -56,7 +56,7 @@ class Counterexample:
     """A run that breaks an obligation.
 
     `iterations` are the `tiles` iterations involved (two for an element stored twice), `scope` says how many
-    elements fail at these sizes, `replay` are the arguments of `verify.trials.replay`, `why` is the reason in a sentence.
+    elements fail at these sizes, `replay` are the arguments of `verify.trials.replay`, `why` is the reason.
     """
 
     family: Family

@@ -26,7 +26,7 @@ from kernelagent.dsl.verify.records import (
 from kernelagent.dsl.verify.telling import told
 
 if TYPE_CHECKING:
-    from kernelagent.dsl.check import CheckReport
+    from kernelagent.dsl.check_text import CheckReport
     from kernelagent.dsl.diagnostics import Diagnostic
 
 WIDTH = 100

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 from kernelagent.dsl.diagnostics import KernelError
-from kernelagent.dsl.interpret.fault import RunError, WorkLimit
-from kernelagent.dsl.interpret.instances import Instances
-from kernelagent.dsl.interpret.machine import Options
-from kernelagent.dsl.interpret.memory import Cell, StoreLog
-from kernelagent.dsl.interpret.run import CallRun, Run, execute
+from kernelagent.dsl.interpreter.fault import RunError, WorkLimit
+from kernelagent.dsl.interpreter.instances import Instances
+from kernelagent.dsl.interpreter.machine import Options
+from kernelagent.dsl.interpreter.memory import Cell, StoreLog
+from kernelagent.dsl.interpreter.run import CallRun, Run, execute
 from kernelagent.dsl.ir import Module
 from kernelagent.dsl.verify.records import Counterexample, Family
 from kernelagent.dsl.verify.void_stores import void_because

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from kernelagent.dsl import ir
 from kernelagent.dsl.elaborate.checks import walk
 from kernelagent.dsl.index import Extremum, Index
-from kernelagent.dsl.interpret.run import CallRun
+from kernelagent.dsl.interpreter.run import CallRun
 
 
 def void_because(call: CallRun, line: int, iteration: Mapping[str, int], element: tuple[int, ...]) -> str:

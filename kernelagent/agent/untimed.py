@@ -25,7 +25,7 @@ from .matching import diagnose
 from .texts import sha
 
 if TYPE_CHECKING:
-    from kernelagent.dsl.check import CheckReport
+    from kernelagent.dsl.check_text import CheckReport
     from kernelagent.solar.chips import Chip
 
 RULE = "proved, compiled through the static gates, emulated; not timed"

@@ -14,8 +14,8 @@ from .choices import gpu_options, known_arch, read_dims, read_dtypes
 from .output import json_option, print_json, shown_progress, table
 
 if TYPE_CHECKING:
-    from kernelagent.dsl.check import CheckReport
     from kernelagent.dsl.check_gpu import GpuCalls
+    from kernelagent.dsl.check_text import CheckReport
     from kernelagent.dsl.verify.records import Counterexample
 
 MOST_FINDINGS = 3

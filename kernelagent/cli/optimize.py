@@ -125,7 +125,7 @@ def closing_lines(record: dict[str, Any]) -> list[str]:
     best, withheld = record["best"], record.get("withheld")
     if not best and withheld:
         return [
-            f"no kernel may win: the fastest right one (trial {withheld['trial']}) is not proved: {withheld['verdict']}",
+            f"no kernel may win: the fastest right one (trial {withheld['trial']}) is {withheld['verdict']}",
             "`kernelagent check` says what its proof lacks; --unproved lets it win, labelled",
             f"look at: kernelagent runs show {record['run']}",
         ]

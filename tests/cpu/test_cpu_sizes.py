@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from kernelagent.dsl import interpret, parse
 from kernelagent.dsl.diagnostics import KernelError
-from kernelagent.dsl.interpret.fault import RunError
+from kernelagent.dsl.interpreter.fault import RunError
 from kernelagent.dsl.verify.draw import draw
 from kernelagent.dsl.verify.shapes import emptied, sizes
 

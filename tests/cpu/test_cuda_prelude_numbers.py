@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from kernelagent.dsl.atoms import atom
 from kernelagent.dsl.dtypes import DTYPES, bits, is_float, numpy_dtype
-from kernelagent.dsl.interpret.numbers import BINARY, cast
+from kernelagent.dsl.interpreter.numbers import BINARY, cast
 from kernelagent.dsl.targets.cuda import prelude as text_of
 from numpy.typing import NDArray
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 from kernelagent.dsl import parse
-from kernelagent.dsl.check import CheckReport
 from kernelagent.dsl.check_gpu import GpuCalls, check_gpu, finding_diagnostics
+from kernelagent.dsl.check_text import CheckReport
 from kernelagent.dsl.diagnostics import render_all
 from kernelagent.dsl.ir import Module
 from kernelagent.dsl.targets.calls import Choices

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.dtypes import DTYPES, is_float, numpy_dtype
-from kernelagent.dsl.interpret.numbers import BINARY, UNARY, cast, wrap
+from kernelagent.dsl.interpreter.numbers import BINARY, UNARY, cast, wrap
 from kernelagent.dsl.lanes import striped
 from numpy.typing import NDArray
 from support.device_kernels import Maker, blank, correct

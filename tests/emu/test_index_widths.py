@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from kernelagent.dsl import parse
 from kernelagent.dsl.diagnostics import KernelError
-from kernelagent.dsl.interpret.machine import Options
-from kernelagent.dsl.interpret.run import execute
+from kernelagent.dsl.interpreter.machine import Options
+from kernelagent.dsl.interpreter.run import execute
 from kernelagent.dsl.targets.emulator.execute import emulate
 from numpy.typing import NDArray
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from kernelagent.dsl import interpret, parse
-from kernelagent.dsl.interpret.machine import Options
+from kernelagent.dsl.interpreter.machine import Options
 from kernelagent.dsl.targets.emulator.execute import Emulation, emulate
 from kernelagent.dsl.targets.emulator.launch import Completion
 from numpy.typing import NDArray

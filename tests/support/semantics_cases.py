@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from kernelagent.dsl.elaborate import parse
-from kernelagent.dsl.interpret import interpret
+from kernelagent.dsl.interpreter import interpret
 from kernelagent.problems import load
 from kernelagent.problems.arrays import make_inputs, run_reference
 from kernelagent.problems.problem import Problem, Workload

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernelagent.dsl.check import check
 from kernelagent.dsl.check_gpu import GpuCalls, check_gpu
 from kernelagent.dsl.check_schedule import check_schedule
+from kernelagent.dsl.check_text import check
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.ir import Kernel

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from kernelagent.dsl.check import check
+from kernelagent.dsl.check_text import check
 from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.verify.draw import draw
 from kernelagent.dsl.verify.numeric import Reference

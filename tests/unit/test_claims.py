@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from kernelagent.dsl import parse
-from kernelagent.dsl.check import CheckReport, check
 from kernelagent.dsl.check_gpu import GpuCalls, _of_schedules, _of_text
+from kernelagent.dsl.check_text import CheckReport, check
 from kernelagent.dsl.diagnostics import KernelError
-from kernelagent.dsl.instantiate import instantiate
-from kernelagent.dsl.interpret.run import interpret
+from kernelagent.dsl.instantiation import instantiate
+from kernelagent.dsl.interpreter.run import interpret
 from kernelagent.dsl.spec import violations
 from kernelagent.dsl.verify.claims import contradiction
 

@@ -6,8 +6,8 @@ import re
 from dataclasses import replace
 
 import pytest
-from kernelagent.dsl.check import CheckReport
 from kernelagent.dsl.check_schedule import check_schedule
+from kernelagent.dsl.check_text import CheckReport
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.level2 import parse_schedule, print_schedule, same_schedule, verify, without_origins

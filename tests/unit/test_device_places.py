@@ -13,7 +13,7 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.binding import bind
 from kernelagent.dsl.dtypes import from_numpy
 from kernelagent.dsl.elaborate import parse
-from kernelagent.dsl.instantiate import policies_for
+from kernelagent.dsl.instantiation import policies_for
 from kernelagent.dsl.lanes import covers, same, striped
 from kernelagent.dsl.lower.device.choose_atoms import choose_atoms
 from kernelagent.dsl.lower.device.place_values import (

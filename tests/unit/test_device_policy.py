@@ -194,7 +194,7 @@ def test_values_that_a_word_does_not_take(policy: str) -> None:
 
 
 def test_on_the_cpu_warps_mean_nothing() -> None:
-    from kernelagent.dsl.instantiate import policies_for
+    from kernelagent.dsl.instantiation import policies_for
 
     found = policies_for(parse(GEMM.format(policy="on(warps=4)")).kernels[0], "avx2")
     assert found.report == ("line 5: warps=4 dropped: no meaning on avx2",)

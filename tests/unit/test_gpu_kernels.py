@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernelagent.dsl.interpret.machine import Options
+from kernelagent.dsl.interpreter.machine import Options
 from support.gpu_cases import CASES, KERNELS, Case, Shape, has_opcode
 
 from kernelagent import dsl

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from kernelagent.dsl.check import check
+from kernelagent.dsl.check_text import check
 
 PICK = """edition(1)
 

@@ -6,7 +6,7 @@ import pytest
 from kernelagent.dsl import instantiate, ir, parse
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.elaborate.checks import walk
-from kernelagent.dsl.instantiate import fixed_dims, policies_for, resolve_tunables, specificity
+from kernelagent.dsl.instantiation import fixed_dims, policies_for, resolve_tunables, specificity
 from kernelagent.dsl.spec import violations
 
 TEXT = """edition(1)

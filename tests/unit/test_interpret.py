@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.elaborate import parse
-from kernelagent.dsl.interpret.fault import RunError, WorkLimit
-from kernelagent.dsl.interpret.machine import Options
-from kernelagent.dsl.interpret.run import execute, interpret
+from kernelagent.dsl.interpreter.fault import RunError, WorkLimit
+from kernelagent.dsl.interpreter.machine import Options
+from kernelagent.dsl.interpreter.run import execute, interpret
 from kernelagent.dsl.verify.trials import same_bits
 
 F32 = np.float32

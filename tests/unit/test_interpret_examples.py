@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from kernelagent.dsl.elaborate import parse
-from kernelagent.dsl.interpret.machine import Options
-from kernelagent.dsl.interpret.run import execute
+from kernelagent.dsl.interpreter.machine import Options
+from kernelagent.dsl.interpreter.run import execute
 from kernelagent.dsl.verify.trials import same_bits
 
 F32, BF16 = np.float32, ml_dtypes.bfloat16

@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernelagent.dsl.elaborate import parse
-from kernelagent.dsl.interpret import numbers
-from kernelagent.dsl.interpret.machine import Options
-from kernelagent.dsl.interpret.run import execute, interpret
+from kernelagent.dsl.interpreter import numbers
+from kernelagent.dsl.interpreter.machine import Options
+from kernelagent.dsl.interpreter.run import execute, interpret
 from kernelagent.dsl.verify.trials import same_bits
 
 F32 = np.float32

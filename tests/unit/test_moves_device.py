@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernelagent.dsl import moves, parse
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
-from kernelagent.dsl.interpret.run import interpret
+from kernelagent.dsl.interpreter.run import interpret
 from kernelagent.dsl.targets.calls import Choices
 from kernelagent.dsl.targets.cuda.units import device_units
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernelagent.dsl import moves
 from kernelagent.dsl.elaborate import parse
-from kernelagent.dsl.interpret.run import interpret
+from kernelagent.dsl.interpreter.run import interpret
 
 from kernelagent import problems
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import KernelError
-from kernelagent.dsl.interpret.run import interpret
+from kernelagent.dsl.interpreter.run import interpret
 
 from kernelagent import dsl, problems
 

@@ -26,7 +26,7 @@ def proved(source: str) -> Findings:
 
 LIMITS = """
 import json, resource, sys, time
-from kernelagent.dsl.check import CheckReport
+from kernelagent.dsl.check_text import CheckReport
 from kernelagent.dsl.check_gpu import GpuCalls, _of_schedules, _of_text
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.verify.schedule.budget import deadline

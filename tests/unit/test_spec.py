@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from kernelagent.dsl import instantiate, ir, parse
 from kernelagent.dsl.index import Symbol, index, symbol
-from kernelagent.dsl.instantiate import fixed_dims
+from kernelagent.dsl.instantiation import fixed_dims
 from kernelagent.dsl.spec import is_concrete, violations
 
 FIXTURES = sorted((Path(__file__).parents[1] / "fixtures" / "kernels").glob("*.tile"))

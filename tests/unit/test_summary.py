@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from kernelagent.dsl.check import CheckReport
 from kernelagent.dsl.check_gpu import GpuCalls, check_gpu
+from kernelagent.dsl.check_text import CheckReport
 from kernelagent.dsl.diagnostics import Diagnostic, Span
 from kernelagent.dsl.verify.progress import listening
 from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from kernelagent.dsl.check import check
+from kernelagent.dsl.check_text import check
 from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.verify.families import Choice, argue
 from kernelagent.dsl.verify.records import Counterexample, Obligation, counts, worst

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from kernelagent.dsl.check import check
+from kernelagent.dsl.check_text import check
 from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.ir import Module
 from kernelagent.dsl.verify.numeric import Reference

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from kernelagent.dsl.check import check
+from kernelagent.dsl.check_text import check
 from kernelagent.dsl.verify.records import Counterexample
 from kernelagent.dsl.verify.telling import told
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from kernelagent.dsl import ir
 from kernelagent.dsl import schedule as sch
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
-from kernelagent.dsl.instantiate import policies_for
+from kernelagent.dsl.instantiation import policies_for
 from kernelagent.dsl.lower import lower
 from kernelagent.dsl.lower.machine import Machine
 from kernelagent.dsl.lower.rewrite import statement_values, walk_statements

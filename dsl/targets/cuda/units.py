@@ -11,7 +11,7 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.dtypes import bits
-from kernelagent.dsl.instantiate import policies_for
+from kernelagent.dsl.instantiation import policies_for
 from kernelagent.dsl.level2.module import ScheduledModule, check_target
 from kernelagent.dsl.level2.normal import normal_form
 from kernelagent.dsl.lower.device import Machine, lower_device

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.interpret.memory import Meeting, StoreLog
+from kernelagent.dsl.interpreter.memory import Meeting, StoreLog
 from kernelagent.dsl.lanes import Distribution
 from kernelagent.dsl.level2.traverse import every_grid, parts
 from kernelagent.dsl.lower.device.order_shared import Touched, loaded_elements, stored_elements

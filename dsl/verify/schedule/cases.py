@@ -10,7 +10,7 @@ from typing import Any
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import is_float
-from kernelagent.dsl.interpret.instances import Instances
+from kernelagent.dsl.interpreter.instances import Instances
 from kernelagent.dsl.level2.module import ScheduledModule, outline
 from kernelagent.dsl.targets.calls import Choices
 from kernelagent.dsl.verify.draw import draw

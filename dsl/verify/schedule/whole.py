@@ -11,9 +11,9 @@ import numpy as np
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.dtypes import STEPS, from_numpy, is_float
-from kernelagent.dsl.interpret.fault import RunError, WorkLimit
-from kernelagent.dsl.interpret.machine import Options
-from kernelagent.dsl.interpret.run import execute
+from kernelagent.dsl.interpreter.fault import RunError, WorkLimit
+from kernelagent.dsl.interpreter.machine import Options
+from kernelagent.dsl.interpreter.run import execute
 from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.targets.cuda.emit_grid import launch_blocks
 from kernelagent.dsl.verify.schedule.cases import Call, Case, call

@@ -19,8 +19,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from kernelagent.dsl.interpret.held import Array
-from kernelagent.dsl.interpret.numbers import product
+from kernelagent.dsl.interpreter.held import Array
+from kernelagent.dsl.interpreter.numbers import product
 from kernelagent.dsl.verify.semantics.constants import UNREACHED, literal
 from kernelagent.dsl.verify.semantics.terms import Group, Parameter, Poly
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from kernelagent.dsl.dtypes import is_float
-from kernelagent.dsl.interpret import numbers
-from kernelagent.dsl.interpret.held import Array
+from kernelagent.dsl.interpreter import numbers
+from kernelagent.dsl.interpreter.held import Array
 from kernelagent.dsl.verify.semantics import graph as g
 from kernelagent.dsl.verify.semantics.field import Field, Unfielded
 from kernelagent.dsl.verify.semantics.field_domain import FieldDomain

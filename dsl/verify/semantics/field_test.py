@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from kernelagent.dsl.diagnostics import KernelError
-from kernelagent.dsl.interpret.machine import Options
-from kernelagent.dsl.interpret.run import execute
+from kernelagent.dsl.interpreter.machine import Options
+from kernelagent.dsl.interpreter.run import execute
 from kernelagent.dsl.ir import Module
 from kernelagent.dsl.verify.families import Choice
 from kernelagent.dsl.verify.numeric import Reference

@@ -14,9 +14,9 @@ import numpy as np
 from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.dtypes import is_float
-from kernelagent.dsl.instantiate import operands_of
-from kernelagent.dsl.interpret.machine import Options
-from kernelagent.dsl.interpret.run import execute
+from kernelagent.dsl.instantiation import operands_of
+from kernelagent.dsl.interpreter.machine import Options
+from kernelagent.dsl.interpreter.run import execute
 from kernelagent.dsl.verify.families import Choice
 from kernelagent.dsl.verify.numeric import Reference
 from kernelagent.dsl.verify.records import Obligation

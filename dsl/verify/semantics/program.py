@@ -15,7 +15,7 @@ from kernelagent.dsl import index as ix
 from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import is_float
 from kernelagent.dsl.index import Index
-from kernelagent.dsl.instantiate import fixed_dims, resolve_tunables
+from kernelagent.dsl.instantiation import fixed_dims, resolve_tunables
 from kernelagent.dsl.verify.families import Choice, call_dtypes, concrete, concrete_kernels
 from kernelagent.dsl.verify.ranges import Ranges
 from kernelagent.dsl.verify.semantics.kernel import ArrayMeaning, KernelMeaning, Made, Place, Stored

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from kernelagent.dsl.diagnostics import KernelError
-from kernelagent.dsl.interpret.fault import RunError, WorkLimit
+from kernelagent.dsl.interpreter.fault import RunError, WorkLimit
 from kernelagent.dsl.ir import Module
 from kernelagent.dsl.verify.families import Choice
 from kernelagent.dsl.verify.numeric import Reference, failures

@@ -12,7 +12,7 @@ from fractions import Fraction
 from kernelagent.dsl import index as ix
 from kernelagent.dsl import ir
 from kernelagent.dsl.index import Index
-from kernelagent.dsl.instantiate import operands_of
+from kernelagent.dsl.instantiation import operands_of
 from kernelagent.dsl.verify.records import Obligation
 from kernelagent.dsl.verify.semantics.blame import lets
 from kernelagent.dsl.verify.semantics.functions import power

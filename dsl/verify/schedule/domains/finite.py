@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import is_float
-from kernelagent.dsl.interpret.held import held_dtype
-from kernelagent.dsl.interpret.machine import Machine
-from kernelagent.dsl.interpret.operations import Operation
-from kernelagent.dsl.interpret.tile import Tile
+from kernelagent.dsl.interpreter.held import held_dtype
+from kernelagent.dsl.interpreter.machine import Machine
+from kernelagent.dsl.interpreter.operations import Operation
+from kernelagent.dsl.interpreter.tile import Tile
 from kernelagent.dsl.verify.schedule.domains.real import Real
 from kernelagent.dsl.verify.schedule.places import Integers, Truths
 from kernelagent.dsl.verify.semantics.field import NEGATIVE, POSITIVE, Field, Unfielded

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from kernelagent.dsl.interpret import numbers
-from kernelagent.dsl.interpret.held import held_dtype
+from kernelagent.dsl.interpreter import numbers
+from kernelagent.dsl.interpreter.held import held_dtype
 from kernelagent.dsl.verify.schedule.places import Integers, Truths
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from kernelagent.dsl.index import Index
-from kernelagent.dsl.interpret.evaluate import Environment, Evaluator
-from kernelagent.dsl.interpret.fault import RunError, values_text
-from kernelagent.dsl.interpret.held import Array
-from kernelagent.dsl.interpret.tile import Interval, interval
+from kernelagent.dsl.interpreter.evaluate import Environment, Evaluator
+from kernelagent.dsl.interpreter.fault import RunError, values_text
+from kernelagent.dsl.interpreter.held import Array
+from kernelagent.dsl.interpreter.tile import Interval, interval
 from kernelagent.dsl.ir import DType, Role, View, position
 
 

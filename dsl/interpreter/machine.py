@@ -11,12 +11,12 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from kernelagent.dsl.dtypes import is_float
 from kernelagent.dsl.index import Condition
-from kernelagent.dsl.interpret.domain import Adding, Domain, Expecting, add_at
-from kernelagent.dsl.interpret.evaluate import Environment, Evaluator
-from kernelagent.dsl.interpret.fault import RunError, WorkLimit, values_text
-from kernelagent.dsl.interpret.held import garbage, held_dtype
-from kernelagent.dsl.interpret.memory import Access, Cell, Meeting, index_range
-from kernelagent.dsl.interpret.tile import Tile, box, common, interval, refill, wholly_live
+from kernelagent.dsl.interpreter.domain import Adding, Domain, Expecting, add_at
+from kernelagent.dsl.interpreter.evaluate import Environment, Evaluator
+from kernelagent.dsl.interpreter.fault import RunError, WorkLimit, values_text
+from kernelagent.dsl.interpreter.held import garbage, held_dtype
+from kernelagent.dsl.interpreter.memory import Access, Cell, Meeting, index_range
+from kernelagent.dsl.interpreter.tile import Tile, box, common, interval, refill, wholly_live
 from kernelagent.dsl.ir import Expect, For, If, Kernel, Let, Merged, Origin, Scatter, Statement, Store, Value, View
 
 Order: TypeAlias = Literal["forward", "reverse", "shuffle"]
@@ -158,7 +158,7 @@ class Machine:
                 return self._expect(statement)
 
     def _let(self, statement: Let) -> Action:
-        from kernelagent.dsl.interpret.operations import compile_operation
+        from kernelagent.dsl.interpreter.operations import compile_operation
 
         value, dtype = statement.value, statement.value.type.dtype
         domain = self.options.domain

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from kernelagent.dsl import ir
-from kernelagent.dsl.interpret.held import Array
+from kernelagent.dsl.interpreter.held import Array
 
 if TYPE_CHECKING:
-    from kernelagent.dsl.interpret.machine import Machine
-    from kernelagent.dsl.interpret.operations import Operation
+    from kernelagent.dsl.interpreter.machine import Machine
+    from kernelagent.dsl.interpreter.operations import Operation
 
 
 class Domain(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from kernelagent.dsl.interpret.held import Array
+from kernelagent.dsl.interpreter.held import Array
 
 Interval: TypeAlias = tuple[int, int]
 """[lo, hi) with 0 <= lo <= hi <= extent; (0, 0) when nothing is live."""

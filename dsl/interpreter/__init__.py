@@ -1,5 +1,5 @@
 """Numpy oracle of the tile language: `interpret` runs a text on arrays exactly as the language says."""
 
-from kernelagent.dsl.interpret.run import execute, interpret
+from kernelagent.dsl.interpreter.run import execute, interpret
 
 __all__ = ["execute", "interpret"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kernelagent.dsl.instantiate import instantiate
+from kernelagent.dsl.instantiation import instantiate
 from kernelagent.dsl.ir import Kernel
 
 _Items = tuple[tuple[str, object], ...]

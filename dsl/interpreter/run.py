@@ -11,12 +11,12 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.binding import Binding, bind
 from kernelagent.dsl.dtypes import is_float, numpy_dtype
 from kernelagent.dsl.index import Index
-from kernelagent.dsl.instantiate import fixed_dims, resolve_tunables
-from kernelagent.dsl.interpret.fault import RunError
-from kernelagent.dsl.interpret.held import Array
-from kernelagent.dsl.interpret.instances import Instances
-from kernelagent.dsl.interpret.machine import Machine, Options
-from kernelagent.dsl.interpret.memory import Cell, StoreLog
+from kernelagent.dsl.instantiation import fixed_dims, resolve_tunables
+from kernelagent.dsl.interpreter.fault import RunError
+from kernelagent.dsl.interpreter.held import Array
+from kernelagent.dsl.interpreter.instances import Instances
+from kernelagent.dsl.interpreter.machine import Machine, Options
+from kernelagent.dsl.interpreter.memory import Cell, StoreLog
 
 Arrays: TypeAlias = Mapping[str, Array]
 Scalars: TypeAlias = Mapping[str, float | int | bool]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from kernelagent.dsl.dtypes import DTYPES, bits, identity, is_float
-from kernelagent.dsl.interpret.held import Array, held_dtype, integer_range
+from kernelagent.dsl.interpreter.held import Array, held_dtype, integer_range
 
 _erf = np.frompyfunc(math.erf, 1, 1)
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import DTYPES, is_float
-from kernelagent.dsl.interpret import numbers
-from kernelagent.dsl.interpret.fault import RunError
-from kernelagent.dsl.interpret.held import Array
-from kernelagent.dsl.interpret.tile import (
+from kernelagent.dsl.interpreter import numbers
+from kernelagent.dsl.interpreter.fault import RunError
+from kernelagent.dsl.interpreter.held import Array
+from kernelagent.dsl.interpreter.tile import (
     Interval,
     Tile,
     Unreshapable,
@@ -26,7 +26,7 @@ from kernelagent.dsl.interpret.tile import (
 )
 
 if TYPE_CHECKING:
-    from kernelagent.dsl.interpret.machine import Machine
+    from kernelagent.dsl.interpreter.machine import Machine
 
 Operation: TypeAlias = Callable[[], Tile]
 
@@ -64,7 +64,7 @@ def _load(machine: Machine, op: ir.Load, value: ir.Value) -> Operation:
 
 
 def _gather(machine: Machine, op: ir.Gather, value: ir.Value) -> Operation:
-    from kernelagent.dsl.interpret.machine import check_listed
+    from kernelagent.dsl.interpreter.machine import check_listed
 
     access, start, shape = machine.access(op.view), machine.evaluator.indices(op.start), machine.shape(value)
     get, dtype, axis = machine.get(op.indices), _numpy(machine, value.type.dtype), op.axis
