@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from kernelagent.dsl.index import Compare, Index, Symbol, element, index, minimum
 from kernelagent.dsl.ir import Array, For, Kernel, Value, position
+from kernelagent.dsl.verify.branches import by_sizes
 from kernelagent.dsl.verify.ranges import Ranges
 from kernelagent.dsl.verify.records import Obligation
 from kernelagent.dsl.verify.sites import Place, Touch, touches
@@ -35,7 +36,19 @@ class _Part:
 
 
 def prove(kernel: Kernel) -> list[Obligation]:
-    """One obligation for each Out array: PROVED for all sizes, or UNKNOWN with the place where the argument stops."""
+    """One obligation for each Out array: PROVED for all sizes, or UNKNOWN with the place where the argument stops.
+
+    Where a branch on sizes is in the way, of each arm by itself.
+    """
+    found = _of_all(kernel)
+    variants = by_sizes(kernel) if any(o.verdict != "PROVED" for o in found) else [kernel]
+    if len(variants) == 1:
+        return found
+    each = zip(*(_of_all(variant) for variant in variants), strict=True)
+    return [next((o for o in arms if o.verdict != "PROVED"), arms[0]) for arms in each]
+
+
+def _of_all(kernel: Kernel) -> list[Obligation]:
     stores = [t for t in touches(kernel) if t.kind in ("store", "scatter")]
     outs = [a for a in kernel.arrays if a.role == "Out"]
     return [_prove(kernel, out, [s for s in stores if s.view.array == out.name]) for out in outs]
