@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from kernelagent.dsl import parse
+from kernelagent.dsl import check, parse
+from kernelagent.dsl.moves import apply
 from kernelagent.dsl.verify.branches import by_sizes
 from kernelagent.dsl.verify.coverage import prove
 from kernelagent.dsl.verify.families import Choice, concrete_kernels
+
+from kernelagent import problems
 
 TEXT = """edition(1)
 
@@ -53,3 +56,11 @@ def test_each_truth_is_a_kernel_under_its_assumption() -> None:
     (kernel,) = concrete_kernels(parse(text), Choice({}, {}, {}))
     taken = by_sizes(kernel)
     assert [str(k.assumes[-1].condition) for k in taken] == ["C <= 32", "C > 32"]
+
+
+@pytest.mark.parametrize("name", ["softmax", "rmsnorm", "layernorm"])
+def test_the_move_that_gives_rows_an_arm_of_their_own_may_win(name: str) -> None:
+    """What is only tested does not win a run."""
+    text = apply("whole_row", problems.load(name).seed_kernel, rows=1, size=4096)
+    assert "if " in text
+    assert check(text, quick=True).verdict == "PROVED"
