@@ -432,6 +432,7 @@ def _monomial_key(monomial: Monomial) -> tuple[bool, int, str]:
 
 
 def children(atom: Atom) -> tuple[Index, ...]:
+    """The index integers that an atom is computed from."""
     match atom:
         case Symbol():
             return ()

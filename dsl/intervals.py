@@ -18,7 +18,6 @@ from kernelagent.dsl.index import (
     Monomial,
     Select,
     Symbol,
-    condition_indices,
 )
 
 Interval: TypeAlias = tuple[int, int]
@@ -132,23 +131,10 @@ class Intervals:
         return None
 
 
-def parts_of(atom: Atom) -> tuple[Index, ...]:
-    """The index integers that an atom is computed from."""
-    match atom:
-        case Symbol():
-            return ()
-        case Element(_, coordinates):
-            return coordinates
-        case FloorDiv(a, b) | Mod(a, b) | Extremum(_, a, b):
-            return (a, b)
-        case Select(condition, then, otherwise):
-            return (*condition_indices(condition), then, otherwise)
-
-
 def _quotient(a: Interval, b: Interval) -> Interval:
     divisors = {d for d in (*b, 1, -1) if d and b[0] <= d <= b[1]}
     ends = [n // d for n in a for d in divisors] or [0]  # by 0 nothing is divided
     return min(ends), max(ends)
 
 
-__all__ = ["Interval", "Intervals", "Loop", "parts_of"]
+__all__ = ["Interval", "Intervals", "Loop"]

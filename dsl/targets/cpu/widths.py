@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from kernelagent.dsl import ir
 from kernelagent.dsl.dtypes import DTYPES, bits, is_integer
-from kernelagent.dsl.index import Index, condition_indices
-from kernelagent.dsl.intervals import Loop, parts_of
+from kernelagent.dsl.index import Index, children, condition_indices
+from kernelagent.dsl.intervals import Loop
 from kernelagent.dsl.widths import Computed, Limits, Signature
 
 BITS = 63
@@ -83,6 +83,6 @@ def _wide(values: Sequence[Index], loops: tuple[Loop, ...], line: int, what: str
     for value in values:
         for term in value.terms:
             for atom in term[0]:
-                yield from _wide(parts_of(atom), loops, line, what)
+                yield from _wide(children(atom), loops, line, what)
             yield Computed(Index((term,)), BITS, loops, line, what)
         yield Computed(value, BITS, loops, line, what)

@@ -20,9 +20,9 @@ from kernelagent.dsl.index import (
     Negation,
     Select,
     Symbol,
+    children,
     index,
 )
-from kernelagent.dsl.intervals import parts_of
 from kernelagent.dsl.ir import Array
 
 NO_TEXTS: Mapping[str, str] = {}
@@ -127,7 +127,7 @@ class IndexTexts:
                 return self.wide(then) or self.wide(otherwise)
 
     def _computed_from(self, atom: Atom) -> tuple[Index, ...]:
-        return (-atom.a,) if isinstance(atom, FloorDiv) and self._rounds_up(atom) else parts_of(atom)
+        return (-atom.a,) if isinstance(atom, FloorDiv) and self._rounds_up(atom) else children(atom)
 
     def _term(self, monomial: Monomial, coefficient: int, wide: bool, texts: Mapping[str, str]) -> str:
         factors: list[str] = []
