@@ -151,7 +151,7 @@ def _run(
     scalars = {name: value for name, value in trial.scalars.items() if name in taken}  # an oracle may have more
     made = emulate(module, arrays, scalars, arch, completion, seed, tunables)
     found = [_fault(f, made, k, trial, completion) for k, r in enumerate(made.reports) for f in r.findings]
-    return found or list(_differences(oracle, trial, made, arrays, expected, completion))
+    return found or list(differences(oracle, trial, made, arrays, expected, completion))
 
 
 def _fault(finding: Finding, made: Emulation, call: int, trial: Trial, completion: str) -> DeviceCounterexample:
@@ -183,7 +183,7 @@ def _fault(finding: Finding, made: Emulation, call: int, trial: Trial, completio
 # Values ------------------------------------------------------------------------------------------
 
 
-def _differences(
+def differences(
     module: Module,
     trial: Trial,
     made: Emulation,
