@@ -14,13 +14,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.verify.schedule.clocks import NEVER
 from kernelagent.dsl.verify.schedule.machine import Actor, Block, Machine
 from kernelagent.dsl.verify.schedule.sizes import deepest_ring
+
+Place: TypeAlias = tuple[int, int]
+"""The head of a walk or a loop, in one block of a cluster."""
+_SKIPPED = b""
 
 
 @dataclass
@@ -30,25 +34,27 @@ class Snapshots:
 
     taken: type[dev.For] | type[dev.Grid]
     until: bool = False  # stop when a tile's has come back
-    tiles: dict[int, list[bytes]] = field(default_factory=dict)
-    loops: dict[int, list[list[bytes]]] = field(default_factory=dict)
-    heads: dict[int, dev.For] = field(default_factory=dict)
+    middle: int | None = None  # the one iteration that counts, from the third tile on
+    tiles: dict[Place, list[bytes]] = field(default_factory=dict)
+    loops: dict[Place, list[list[bytes]]] = field(default_factory=dict)
+    heads: dict[Place, dev.For] = field(default_factory=dict)
     tile: dict[tuple[int, str], int] = field(default_factory=dict)  # how many each role has begun
 
     def watch(self, machine: Machine, actor: Actor, head: dev.For | dev.Grid) -> None:
-        role = (actor.block.number, actor.name)
+        role, place = (actor.block.number, actor.name), (id(head), actor.block.number)
         if isinstance(head, dev.Grid):
             self.tile[role] = self.tile.get(role, 0) + 1
             if self.taken is dev.Grid:
-                heads = self.tiles.setdefault(id(head), [])
+                heads = self.tiles.setdefault(place, [])
                 heads.append(snapshot(machine))
                 if self.until and closes(heads):
                     machine.stop()
         elif self.taken is dev.For:
-            self.heads[id(head)] = head
-            segments = self.loops.setdefault(id(head), [])
+            self.heads[place] = head
+            segments = self.loops.setdefault(place, [])
             segments += [[] for _ in range(self.tile[role] - len(segments))]
-            segments[-1].append(snapshot(machine))
+            skipped = self.middle is not None and len(segments) > 2 and len(segments[-1]) != self.middle
+            segments[-1].append(_SKIPPED if skipped else snapshot(machine))
 
     @property
     def returned(self) -> bool:

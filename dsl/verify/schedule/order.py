@@ -186,20 +186,21 @@ def _few_tiles(case: Case, found: dict[int, Sizes], ring: int) -> Ordered:
 
 
 def _long_tiles(case: Case, found: dict[int, Sizes], cycle: _Cycle, ring: int) -> Ordered:
-    """The middle of every tile, where no role is in another, is in the cycle of the tile before."""
+    """The middle of every tile, where no role is in another, is in the cycle of the tile before: one state there tells
+    what follows until the tile's end."""
     long = cycle.first + ring + 1
     wanted = -(-(long + cycle.period + ring + 1) // cycle.period) * cycle.period + 1
     one = found.get(wanted) or reachable(case, wanted)
     sizes = several_tiles(case, one, cycle.period + 4) if one else None
     if sizes is None:
         return Ordered(reason=f"no sizes were found with several tiles of {wanted} iterations")
-    snapshots = Snapshots(dev.For)
+    snapshots = Snapshots(dev.For, middle=long)
     _, events = _run(case, sizes, snapshots)
     if events:
         return Ordered(events, sizes)
     for segments in snapshots.loops.values():
-        known = set(segments[1])
-        if any(not known.issuperset(segment[long : wanted - ring - 1]) for segment in segments[2:-1]):
+        known = set(segments[1][cycle.first : wanted - ring - 1])
+        if any(segment[long] not in known for segment in segments[2:-1]):
             return Ordered(reason=f"tiles of {wanted} iterations do not come to the same states")
     return Ordered()
 
