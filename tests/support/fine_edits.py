@@ -155,7 +155,9 @@ def _condition(function: ast.FunctionDef, source: random.Random) -> str:
     if not symbols:
         return "0 < 1"
     x, y, t = source.choice(symbols), source.choice(symbols), source.choice(THRESHOLDS)
-    return source.choice((f"{x} < {t}", f"{x} != {t}", f"{x} >= 0", f"{x} < {y}", f"{x} % 2 == 0", f"{x} >= {t}", "0 < 1"))
+    return source.choice(
+        (f"{x} < {t}", f"{x} != {t}", f"{x} >= 0", f"{x} < {y}", f"{x} % 2 == 0", f"{x} >= {t}", "0 < 1")
+    )
 
 
 def condition(function: ast.FunctionDef, source: random.Random) -> str:
@@ -180,7 +182,9 @@ def function_word(function: ast.FunctionDef, source: random.Random) -> str:
 
 def transposed(function: ast.FunctionDef, source: random.Random) -> str:
     """`.T` more or less."""
-    spot = _pick(function, source, lambda s: not s.index and isinstance(s.node, ast.Name | ast.Attribute | ast.Subscript))
+    spot = _pick(
+        function, source, lambda s: not s.index and isinstance(s.node, ast.Name | ast.Attribute | ast.Subscript)
+    )
     if spot is None:
         return ""
     bare = spot.node.value if isinstance(spot.node, ast.Attribute) else ast.Attribute(spot.node, "T")

@@ -119,9 +119,7 @@ def random_subject(family: str, seed: int, arch: str) -> Subject | None:
 # Calls ----------------------------------------------------------------------------------------------------
 
 
-def _some_sizes(
-    case: Case, source: random.Random, given: tuple[Mapping[str, int], ...]
-) -> Iterator[Mapping[str, int]]:
+def _some_sizes(case: Case, source: random.Random, given: tuple[Mapping[str, int], ...]) -> Iterator[Mapping[str, int]]:
     dims = list(case.shapes.entry.dims)
     yield from (s for s in (completed(case.shapes, dict(g)) for g in given) if s is not None)
     for _ in range(150):
@@ -284,9 +282,7 @@ def attack(
             told(f"HOLE {verdict} {tally.holes[-1]}\n{text}")
 
 
-def _alarm(
-    subject: Subject, text: str, found: Findings, label: str, tally: Tally, told: Callable[[str], None]
-) -> None:
+def _alarm(subject: Subject, text: str, found: Findings, label: str, tally: Tally, told: Callable[[str], None]) -> None:
     said, ran = wrong(subject, text, Findings())
     if not said and ran:
         why = next(o for o in found.obligations if o.verdict == "REFUTED")

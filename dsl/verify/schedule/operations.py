@@ -51,7 +51,7 @@ def compute(m: Machine, actor: Actor, let: dev.Let) -> Value:
         case dev.Reduce(word, x, axis):
             return domain.reduce(word, get(x), axis, dtype)
         case dev.ArgReduce(word, x, axis):
-            return domain.position_of(word, get(x), axis, dtype)
+            return domain.position_of(word, get(x), axis, x.dtype, dtype)
         case dev.Scan(word, x, axis):
             return domain.scan(word, get(x), axis, dtype)
         case dev.Mma():

@@ -18,7 +18,7 @@ from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.targets.cuda.emit_grid import launch_blocks
 from kernelagent.dsl.verify.schedule.cases import Call, Case, call
 from kernelagent.dsl.verify.schedule.domains.domain import Domain
-from kernelagent.dsl.verify.schedule.domains.finite import Finite, Oracle, Total
+from kernelagent.dsl.verify.schedule.domains.finite import Finite, Mixed, Oracle, Total
 from kernelagent.dsl.verify.schedule.domains.real import Real
 from kernelagent.dsl.verify.schedule.footprints import Footprints, Paired
 from kernelagent.dsl.verify.schedule.globals import NOBODY, GlobalMemory
@@ -26,7 +26,7 @@ from kernelagent.dsl.verify.schedule.machine import Event, Machine, Site
 from kernelagent.dsl.verify.schedule.sizes import Sizes
 from kernelagent.dsl.verify.schedule.tagged import Traces, trace
 from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
-from kernelagent.dsl.verify.semantics.field import PAIRS, Field, Unfielded
+from kernelagent.dsl.verify.semantics.field import PAIRS, Unfielded
 from kernelagent.dsl.verify.semantics.field_domain import FieldDomain
 
 RESIDENT = 2
@@ -58,7 +58,7 @@ def launch(case: Case, sizes: Sizes, seed: int = 0) -> Launch:
     made = call(case, sizes, seed)
     if case.oracle is not None:
         try:
-            return _over_fields(case, made, seed)
+            return _over_fields(case, made, sum(made.sizes.values()))
         except (Unfielded, KernelError, RunError, WorkLimit):
             pass  # no such formula: floats instead
     if case.oracle is None:
@@ -74,10 +74,11 @@ def launch(case: Case, sizes: Sizes, seed: int = 0) -> Launch:
 
 
 def _over_fields(case: Case, made: Call, seed: int) -> Launch:
+    """The `seed` decides what is larger than what; calls of other sizes have others."""
     field = Total(PAIRS[seed % len(PAIRS)], seed)
     domain = Finite(field, made.arrays, made.scalars)
     machine, events = run_launch(case, made, domain)
-    expected = _execute(case, made, Oracle(domain, Field(field.pair, seed)))
+    expected = _execute(case, made, Oracle(domain, Mixed(field.pair, seed)))
     if not events:
         events = tuple(_wrong(expected, machine, case.kernel, _same))
         if events and not _differs(case, made):

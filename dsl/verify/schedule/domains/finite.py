@@ -7,6 +7,7 @@ with what matters, has another result but for a chance of about degree / p (p ne
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,56 @@ from kernelagent.dsl.verify.semantics.field import NEGATIVE, POSITIVE, Field, Un
 from kernelagent.dsl.verify.semantics.field_domain import FieldDomain, mapped, without
 
 Array = np.ndarray[Any, np.dtype[Any]]
+FRACTION, LITERALS, MIDDLE = 1024, 1024, 8
+"""Literals up to so much, in so many parts of one, keep their order; half of all numbers lie below the last."""
 SMALL = 128
 """Integers below it are of every integer dtype but u4, which nothing is cast to."""
 
 
-class Total(Field):
+class Mixed(Field):
+    """An order in which constants lie among random numbers: as integers, next to nothing lies below 6 of two random
+    ones, and `minimum(x, 6)` forgets x. Small constants keep their own order, -max(-x) is min(x), and no magnitude is
+    below 0."""
+
+    @cached_property
+    def _factor(self) -> int:
+        return int(self.parts(self.hashed(np.asarray(0), "order"))[0]) | 1
+
+    def rank(self, x: Array) -> Array:
+        """Integers in this order, minus infinity first."""
+        first, second = self.parts(x)
+        scaled = self._about_zero(first * FRACTION)
+        size = np.abs(scaled)
+        small = np.sign(scaled) * (self.pair.p // 2 * size // (size + MIDDLE * FRACTION))
+        place = np.where(size <= LITERALS * FRACTION, small, self._about_zero(first * self._factor))
+        return np.where(x < 0, -POSITIVE, np.where(x == POSITIVE, POSITIVE, (place << 32) + second))
+
+    def _about_zero(self, x: Array) -> Array:
+        """The member of the class that is nearest to zero."""
+        rest = x % self.pair.p
+        return rest - np.where(rest > self.pair.p // 2, self.pair.p, 0)
+
+    def unary(self, word: str, x: Array) -> Array:
+        return self.binary("maximum", x, self.negate(x)) if word == "abs" else super().unary(word, x)
+
+    def binary(self, word: str, x: Array, y: Array) -> Array:
+        match word:
+            case "maximum":
+                return np.where(self.rank(x) >= self.rank(y), x, y)
+            case "minimum":
+                return np.where(self.rank(x) <= self.rank(y), x, y)
+            case "lt" | "le" | "gt" | "ge":
+                return super().binary(word, self.rank(x), self.rank(y))
+        return super().binary(word, x, y)
+
+    def reduce(self, word: str, x: Array, axis: int) -> Array:
+        if word not in ("max", "min") or not x.shape[axis]:
+            return super().reduce(word, x, axis)
+        place = (np.argmax if word == "max" else np.argmin)(self.rank(x), axis=axis, keepdims=True)
+        return np.take_along_axis(x, place, axis).squeeze(axis)
+
+
+class Total(Mixed):
     """Void elements are computed with as well, and masked later: a division by zero gives some number."""
 
     def inverse(self, x: Array) -> Array:
@@ -57,7 +103,7 @@ class Finite:
 
     channels = 1
 
-    def __init__(self, field: Field, arrays: Mapping[str, Any], scalars: Mapping[str, float | int | bool]) -> None:
+    def __init__(self, field: Mixed, arrays: Mapping[str, Any], scalars: Mapping[str, float | int | bool]) -> None:
         self.field, self.real, self.rounds = field, Real(arrays, scalars), False
         floats = {n: a for n, a in arrays.items() if np.asarray(a).dtype.kind not in "iub"}
         self.entered = {n: _numbered(field, a.shape, k) for k, (n, a) in enumerate(floats.items())}
@@ -111,8 +157,8 @@ class Finite:
     def reduce(self, word: str, x: Array, axis: int, dtype: str) -> Array:
         return self.field.reduce(word, x, axis) if is_float(dtype) else self.real.reduce(word, x, axis, dtype)
 
-    def position_of(self, word: str, x: Array, axis: int, dtype: str) -> Array:
-        return self.real.position_of(word, x, axis, dtype)
+    def position_of(self, word: str, x: Array, axis: int, source: str, dtype: str) -> Array:
+        return self.real.position_of(word, self.field.rank(x) if is_float(source) else x, axis, source, dtype)
 
     def scan(self, word: str, x: Array, axis: int, dtype: str) -> Array:
         if not is_float(dtype):
@@ -155,9 +201,9 @@ class Finite:
 class Oracle(FieldDomain):
     """The interpreter's side: the same numbers for the same elements."""
 
-    def __init__(self, schedule: Finite, field: Field) -> None:
+    def __init__(self, schedule: Finite, field: Mixed) -> None:
         super().__init__(field)
-        self.schedule = schedule
+        self.schedule, self.ordered = schedule, field
 
     def enter(self, data: Any) -> Any:
         known = self.schedule.by_identity.get(id(data))
@@ -169,18 +215,18 @@ class Oracle(FieldDomain):
             case ir.Cast(x) if is_float(x.type.dtype) and not is_float(value.type.dtype):
                 return mapped(machine, x, lambda data: integers(self.field, data, value.type.dtype))
             case ir.ArgReduce(word, x, axis) if is_float(x.type.dtype):
-                return _position_of(machine, word, x, axis, value.type.dtype)
+                return _position_of(machine, self.ordered, word, x, axis, value.type.dtype)
         return super().operation(machine, statement)
 
 
-def _position_of(machine: Machine, word: str, x: ir.Value, axis: int, dtype: str) -> Operation:
-    """The first largest or smallest of the live numbers, in the order of their encodings; -1 of none."""
+def _position_of(machine: Machine, field: Mixed, word: str, x: ir.Value, axis: int, dtype: str) -> Operation:
+    """The first largest or smallest of the live numbers, in the order of the field; -1 of none."""
     get, function = machine.get(x), np.argmax if word == "argmax" else np.argmin
 
     def find() -> Tile:
         tile = get()
         lo, hi = tile.live[axis]
-        part = tile.data[(slice(None),) * axis + (slice(lo, hi),)]
+        part = field.rank(tile.data[(slice(None),) * axis + (slice(lo, hi),)])
         missing = np.full(part.shape[:axis] + part.shape[axis + 1 :], -1)
         found = function(part, axis=axis) + lo if hi > lo else missing
         return Tile(np.asarray(found).astype(held_dtype(dtype)), without(tile.live, axis))

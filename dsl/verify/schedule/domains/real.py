@@ -52,7 +52,7 @@ class Real:
         with np.errstate(all="ignore"):
             return numbers.reduce(word, x, axis, dtype)
 
-    def position_of(self, word: str, x: Array, axis: int, dtype: str) -> Array:
+    def position_of(self, word: str, x: Array, axis: int, source: str, dtype: str) -> Array:
         best = np.argmax(x, axis) if word == "argmax" else np.argmin(x, axis)
         return np.asarray(best).astype(held_dtype(dtype))
 

@@ -147,8 +147,8 @@ class Traced:
         taken = self.reductions.reduce(self.statement, x.tags, x.live, axis)
         return Tagged(made, consumed(x.tags, axis), _any(x.live, axis), {}, taken)
 
-    def position_of(self, word: str, x: Tagged, axis: int, dtype: str) -> Tagged:
-        value = self.known.position_of(word, x.value, axis, dtype)
+    def position_of(self, word: str, x: Tagged, axis: int, source: str, dtype: str) -> Tagged:
+        value = self.known.position_of(word, x.value, axis, source, dtype)
         return Tagged(value, consumed(x.tags, axis), _any(x.live, axis))
 
     def scan(self, word: str, x: Tagged, axis: int, dtype: str) -> Tagged:

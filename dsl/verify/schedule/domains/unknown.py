@@ -45,8 +45,8 @@ class Unknown:
     def reduce(self, word: str, x: Any, axis: int, dtype: str) -> Any:
         return None if x is None else self.real.reduce(word, x, axis, dtype)
 
-    def position_of(self, word: str, x: Any, axis: int, dtype: str) -> Any:
-        return None if x is None else self.real.position_of(word, x, axis, dtype)
+    def position_of(self, word: str, x: Any, axis: int, source: str, dtype: str) -> Any:
+        return None if x is None else self.real.position_of(word, x, axis, source, dtype)
 
     def scan(self, word: str, x: Any, axis: int, dtype: str) -> Any:
         return None if x is None else self.real.scan(word, x, axis, dtype)
