@@ -1,5 +1,4 @@
-"""Cases of `tests/fixtures/semantics2`: kernels with what must be said of them, written from the language's specification
-alone.
+"""Kernels of `tests/fixtures/semantics2`, written from the specification alone, and what must be said of them.
 
 A file is named for its problem and holds sections. `### equal NAME: what is unusual` and a kernel (without its edition
 line); `### wrong NAME of BASE: what is wrong` and edits of BASE: lines `- old`, then lines `+ new`, for each edit; `-*`
@@ -16,8 +15,9 @@ from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from kernelagent import problems
 from kernelagent.problems.problem import Problem
+
+from kernelagent import problems
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "semantics2"
 _HEADER = re.compile(r"### (equal|wrong) (\w+)(?: of (\w+))?: (.+)")
@@ -43,7 +43,8 @@ def cases() -> tuple[Case, ...]:
 @cache
 def _own_problems() -> dict[str, Problem]:
     spec = spec_from_file_location("semantics2_problems", FOLDER / "problems.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -77,7 +78,7 @@ def _once(text: str, edit: str, name: str) -> str:
     old = "\n".join(_content(line) for line in lines if line.startswith("-"))
     new = "\n".join(_content(line) for line in lines if line.startswith("+"))
     found = text.count(old)
-    assert found >= 1 and (every or found == 1), f"{name}: {old!r} occurs {found} times"
+    assert found == 1 or (every and found), f"{name}: {old!r} occurs {found} times"
     return text.replace(old, new)
 
 
