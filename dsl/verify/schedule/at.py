@@ -18,12 +18,12 @@ from kernelagent.dsl.verify import coverage
 from kernelagent.dsl.verify.families import prove_bounds
 from kernelagent.dsl.verify.records import Family, Findings, Obligation
 from kernelagent.dsl.verify.schedule.alignment import prove_alignment
-from kernelagent.dsl.verify.schedule.arms import joined
 from kernelagent.dsl.verify.schedule.budget import check_iterations, check_kernel, within
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.order import ORDERED, one_block
 from kernelagent.dsl.verify.schedule.sizes import Sizes, fits, tile_count, trips
 from kernelagent.dsl.verify.schedule.tiles import as_tiles, by_data
+from kernelagent.dsl.verify.schedule.turns import stored_tiles
 from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
 from kernelagent.dsl.verify.schedule.whole import launch
 from kernelagent.dsl.verify.shapes import completed
@@ -83,7 +83,7 @@ def _argued(case: Case, sizes: Sizes) -> Iterator[tuple[Family, int | None, str]
     fixed = [Compare("==", symbol(d, "dim"), index(n)) for d, n in sizes.items()]
     assumes = (*case.shapes.entry.assumes, *(ir.Assume(c, None, str(c), span) for c in fixed))
     tiles = as_tiles(case.kernel, assumes)
-    shown = [*coverage.prove(joined(tiles)), *prove_bounds(tiles, True)]
+    shown = [*coverage.prove(stored_tiles(case.kernel, assumes)), *prove_bounds(tiles, True)]
     shown += prove_alignment(case.kernel, assumes, subject)
     yield from ((o.family, o.line, o.subject) for o in shown if o.verdict == "PROVED")
 

@@ -23,7 +23,6 @@ from kernelagent.dsl.verify.families import prove_bounds
 from kernelagent.dsl.verify.records import Family, Findings, Obligation, ScheduleCounterexample, Verdict
 from kernelagent.dsl.verify.schedule.aliasing import prove_aliasing
 from kernelagent.dsl.verify.schedule.alignment import prove_alignment
-from kernelagent.dsl.verify.schedule.arms import joined
 from kernelagent.dsl.verify.schedule.banks import prove_banks
 from kernelagent.dsl.verify.schedule.boxes import prove_boxes
 from kernelagent.dsl.verify.schedule.budget import Exhausted, check_iterations, check_kernel, exhausted, within
@@ -43,6 +42,7 @@ from kernelagent.dsl.verify.schedule.sizes import Sizes, empty_calls, tile_count
 from kernelagent.dsl.verify.schedule.spanning import sizes_to_run, unlike
 from kernelagent.dsl.verify.schedule.tagged import flow
 from kernelagent.dsl.verify.schedule.tiles import as_tiles, by_data
+from kernelagent.dsl.verify.schedule.turns import stored_tiles
 from kernelagent.dsl.verify.schedule.uneven import uneven_calls
 from kernelagent.dsl.verify.schedule.unmodelled import Unmodelled
 from kernelagent.dsl.verify.schedule.whole import Launch, launch
@@ -268,7 +268,7 @@ def _order(case: Case, ordered: Ordered) -> Iterator[Obligation]:
 def _symbolic(case: Case, launches: Sequence[Launch], solver: bool) -> Iterator[Obligation]:
     """What holds for all sizes; what is not shown for all held in the launches."""
     tiles = as_tiles(case.kernel, case.shapes.entry.assumes)
-    shown = [*coverage.prove(joined(tiles)), *prove_bounds(tiles, solver)]
+    shown = [*coverage.prove(stored_tiles(case.kernel, case.shapes.entry.assumes)), *prove_bounds(tiles, solver)]
     shown += prove_alignment(case.kernel, case.shapes.entry.assumes, subject(case))
     for obligation in shown:
         yield obligation if obligation.verdict == "PROVED" else _bounded(obligation, launches)

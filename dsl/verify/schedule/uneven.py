@@ -13,10 +13,9 @@ from kernelagent.dsl.index import Element
 from kernelagent.dsl.level2.traverse import every_grid
 from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.verify import coverage
-from kernelagent.dsl.verify.schedule.arms import joined
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.sizes import ALIGNED, SEVERAL, Sizes, fits, tile_count, trips
-from kernelagent.dsl.verify.schedule.tiles import as_tiles
+from kernelagent.dsl.verify.schedule.turns import stored_tiles
 from kernelagent.dsl.verify.shapes import completed, whole_rows
 
 
@@ -26,7 +25,7 @@ def uneven_calls(case: Case, ran: Sequence[Sizes]) -> Iterator[Sizes]:
     if not filled:
         return
     yield from (s for s in _one_group(case, filled) if s not in ran)
-    shown = coverage.prove(joined(as_tiles(case.kernel, case.shapes.entry.assumes)))
+    shown = coverage.prove(stored_tiles(case.kernel, case.shapes.entry.assumes))
     if any(o.verdict != "PROVED" for o in shown):
         yield from (s for s in _different_counts(case, filled) if s not in ran)
 
