@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.lanes import Distribution, Mode, normal, same
+from kernelagent.dsl.lower.device.grids import innermost
+from kernelagent.dsl.targets.cuda.arrivals import unordered_arrivals
 from kernelagent.dsl.targets.cuda.emit_index import IndexTexts, array_name, plain
 from kernelagent.dsl.targets.cuda.emit_words import CTYPES, literal
 from kernelagent.dsl.targets.cuda.registers import LayoutMismatch, Loops, Terms, composed, identity
@@ -54,6 +56,7 @@ class Body:
         self.begun: set[int] = set()  # products that begin their sums: nothing writes those registers before
         self.sums: dict[int, str] = {}  # arrays of sums, by the number of the product's fragment
         self.packed: dict[int, str] = {}  # left operands as 32-bit registers, by the fragment's number
+        self.unordered = unordered_arrivals(innermost(kernel.grid).body, again=True)  # by id
         self.out = Writer()
         self.texts = IndexTexts({a.name: a for a in kernel.arrays}, {s.name: s.dtype for s in kernel.scalars})
         self.divides = {g.subject: g.value for g in kernel.shape_class.guards if g.kind == "divides"}

@@ -35,6 +35,8 @@ def emit_hopper(body: Body, statement: dev.Statement) -> None:
         case dev.Expect(name, stage, count):
             put(f"if (tid == 0) ka_mbar_expect({barrier_at(body, name, stage)}, {count});")
         case dev.Arrive(name, stage, _, everywhere):
+            if id(statement) in body.unordered:
+                put("ka_warp_barrier();")
             _arrive(body, barrier_at(body, name, stage), everywhere)
         case dev.WaitPhase(name, stage, parity):
             put(f"ka_mbar_wait({barrier_at(body, name, stage)}, {body.texts.text(parity)});")

@@ -8,6 +8,7 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import Symbol, index
 from kernelagent.dsl.level2.traverse import runs_alone
 from kernelagent.dsl.lower.device.grids import innermost
+from kernelagent.dsl.targets.cuda.arrivals import unordered_arrivals
 from kernelagent.dsl.targets.cuda.body import Body
 from kernelagent.dsl.targets.cuda.emit_grid import EmitStatements, emit_grid
 from kernelagent.dsl.targets.cuda.emit_index import Range, symbol_name
@@ -37,6 +38,7 @@ def _role(kernel: dev.DeviceKernel, role: dev.Role, statements: EmitStatements) 
     emit_grid(body, role.grid, statements)
     tiles = len(body.out.lines)
     body.out.forget()  # the brace that may be put here moves the lines behind it
+    body.unordered |= unordered_arrivals(role.after, apart=True)
     statements(body, role.after)
     alone = runs_alone(role)
     first = role.first_warp * 32

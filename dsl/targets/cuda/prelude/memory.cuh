@@ -1,5 +1,8 @@
 // Global and shared memory by elements; the atoms below move raw registers.
 
+// The lanes of a warp meet, and see each other's earlier accesses. No atom: lanes that are together need no instruction.
+KA_DEVICE void ka_warp_barrier() { __syncwarp(); }
+
 template <class T, int R, class... I> KA_DEVICE ka_ptr<T> ka_at(const ka_array<T, R>& array, I... coordinates) {
     static_assert(sizeof...(I) == R, "one coordinate an axis");
     const long long at[] = {(long long)coordinates...};

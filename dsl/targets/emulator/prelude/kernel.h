@@ -21,6 +21,7 @@ static inline int ka_thread() { return ka_rt_thread(); }
 static inline int ka_block() { return ka_rt_block(); }
 static inline int ka_blocks() { return ka_rt_blocks(); }
 static inline void ka_barrier(KA_LINE) { ka_rt_barrier(line); }
+static inline void ka_warp_barrier(KA_LINE) { ka_rt_warp_barrier(line); }
 
 template <class T> static inline T ka_shuffled(int mode, T x, int by, int line) {
     static_assert(sizeof(T) <= 8, "shuffles move up to 64 bits");

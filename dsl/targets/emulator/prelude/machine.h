@@ -320,15 +320,19 @@ struct Gathering {
     }
 };
 
-// Neighbouring threads that met learn what each of them knew and did, and go on.
-static void release(int first, int count) {
+// Neighbouring threads that met learn what each of them knew and did.
+static void share_knowledge(int first, int count) {
     Gathering gathered;
     for (int i = first; i < first + count; i++) gathered.add(i);
     Known all = gathered.take();
-    for (int i = first; i < first + count; i++) {
-        machine.cluster->threads[i].known = all;
+    for (int i = first; i < first + count; i++) machine.cluster->threads[i].known = all;
+}
+
+// They go on, too.
+static void release(int first, int count) {
+    share_knowledge(first, count);
+    for (int i = first; i < first + count; i++)
         if (i != machine.current) wake(i);
-    }
 }
 
 // Block barrier -----------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ int ka_rt_thread(void);
 int ka_rt_block(void);
 int ka_rt_blocks(void);
 void ka_rt_barrier(int line);
+void ka_rt_warp_barrier(int line);
 ka_u64 ka_rt_shuffle(int mode, ka_u64 bits, int by, int line);
 
 void ka_rt_load(void *to, const ka_place *from, int count, int size, int line);

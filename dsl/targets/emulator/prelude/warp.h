@@ -6,6 +6,19 @@
 #include "shared.h"
 #include "tables.h"
 
+// Lanes that meet -----------------------------------------------------------------------------------------------------
+
+static void meet(WarpCall *const *, int first) { share_knowledge(first, WARP); }
+
+extern "C" void ka_rt_warp_barrier(int line) {
+    WarpCall call;
+    call.name = "ka_warp_barrier";
+    call.line = line;
+    call.variant = 0;
+    call.perform = meet;
+    warp_call(&call);
+}
+
 // Shuffles ------------------------------------------------------------------------------------------------------------
 
 struct Shuffle : WarpCall {
