@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from kernelagent.dsl import device as dev
+from kernelagent.dsl.verify.schedule.budget import spend
 from kernelagent.dsl.verify.schedule.clocks import NEVER
 from kernelagent.dsl.verify.schedule.machine import Actor, Block, Machine
 from kernelagent.dsl.verify.schedule.sizes import deepest_ring
@@ -25,6 +26,8 @@ from kernelagent.dsl.verify.schedule.sizes import deepest_ring
 Place: TypeAlias = tuple[int, int]
 """The head of a walk or a loop, in one block of a cluster."""
 _SKIPPED = b""
+_WORK = 40
+"""Of one snapshot, in statements."""
 
 
 @dataclass
@@ -77,6 +80,7 @@ def closes(heads: list[bytes]) -> tuple[int, int] | None:
 
 def snapshot(machine: Machine) -> bytes:
     """What the rules can tell about the state, relative to the iterations that the roles are in."""
+    spend(_WORK)
     digest = hashlib.blake2b(digest_size=16)
     for block in machine.blocks:
         for part in _shadow_parts(machine, block, iterations(machine)):
