@@ -6,11 +6,10 @@ so that brackets and infinities never stand inside another function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
-from math import isqrt
 
-from kernelagent.dsl.index import Index
+from kernelagent.dsl.index import Index, Symbol
 from kernelagent.dsl.verify.semantics.known import Known, primitive
 from kernelagent.dsl.verify.semantics.terms import (
     EVEN,
@@ -25,9 +24,12 @@ from kernelagent.dsl.verify.semantics.terms import (
     Group,
     Infinity,
     Mono,
+    Parameter,
     Poly,
     Undenoted,
+    Whole,
     atom,
+    constant_power,
     exponential,
     monomial,
     number,
@@ -169,36 +171,49 @@ def _power_of_one_term(p: Poly, exponent: Fraction) -> Poly:
         raised = monomial({a: e * exponent for a, e in mono.factors})
         power_of = Poly({raised: Fraction(1)}) if isinstance(raised, Mono) else raised
         return (power_of * outside).scaled(coefficient ** int(exponent))
-    root = _rational_power(coefficient, exponent)
-    if root is not None and not mono.factors:
-        return outside.scaled(root)
-    if root is None and not mono.factors:
-        return outside * atom(Group(number(coefficient)), exponent)
-    if len(mono.factors) == 1 and mono.factors[0][1].denominator != 1 and root is not None:
-        base, inner = mono.factors[0]
-        return (outside * atom(base, inner * exponent)).scaled(root)
-    return outside * atom(Group(Poly({Mono(mono.factors): coefficient})), exponent)
+    outer, rest = _parted(mono.factors)
+    if coefficient > 0:
+        outside = outside * constant_power(coefficient, exponent)
+    outside = outside * _raised(outer, exponent)
+    if not rest:
+        return outside if coefficient > 0 else outside * atom(Group(number(coefficient)), exponent)
+    base = Poly({Mono(rest.items()): Fraction(1) if coefficient > 0 else coefficient})
+    return outside * atom(Group(base), exponent)
 
 
-def _rational_power(value: Fraction, exponent: Fraction) -> Fraction | None:
-    """value ** exponent where it is rational and the exponent a multiple of one half."""
-    if value <= 0 or exponent.denominator != 2:
-        return None
-    top, bottom = isqrt(value.numerator), isqrt(value.denominator)
-    if top * top != value.numerator or bottom * bottom != value.denominator:
-        return None
-    return Fraction(top, bottom) ** exponent.numerator
+def _parted(factors: Iterable[tuple[Atom, Fraction]]) -> tuple[dict[Atom, Fraction], dict[Atom, Fraction]]:
+    """(factors that are positive wherever the term has a value, others)."""
+    found: tuple[dict[Atom, Fraction], dict[Atom, Fraction]] = ({}, {})
+    for a, e in factors:
+        found[0 if _positive(a, e) else 1][a] = e
+    return found
+
+
+def _positive(a: Atom, exponent: Fraction) -> bool:
+    """Roots, sizes, named constants: they may leave a root as they are."""
+    if isinstance(a, Whole):
+        return isinstance(a.atom, Symbol) and a.atom.kind == "dim"
+    return exponent.denominator != 1 or (isinstance(a, Parameter) and not a.name.startswith("$"))
+
+
+def _raised(factors: Mapping[Atom, Fraction], exponent: Fraction) -> Poly:
+    raised = monomial({a: e * exponent for a, e in factors.items()})
+    return Poly({raised: Fraction(1)}) if isinstance(raised, Mono) else raised
 
 
 def _power_of_sum(p: Poly, exponent: Fraction) -> Poly:
     shift, rest = without_exponential(p)
     outside = exponential(shift.scaled(exponent))
+    content, rest = _content(rest)
     if exponent.denominator == 1:
-        content, rest = _content(rest)
-        raised = monomial({a: e * exponent for a, e in content.factors})
-        outside = outside * (Poly({raised: Fraction(1)}) if isinstance(raised, Mono) else raised)
+        outside = outside * _raised(dict(content.factors), exponent)
         leading = rest.terms[0][1]
         rest, outside = rest.scaled(1 / leading), outside.scaled(leading ** int(exponent))
+        return outside * atom(Group(rest), exponent)
+    common, others = _parted(content.factors)
+    scale = rest.content
+    outside = outside * _raised(common, exponent) * constant_power(scale, exponent)
+    rest = rest.scaled(1 / scale) * Poly({Mono(others.items()): Fraction(1)})
     return outside * atom(Group(rest), exponent)
 
 

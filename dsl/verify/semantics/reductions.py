@@ -28,12 +28,16 @@ from kernelagent.dsl.verify.semantics.terms import (
     Poly,
     Reduction,
     Undenoted,
+    Whole,
     Word,
     atom,
     from_index,
 )
 
 _PERMUTED = 4
+_UNROLLED = 8
+"""Ranges of so many places are written out."""
+
 _fresh = itertools.count()
 
 
@@ -86,6 +90,9 @@ def _sum_of(binder: Binder, mono: Mono, known: Known) -> Poly:
                 return outer * conditioned
     if not inner.factors and inner.exponent is None:
         return outer * _ones(binder, known)
+    quotients = _quotients(binder, inner, known)
+    if quotients is not None:
+        return outer * quotients
     return outer * _join_nested(binder, inner, known)
 
 
@@ -96,6 +103,23 @@ def _ones(binder: Binder, known: Known) -> Poly:
     if known.nonnegative(length):
         return from_index(length)
     return _close("sum", (binder,), ONE, known)
+
+
+def _quotients(binder: Binder, inner: Mono, known: Known) -> Poly | None:
+    """Hermite's identity: the sum of (a + u) // n over n consecutive u is a, of the first u on."""
+    single = inner.factors[0] if len(inner.factors) == 1 and inner.exponent is None else None
+    if single is None or not isinstance(single[0], Whole) or single[1] != 1:
+        return None
+    quotient, symbol = single[0].atom, ix.Symbol(binder.name, "loop")
+    if not isinstance(quotient, ix.FloorDiv) or symbol in quotient.b.symbols() or not quotient.b.constant:
+        return None
+    affine = quotient.a.affine(symbol)
+    slope = affine[0].constant if affine is not None else None
+    lo, hi = known.prune("max", binder.lo), known.prune("min", binder.hi)
+    if affine is None or slope not in (1, -1) or len(lo) != 1 or len(hi) != 1 or hi[0] - lo[0] != quotient.b:
+        return None
+    first = lo[0] if slope == 1 else hi[0] - 1
+    return from_index(affine[1] + first * slope)
 
 
 def parted(mono: Mono, name: str) -> tuple[Poly, Mono]:
@@ -148,6 +172,34 @@ def _join_nested(binder: Binder, inner: Mono, known: Known) -> Poly:
         return joined
     binders, whole = placed(binder, binders, whole, known)
     return _close("sum", (binder, *binders), whole, known)
+
+
+# A few places -------------------------------------------------------------------------------------
+
+
+def written_out(word: Word, binder: Binder, body: Poly, known: Known) -> Poly | None:
+    """The reduction place by place, where the range always has a few: taps of a convolution, halves of a pair."""
+    if binder.name not in body.free:
+        return None
+    places = _few(binder, known)
+    if places is None:
+        return None
+    terms = [rewrite(body, {binder.name: place}, known) for place in places]
+    if word in ("max", "min"):
+        return fn.extremum(word, terms)
+    total = ZERO if word == "sum" else ONE
+    for term in terms:
+        total = total + term if word == "sum" else total * term
+    return total
+
+
+def _few(binder: Binder, known: Known) -> tuple[Index, ...] | None:
+    lengths = [(end - start).constant for end in binder.hi for start in binder.lo]
+    if not any(n is not None and 0 < n <= _UNROLLED for n in lengths):
+        return None  # asking what is largest takes long
+    lo, hi = known.prune("max", binder.lo), known.prune("min", binder.hi)
+    length = (hi[0] - lo[0]).constant if len(lo) == len(hi) == 1 else None
+    return None if length is None else tuple(lo[0] + step for step in range(length))
 
 
 # Maxima -------------------------------------------------------------------------------------------
@@ -330,4 +382,5 @@ __all__ = [
     "restart",
     "rewrite",
     "summation",
+    "written_out",
 ]  # fmt: skip

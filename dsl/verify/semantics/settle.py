@@ -8,6 +8,7 @@ are equal if they are in every case.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 
 from kernelagent.dsl import index as ix
 from kernelagent.dsl.index import Index
@@ -15,7 +16,7 @@ from kernelagent.dsl.verify.semantics import functions as fn
 from kernelagent.dsl.verify.semantics.adjacent import joined_ranges
 from kernelagent.dsl.verify.semantics.compare import equal
 from kernelagent.dsl.verify.semantics.known import Known
-from kernelagent.dsl.verify.semantics.reductions import opened, reduction
+from kernelagent.dsl.verify.semantics.reductions import opened, reduction, written_out
 from kernelagent.dsl.verify.semantics.rewriting import Rewriting
 from kernelagent.dsl.verify.semantics.terms import (
     ONE,
@@ -24,9 +25,11 @@ from kernelagent.dsl.verify.semantics.terms import (
     Binder,
     Bracket,
     Extremum,
+    Mono,
     Poly,
     Reduction,
     Undenoted,
+    Whole,
     parts,
 )
 
@@ -37,11 +40,20 @@ _PERIOD = 4
 
 def equal_when_settled(a: Poly, b: Poly, known: Known) -> bool:
     """As `compare.equal`; False means not shown."""
+    known = _with_divisors(b, known)
     try:
         first, second = _Settling(known).poly(a), _Settling(known).poly(b)
         return equal(first, second, known) or _by_cases(first, second, known, _DEPTH)
     except Undenoted:
         return False
+
+
+def _with_divisors(p: Poly, known: Known) -> Known:
+    """Sizes that the reference divides by are at least 1: where they are 0 it has no value."""
+    for a in {a for m, _ in p.terms for a, e in m.factors if isinstance(a, Whole) and e < 0}:
+        if isinstance(a.atom, ix.Symbol) and a.atom.kind == "dim":
+            known = known.where(ix.Compare(">=", ix.index(a.atom), ix.index(1)))
+    return known
 
 
 class _Everywhere(Rewriting):
@@ -74,13 +86,18 @@ class _Settling(_Everywhere):
     def _reduction(self, found: Reduction, known: Known) -> Poly:
         """With what its binders say known inside."""
         binders, body = opened(found, known)
-        inner = known
-        for b in binders:
-            inner = inner.counting(b.name, inner.extremum("max", b.lo), inner.extremum("min", b.hi))
-        result = _Settling(inner).poly(body)
-        for binder in reversed(binders):
-            result = reduction(found.word, Binder(binder.name, binder.lo, binder.hi), result, known)
+        result = _Settling(_within(known, binders)).poly(body)
+        for position, binder in reversed(list(enumerate(binders))):
+            around = _within(known, binders[:position])
+            few = written_out(found.word, binder, result, around)
+            result = reduction(found.word, binder, result, around) if few is None else few
         return result
+
+
+def _within(known: Known, binders: Sequence[Binder]) -> Known:
+    for b in binders:
+        known = known.counting(b.name, known.extremum("max", b.lo), known.extremum("min", b.hi))
+    return known
 
 
 # Cases --------------------------------------------------------------------------------------------
@@ -103,7 +120,30 @@ def _in_case(case: Case, a: Poly, b: Poly, known: Known, depth: int) -> bool:
         first, second = write(a, known), write(b, known)
         if equal(first, second, known) or _by_cases(first, second, known, depth - 1):
             return True
+        if isinstance(write, _Signed) and write.sign == 0 and not _where_zero(first - second, write.subject).terms:
+            return True
     return False
+
+
+def _where_zero(p: Poly, subject: Poly) -> Poly:
+    """p where the subject is 0: one of its atoms is put in terms of the others."""
+    for mono, coefficient in subject.terms:
+        single = mono.factors[0] if len(mono.factors) == 1 and mono.exponent is None else None
+        if single is None or single[1] != 1 or sum(single[0] in dict(m.factors) for m, _ in subject.terms) > 1:
+            continue
+        found = (subject - Poly({mono: coefficient})).scaled(-1 / coefficient)
+        return _with(p, single[0], found)
+    return p
+
+
+def _with(p: Poly, variable: Atom, value: Poly) -> Poly:
+    total = ZERO
+    for mono, coefficient in p.terms:
+        factors = dict(mono.factors)
+        exponent = factors.pop(variable, Fraction(0))
+        term = Poly({Mono(factors.items(), mono.exponent): coefficient})
+        total = total + (term * fn.power(value, exponent) if exponent else term)
+    return total
 
 
 def _remainders(difference: Poly) -> Iterator[list[Case]]:

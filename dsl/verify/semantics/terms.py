@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
-from math import gcd, lcm
+from math import floor, gcd, isqrt, lcm
 from typing import TypeAlias
 
 from kernelagent.dsl import index as ix
@@ -34,6 +34,9 @@ from kernelagent.dsl.verify.semantics.atoms import Word as Word
 from kernelagent.dsl.verify.semantics.atoms import digest
 from kernelagent.dsl.verify.semantics.atoms import names as names
 from kernelagent.dsl.verify.semantics.atoms import state_name as state_name
+
+_TRIED = 1_000
+"""Primes up to here are taken out of roots of numbers."""
 
 LIMIT = 2_000
 """Monomials of one polynomial; larger ones are given up."""
@@ -231,9 +234,12 @@ def monomial(exponents: Mapping[Atom, Fraction], exponential: Poly | None = None
         exponents = {a: e for a, e in exponents.items() if not _positive_constant(a)}
     kept: dict[Atom, Fraction] = {}
     expanded: list[tuple[Poly, int]] = []
+    scale = Fraction(1)
     for atom, exponent in exponents.items():
         if isinstance(atom, Bracket):
             kept[atom] = Fraction(1)
+        elif isinstance(atom, Group) and (base := atom.base.constant):
+            scale, kept[atom] = scale * base ** floor(exponent), exponent - floor(exponent)
         elif isinstance(atom, Group) and exponent >= 1:
             expanded.append((atom.base, int(exponent)))
             kept[atom] = exponent - int(exponent)
@@ -242,9 +248,9 @@ def monomial(exponents: Mapping[Atom, Fraction], exponential: Poly | None = None
     if _exclude_each_other(kept):
         return ZERO
     result = Mono(kept.items(), exponential)
-    if not expanded:
+    if not expanded and scale == 1:
         return result
-    product = Poly({result: Fraction(1)})
+    product = Poly({result: scale})
     for base, power in expanded:
         for _ in range(power):
             product = product * base
@@ -283,6 +289,30 @@ def atom(a: Atom, exponent: Fraction | int = 1) -> Poly:
 
 
 INFINITY = atom(Infinity())
+
+
+def constant_power(value: Fraction, exponent: Fraction) -> Poly:
+    """value ** exponent, for a positive value: roots of primes with exponents in (0, 1), times a rational."""
+    total: Poly = ONE
+    for prime, times in (*_factors(value.numerator), *((p, -n) for p, n in _factors(value.denominator))):
+        raised = monomial({Group(number(prime)): exponent * times})
+        total = total * (Poly({raised: Fraction(1)}) if isinstance(raised, Mono) else raised)
+    return total
+
+
+def _factors(n: int) -> Iterator[tuple[int, int]]:
+    """(factor, how often): primes below a bound, and what is left, or its root."""
+    for prime in (2, *range(3, _TRIED, 2)):
+        if n == 1 or prime * prime > n:
+            break
+        times = 0
+        while n % prime == 0:
+            n, times = n // prime, times + 1
+        if times:
+            yield prime, times
+    root = isqrt(n)
+    if n > 1:
+        yield (root, 2) if root * root == n else (n, 1)
 
 
 def exponential(p: Poly) -> Poly:
