@@ -70,6 +70,38 @@ def render_all(diagnostics: Sequence[Diagnostic], text: str, filename: str = "ke
     return "\n\n".join(render(d, text, filename) for d in diagnostics)
 
 
+MAX_DIAGNOSTICS = 20
+"""Of one text that are looked for: more would be the same one again."""
+MOST_BLOCKS = 6
+"""That a person is shown at once: with one more line these are fewer than 40."""
+_MOST_PLACES = 8
+
+
+def render_most(diagnostics: Sequence[Diagnostic], text: str, filename: str = "kernel") -> str:
+    """As `render_all`, for a screen: a mistake that is made again is one block that names the other lines, and what is
+    beyond `MOST_BLOCKS` is counted."""
+    found: dict[tuple[str, str, str | None, Severity], list[Diagnostic]] = {}
+    for one in diagnostics:
+        found.setdefault((one.code, one.message, one.hint, one.severity), []).append(one)
+    blocks = [render(same[0], text, filename) + _again(same) for same in list(found.values())[:MOST_BLOCKS]]
+    left = sum(len(same) for same in list(found.values())[MOST_BLOCKS:])
+    last = [f"{left} more in --json"] * (left > 0) + [f"only the first {len(diagnostics)} mistakes were looked for"] * (
+        len(diagnostics) >= MAX_DIAGNOSTICS
+    )
+    return "\n\n".join([*blocks, *(["; ".join(last)] if last else [])])
+
+
+def _again(same: Sequence[Diagnostic]) -> str:
+    """The other lines of the same mistake."""
+    first = same[0].span.line if same[0].span else 0
+    lines = sorted({one.span.line for one in same if one.span} - {first})
+    if not lines:
+        return ""
+    named = ", ".join(str(n) for n in lines[:_MOST_PLACES])
+    rest = f" and {len(lines) - _MOST_PLACES} more" if len(lines) > _MOST_PLACES else ""
+    return f"\n  also: line{'s' * (len(lines) > 1)} {named}{rest}"
+
+
 EXCERPT = 160
 """Longer lines are shown around the place only."""
 

@@ -13,14 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
+from kernelagent.dsl.diagnostics import MAX_DIAGNOSTICS, Diagnostic, KernelError, Span
 
 EDITION = 1
 MAX_CHARACTERS = 65_536
 MAX_NODES = 20_000
 MAX_DEPTH = 60
 MAX_INTEGER = 2**53
-MAX_DIAGNOSTICS = 20
 
 Role = Literal["kernel", "inline", "program"]
 
@@ -90,18 +89,27 @@ def _parse(text: str) -> ast.Module:
             warnings.simplefilter("ignore")  # an odd escape in a string is Python's concern, not ours
             tree = ast.parse(text)
     except SyntaxError as error:
-        raise KernelError([_syntax_error(error)]) from None
+        raise KernelError([_syntax_error(error, text)]) from None
     except (ValueError, MemoryError, RecursionError, OverflowError) as error:
         raise KernelError([_too_large(f"the text cannot be read: {error or 'it is nested too deeply'}")]) from None
     _check_size(tree)
     return tree
 
 
-def _syntax_error(error: SyntaxError) -> Diagnostic:
+_STRANGERS = (
+    ("```", "leave out the lines with ```"),
+    ("__global__", "this looks like CUDA C++: kernels are written in the tile language, see `problems new`"),
+    ("#include", "this looks like C++: kernels are written in the tile language, see `problems new`"),
+)
+_ELSEWHERE = frozenset(("torch", "triton", "numpy", "jax", "cupy", "numba", "cutlass", "tilelang"))
+
+
+def _syntax_error(error: SyntaxError, text: str) -> Diagnostic:
     line, column = error.lineno or 1, max(error.offset or 1, 1)
     end = error.end_offset if error.end_lineno == line and error.end_offset else 0
     span = Span(line, column, line, max(end, column + 1))
-    hint = "correct the line; the language uses Python's syntax"
+    usual = "correct the line; the language uses Python's syntax"
+    hint = next((said for sign, said in _STRANGERS if sign in text), usual)
     return Diagnostic("syntax", f"not valid Python syntax: {error.msg}", span, hint=hint)
 
 
@@ -186,6 +194,9 @@ def _foreign(tree: ast.Module, level: int) -> Iterator[Fault]:
 
 
 def _foreign_problem(node: ast.AST) -> tuple[str, str, str] | None:
+    if isinstance(node, ast.Import) and (others := _ELSEWHERE & {a.name.partition(".")[0] for a in node.names}):
+        hint = f"this looks like code for {min(others)}: kernels are written in the tile language, see `problems new`"
+        return "import", "imports are not in the language", hint
     if type(node) in _FOREIGN:
         return _FOREIGN[type(node)]
     if not isinstance(node, _ALLOWED) and isinstance(node, ast.stmt | ast.expr):

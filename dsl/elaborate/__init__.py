@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from kernelagent.dsl import ir
-from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
+from kernelagent.dsl.diagnostics import MAX_DIAGNOSTICS, Diagnostic, KernelError, Span
 from kernelagent.dsl.elaborate.context import Context, Silent
 from kernelagent.dsl.elaborate.expressions import evaluate
 from kernelagent.dsl.elaborate.facts import Facts
@@ -13,7 +13,7 @@ from kernelagent.dsl.elaborate.habits import is_reserved
 from kernelagent.dsl.elaborate.kernel import elaborate_kernel
 from kernelagent.dsl.elaborate.operands import Operand
 from kernelagent.dsl.elaborate.program import elaborate_program
-from kernelagent.dsl.syntax import MAX_DIAGNOSTICS, Fault, Source, fault, read
+from kernelagent.dsl.syntax import Fault, Source, fault, read
 
 _LITERALS = (ast.Constant, ast.UnaryOp, ast.BinOp, ast.Tuple, ast.Name)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
-from kernelagent.dsl.diagnostics import Diagnostic, KernelError, Span
+from kernelagent.dsl.diagnostics import MAX_DIAGNOSTICS, Diagnostic, KernelError, Span
 from kernelagent.dsl.elaborate.context import Context
 from kernelagent.dsl.elaborate.facts import Facts
 from kernelagent.dsl.elaborate.signature import Signature, read_signature
@@ -22,11 +22,13 @@ from kernelagent.dsl.level2.rules import Broken
 from kernelagent.dsl.level2.spec import wide_accesses
 from kernelagent.dsl.level2.state import State, placed
 from kernelagent.dsl.level2.statements import run_grid, run_prologue, run_role
-from kernelagent.dsl.syntax import MAX_DIAGNOSTICS, Fault, Source, fault, level_of, read, span_of
+from kernelagent.dsl.syntax import MAX_CHARACTERS, Fault, Source, fault, level_of, read, span_of
 
 
 def is_level_two(text: str) -> bool:
-    """Whether the text says `level(2)`; False for text that is not even Python."""
+    """Whether the text says `level(2)`; False for text that is not even Python, or too large to be read."""
+    if len(text) > MAX_CHARACTERS:
+        return False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # as in `syntax`

@@ -9,6 +9,7 @@ import click
 
 from kernelagent.errors import EXIT_WRONG_CANDIDATE, CallError
 
+from .files import read_text
 from .output import json_option, milliseconds, print_json, progress, table
 
 
@@ -21,10 +22,10 @@ from .output import json_option, milliseconds, print_json, progress, table
 def bench(ctx: click.Context, file: Path, problem: str, workload: str | None, as_json: bool) -> None:
     """Test the kernel text in FILE on every workload of a problem, and time it against the baselines."""
     from kernelagent.api import bench as bench_text
-    from kernelagent.dsl.diagnostics import diagnostic_from, render_all
+    from kernelagent.dsl.diagnostics import diagnostic_from, render_most
 
     progress(f"testing and timing {file} on {problem} ...")
-    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    text = read_text(file)
     try:
         evaluation = bench_text(text, problem, workloads=(workload,) if workload else ())
     except KeyError:
@@ -37,7 +38,7 @@ def bench(ctx: click.Context, file: Path, problem: str, workload: str | None, as
     else:
         diagnostics = [diagnostic_from(d) for d in record["diagnostics"]]
         if diagnostics:
-            click.echo(render_all(diagnostics, text, str(file)) + "\n", err=True)
+            click.echo(render_most(diagnostics, text, str(file)) + "\n", err=True)
         table(("workload", "status", "max error", "ms", "baselines", "score"), [_row(w) for w in record["workloads"]])
         for result in record["workloads"]:
             for note in (result.get("detail"), result.get("suspect")):

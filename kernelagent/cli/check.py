@@ -11,6 +11,7 @@ import click
 from kernelagent.errors import EXIT_WRONG_CANDIDATE
 
 from .choices import gpu_options, known_arch, read_dims, read_dtypes
+from .files import read_text
 from .output import json_option, print_json, shown_progress, table
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def check(
     from kernelagent.api import check as check_text
     from kernelagent.dsl.check_gpu import GpuCalls
 
-    text = file.read_text(encoding="utf-8-sig", errors="replace")
-    other = against.read_text(encoding="utf-8-sig", errors="replace") if against else None
+    text = read_text(file)
+    other = read_text(against) if against else None
     named, chosen, sizes = known_arch(arch, text), read_dtypes(dtypes), read_dims(dims)
     if target == "cpu":
         _refuse_ignored(arch, sizes, text)
@@ -113,13 +114,13 @@ def _steps(report: CheckReport, text: str, number: int, calls: GpuCalls) -> list
 
 def _show(report: CheckReport, text: str, file: Path, verbose: bool) -> None:
     from kernelagent.dsl.check_gpu import finding_diagnostics
-    from kernelagent.dsl.diagnostics import render_all
+    from kernelagent.dsl.diagnostics import render_most
     from kernelagent.dsl.verify.summary import last_line, summary
 
     found = finding_diagnostics(report, text)
     shown = (*report.diagnostics, *found[:MOST_FINDINGS])
     if shown:
-        click.echo(render_all(shown, text, str(file)))
+        click.echo(render_most(shown, text, str(file)))
         if len(found) > MOST_FINDINGS:
             click.echo(f"{len(found) - MOST_FINDINGS} more of the emulator; --json has all")
         click.echo()

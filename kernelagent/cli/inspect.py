@@ -12,6 +12,7 @@ import click
 from kernelagent.errors import EXIT_WRONG_CANDIDATE, CallError
 
 from .choices import gpu_options, known_arch, read_dims, read_dtypes
+from .files import read_text
 from .output import json_option, print_json, progress
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ def inspect(
     Spills, and warpgroup products that do not overlap, are errors. No GPU is needed.
     """
     from kernelagent.dsl.check_gpu import GpuCalls
-    from kernelagent.dsl.diagnostics import KernelError, render_all
+    from kernelagent.dsl.diagnostics import KernelError, render_most
     from kernelagent.inspection import inspect_text
 
-    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    text = read_text(file)
     calls = GpuCalls(known_arch(arch, text), read_dtypes(dtypes), dims=read_dims(dims))
     try:
         found = inspect_text(text, calls, machine_code=not (schedule or body))
@@ -55,7 +56,7 @@ def inspect(
             record = {"file": str(file), "arch": calls.arch, "diagnostics": [d.to_dict() for d in error.diagnostics]}
             print_json({**record, "kernels": []})
         else:
-            click.echo(render_all(error.diagnostics, text, str(file)))
+            click.echo(render_most(error.diagnostics, text, str(file)))
         ctx.exit(EXIT_WRONG_CANDIDATE)
     found = _only(found, shape_class)
     if as_json:
@@ -66,7 +67,7 @@ def inspect(
         for note in _notes(found, schedule):
             progress(note)
         if found.faults:
-            click.echo(render_all(found.faults, text, str(file)))
+            click.echo(render_most(found.faults, text, str(file)))
     ctx.exit(EXIT_WRONG_CANDIDATE if found.faults else 0)
 
 
