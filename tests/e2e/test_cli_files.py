@@ -35,7 +35,9 @@ def kernelagent(*arguments: object, folder: Path) -> subprocess.CompletedProcess
 def test_what_is_no_text_is_told_as_that(command: str, data: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / "k.tile").write_bytes(data)
     done = kernelagent(command, "k.tile", folder=tmp_path)
-    assert done.returncode == 2 and said in done.stderr and not done.stdout
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not done.stdout
 
 
 def test_lines_may_end_as_on_any_system(tmp_path: Path) -> None:
@@ -47,7 +49,8 @@ def test_a_mistake_made_often_is_told_once_with_all_lines(tmp_path: Path) -> Non
     wrong = "".join(f"        v{n} = lod(x, (i, j), (BR, BC))\n" for n in range(50))
     (tmp_path / "k.tile").write_text(HEAD + wrong + STORE)
     done = kernelagent("check", "k.tile", folder=tmp_path)
-    assert done.returncode == 1 and done.stdout.count("did you mean `load`?") == 1
+    assert done.returncode == 1
+    assert done.stdout.count("did you mean `load`?") == 1
     assert "also: lines 7, 8, 9, 10, 11, 12, 13, 14 and 11 more" in done.stdout
     assert "only the first 20 mistakes were looked for" in done.stdout
 
@@ -56,7 +59,8 @@ def test_different_mistakes_stay_within_a_screen(tmp_path: Path) -> None:
     wrong = "".join(f"        v{n} = word{n}(x)\n" for n in range(15))
     (tmp_path / "k.tile").write_text(HEAD + wrong + STORE)
     lines = kernelagent("check", "k.tile", folder=tmp_path).stdout.splitlines()
-    assert len(lines) <= 40 and "9 more in --json" in lines
+    assert len(lines) <= 40
+    assert "9 more in --json" in lines
 
 
 @pytest.mark.parametrize(
@@ -70,7 +74,8 @@ def test_different_mistakes_stay_within_a_screen(tmp_path: Path) -> None:
 def test_texts_of_other_languages_are_named(text: str, hint: str, tmp_path: Path) -> None:
     (tmp_path / "k.tile").write_text(text)
     done = kernelagent("check", "k.tile", folder=tmp_path)
-    assert done.returncode == 1 and hint in done.stdout
+    assert done.returncode == 1
+    assert hint in done.stdout
 
 
 def test_a_text_of_megabytes_is_refused_before_it_is_parsed() -> None:
@@ -80,6 +85,7 @@ def test_a_text_of_megabytes_is_refused_before_it_is_parsed() -> None:
 
     text = HEAD + "".join(f"        v{n} = 1.0\n" for n in range(200_000))
     tracemalloc.start()
-    assert not is_level_two(text) and target_of(text) is None
+    assert not is_level_two(text)
+    assert target_of(text) is None
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
