@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from kernelagent.dsl import dtypes
-from kernelagent.dsl.elaborate.header import POLICY_WORDS
 from kernelagent.dsl.elaborate.words import WORDS, Group
 
 MAX_CHARACTERS = 12_000
@@ -25,7 +24,7 @@ def gelu(x):
 @kernel
 def linear_gelu(x: In[T, M, K], w: In[T, N, K], bias: In[T, N], y: Out[T, M, N],
                 BM=choices(64, 128), BN=choices(64, 128, 256), BK=64):
-    on(sm_90a, BM=128, BN=256, stages=4, persistent=True)
+    on(sm_90a, BM=128, BN=128, stages=3, persistent=True)
     for i, j in tiles((M, N), (BM, BN)):
         acc = zeros((BM, BN), f32)
         for k in pipeline(0, K, BK):
@@ -173,6 +172,13 @@ Python syntax but is parsed, never run: only the words below exist. It begins wi
   two writers meet); `expect(acc, (M, N), (i, j))`: row p of acc comes from coordinate i + p of M, column q from j + q
   of N, as loaded. `tag(x, (M, K), (i, k))` is x with such labels given by hand: an
   axis that `gather` takes from data needs them.
+  Claims are about every schedule of the kernel, and in that for any calls `sectors` seldom holds: `check` notes it.
+- For a GPU a kernel becomes a schedule for aligned calls and a slower one for any calls; `on(...)` is for both. What
+  one cannot follow is dropped and noted; what does not fit is refused. A block of sm_90a has 232448 bytes of shared
+  memory: for `stages` times (BM + BN) * BK elements, and with `persistent=True` for a tile of the output, too. On
+  sm_90a `warps` matters to the schedule for any calls only: write `warps=8` if it spills.
+- Split heads or rows that groups share by axes (`q: In[T, B, G, R, D]`, `q[b, g]`), not by `q[g * R:(g + 1) * R]`:
+  slices that a loop moves are not proved to cover an output.
 - A `@program` calls kernels one after the other: `t = temp(f32, (S, N))` is written whole by one call, then read.
 """
 
@@ -212,10 +218,20 @@ def _word_lists() -> str:
         ("shape", ("shape",)),
     ]
     lines = [f"- {title}: {', '.join(_usages(names))}." for title, names in groups]
-    lines.append(f"- policy in `on(...)`: {', '.join(POLICY_WORDS)}. Targets: cpu, avx512, cuda, sm_80, sm_90a ...")
+    lines.append(
+        f"- policy in `on(...)`: {', '.join(POLICY_VALUES.values())}. Targets: cpu, avx512, cuda, sm_80, sm_90a."
+    )
     lines += [f"- `{word.name}`: {word.doc}." for word in WORDS.values() if word.name in _EXPLAINED]
     return "\n".join([*lines, ""])
 
+
+POLICY_VALUES = {
+    "stages": "`stages=3`", "warps": "`warps=8`", "persistent": "`persistent=True`", "unroll": "`unroll=2`",
+    "raster": "`raster=grouped` (row, column, hilbert, or 1 to 64 rows)", "cluster": "`cluster=2` or `(1, 2)` tiles",
+    "roles": "`roles=cooperative` (overlapped, pingpong)", "promote": "`promote=4` (k-steps of an fp8 sum)",
+    "via": "`via=tma` (cpu: stream, cached)", "layout": "`layout=packed` (cpu; or direct)",
+}  # fmt: skip
+"""The words of `on(...)`, each with a value and what else it takes."""
 
 _EXPLAINED = (
     "gather", "scatter", "atomic_add", "coords", "cast", "fill", "where", "argmax", "scan", "reshape", "window",
