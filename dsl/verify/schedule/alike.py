@@ -24,11 +24,11 @@ from itertools import islice
 import numpy as np
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
-from kernelagent.dsl.index import Atom, Element, Index, Symbol, cdiv, children, index, minimum
+from kernelagent.dsl.index import Atom, Element, Extremum, Index, Symbol, cdiv, children, index, minimum
 from kernelagent.dsl.level2.traverse import every_grid
 from kernelagent.dsl.verify.schedule.cases import Call, Case
 from kernelagent.dsl.verify.schedule.masks import masked_beyond
-from kernelagent.dsl.verify.sites import touches, walk
+from kernelagent.dsl.verify.sites import computed, touches, walk
 
 MOST_PLACES = 4096
 """Places of one launch that are looked at."""
@@ -67,20 +67,20 @@ class Unlike:
     reason: str
 
 
-class _Depends(Exception):
+class Depends(Exception):
     """A position that is not affine; the text says which."""
 
 
 def parts_of(case: Case) -> tuple[Part, ...] | Unlike:
     """What the launches of a case have to span."""
     try:
-        axes = _axes(case.kernel)
-        found = {t: None for e in _accessed(case.kernel, axes) for t in _terms(e, axes)}
+        axes = axes_of(case.kernel)
+        found = {t: None for e in _accessed(case.kernel, axes) for t in terms_of(e, axes)}
         found |= {t: None for t in _ends(case.kernel, axes)}
         found |= dict.fromkeys(_of_the_oracle(case, axes))
         _sized(case, axes)
         _listed(case.kernel)
-    except _Depends as reason:
+    except Depends as reason:
         return Unlike(str(reason))
     return tuple(_parts(axes, list(found)))
 
@@ -125,18 +125,18 @@ def _nested(
 # Loops ---------------------------------------------------------------------------------------------------
 
 
-def _axes(kernel: dev.DeviceKernel) -> dict[str, Axis]:
+def axes_of(kernel: dev.DeviceKernel) -> dict[str, Axis]:
     """By variable, outer before inner. Roles take the same tiles."""
     found: dict[str, Axis] = {}
     for grid in every_grid(kernel):
-        _note(found, grid)
+        note(found, grid)
     for statement in dev.statements(kernel):
         if isinstance(statement, dev.For):
-            _note(found, statement)
+            note(found, statement)
     return found
 
 
-def _note(found: dict[str, Axis], loop: dev.Grid | dev.For | ir.For) -> None:
+def note(found: dict[str, Axis], loop: dev.Grid | dev.For | ir.For) -> None:
     """Of two loops over a variable the first counts: whether the other differs matters to terms alone."""
     for variable, lo, hi, step in zip(loop.variables, loop.lo, loop.hi, loop.step, strict=True):
         known = found.setdefault(variable.name, Axis(variable, lo, hi, step))
@@ -144,7 +144,7 @@ def _note(found: dict[str, Axis], loop: dev.Grid | dev.For | ir.For) -> None:
             found[variable.name] = replace(known, single=False)
 
 
-def _counted(value: Index, axes: Mapping[str, Axis]) -> Index:
+def counted(value: Index, axes: Mapping[str, Axis]) -> Index:
     """The value with every variable replaced by the start of its loop and a count of steps, innermost first."""
     for name, axis in reversed(list(axes.items())):
         if axis.variable in value.symbols():
@@ -152,7 +152,7 @@ def _counted(value: Index, axes: Mapping[str, Axis]) -> Index:
     return value
 
 
-def _once(axis: Axis) -> bool:
+def once(axis: Axis) -> bool:
     """Whether a loop has one iteration at most, whatever the sizes."""
     length, step = (axis.hi - axis.lo).constant, axis.step.constant
     return length is not None and step is not None and length <= step
@@ -163,10 +163,10 @@ def _once(axis: Axis) -> bool:
 
 def _accessed(kernel: dev.DeviceKernel, axes: Mapping[str, Axis]) -> Iterator[Index]:
     """Every position of the schedule, with the place of later iterations as counts of their own."""
-    digits = _digits(kernel)
+    digits = digits_of(kernel)
     for view, start in places(kernel):
         for value in (*start, *view.coordinates):
-            yield _replaced(value, digits)
+            yield replaced(value, digits)
 
 
 def places(kernel: dev.DeviceKernel) -> Iterator[tuple[ir.View, tuple[Index, ...]]]:
@@ -183,19 +183,19 @@ def places(kernel: dev.DeviceKernel) -> Iterator[tuple[ir.View, tuple[Index, ...
                 yield view, start
 
 
-def _terms(value: Index, axes: Mapping[str, Axis]) -> Iterator[Index]:
-    """Atoms of a position that depend on the place and are no counts. Raises _Depends."""
-    for monomial, _ in _counted(value, axes).terms:
+def terms_of(value: Index, axes: Mapping[str, Axis]) -> Iterator[Index]:
+    """Atoms of a position that depend on the place and are no counts. Raises Depends."""
+    for monomial, _ in counted(value, axes).terms:
         varying = [a for a in monomial if _varies(a, axes)]
         if len(varying) > 1 or any(s.kind == "position" for a in varying for s in index(a).symbols()):
-            raise _Depends(f"the position {value} is not affine in the place of the tile")
+            raise Depends(f"the position {value} is not affine in the place of the tile")
         if sum(isinstance(a, Symbol) and a.kind == "position" for a in monomial) > 1:
-            raise _Depends(f"the position {value} is not affine in a tile's positions")
+            raise Depends(f"the position {value} is not affine in a tile's positions")
         if any(not isinstance(a, Symbol) and _has_positions(a) for a in monomial):
-            raise _Depends(f"the position {value} is not affine in a tile's positions")
+            raise Depends(f"the position {value} is not affine in a tile's positions")
         if varying and not isinstance(varying[0], Symbol):
             if any(s.name in axes and not axes[s.name].single for s in index(varying[0]).symbols()):
-                raise _Depends(f"the position {value} follows loops that begin or step in different ways")
+                raise Depends(f"the position {value} follows loops that begin or step in different ways")
             yield index(varying[0])
 
 
@@ -216,7 +216,7 @@ def _ends(kernel: dev.DeviceKernel, axes: Mapping[str, Axis]) -> Iterator[Index]
 
 def _data(values: Iterable[Index], axes: Mapping[str, Axis]) -> Iterator[Index]:
     for value in values:
-        for atom in _counted(value, axes).atoms():
+        for atom in counted(value, axes).atoms():
             if isinstance(atom, Element) and _varies(atom, axes):
                 yield index(atom)
 
@@ -224,7 +224,7 @@ def _data(values: Iterable[Index], axes: Mapping[str, Axis]) -> Iterator[Index]:
 # Iterations ahead ----------------------------------------------------------------------------------------
 
 
-def _digits(kernel: dev.DeviceKernel) -> dict[Atom, Index]:
+def digits_of(kernel: dev.DeviceKernel) -> dict[Atom, Index]:
     """For loops of several variables: the digits of the number of a later iteration, each a count of its own.
 
     Iteration n of a loop over (r, s, c), of R, S, T steps, is r = n // (S * T), s = n // T % S, c = n % T: whatever T
@@ -234,12 +234,12 @@ def _digits(kernel: dev.DeviceKernel) -> dict[Atom, Index]:
     found: dict[Atom, Index] = {}
     for loop in (s for s in dev.statements(kernel) if isinstance(s, dev.For) and len(s.variables) > 1):
         for steps in range(1, ahead + 1):
-            found |= _digits_of(loop, steps, True)
-            found |= _digits_of(loop, steps, False)
+            found |= _loop_digits(loop, steps, True)
+            found |= _loop_digits(loop, steps, False)
     return found
 
 
-def _digits_of(loop: dev.For, steps: int, first: bool) -> dict[Atom, Index]:
+def _loop_digits(loop: dev.For, steps: int, first: bool) -> dict[Atom, Index]:
     """Of the iteration `steps` after the current one, or after the first."""
     counts = [cdiv(hi - lo, step) for lo, hi, step in zip(loop.lo, loop.hi, loop.step, strict=True)]
     if any(count.symbols() & set(loop.variables) for count in counts):
@@ -267,7 +267,7 @@ def _single(value: Index) -> Atom | None:
     return None
 
 
-def _replaced(value: Index, digits: Mapping[Atom, Index]) -> Index:
+def replaced(value: Index, digits: Mapping[Atom, Index]) -> Index:
     total = index(0)
     for monomial, coefficient in value.terms:
         product = index(coefficient)
@@ -288,9 +288,9 @@ def _of_the_oracle(case: Case, axes: Mapping[str, Axis]) -> Iterator[Index]:
     for touch in touches(entry):
         own: dict[str, Axis] = {}
         for loop in touch.place.loops:
-            _note(own, loop)
+            note(own, loop)
         values = (*touch.start, *touch.view.coordinates)
-        found = [t for value in values for t in _terms(value, own)]
+        found = [t for value in values for t in terms_of(value, own)]
         found += _data([b for axis in touch.view.axes for b in (axis.lo, axis.hi)], own)
         for term in found:
             _same_loops(term, own, axes)
@@ -300,14 +300,14 @@ def _of_the_oracle(case: Case, axes: Mapping[str, Axis]) -> Iterator[Index]:
 def _same_loops(term: Index, own: Mapping[str, Axis], axes: Mapping[str, Axis]) -> None:
     for name in (s.name for s in term.symbols() if s.name in own):
         if name not in axes or (own[name].lo, own[name].step) != (axes[name].lo, axes[name].step):
-            raise _Depends(f"the kernel's {term} follows a loop that the schedule does not have")
+            raise Depends(f"the kernel's {term} follows a loop that the schedule does not have")
 
 
 # Sizes ---------------------------------------------------------------------------------------------------
 
 
 def _sized(case: Case, axes: Mapping[str, Axis]) -> None:
-    """Raises _Depends where a position, or the end of a loop, follows sizes in another way than the kernel's: but for
+    """Raises Depends where a position, or the end of a loop, follows sizes in another way than the kernel's: but for
     polynomials only expressions that are the kernel's own are known at sizes that were not run."""
     entry = case.oracle.entry if case.oracle is not None else None
     if not isinstance(entry, ir.Kernel):
@@ -315,20 +315,21 @@ def _sized(case: Case, axes: Mapping[str, Axis]) -> None:
     loops = [s for s, _ in walk(entry) if isinstance(s, ir.For)]
     ends = {hi for loop in loops for hi in loop.hi}
     own = {a for e in (*_expressions(entry), *ends) for a in _with_sizes(e)}
-    own |= {a for e in _expressions(entry) for a in _with_sizes(_counted(e, axes))}
+    own |= {a for e in _expressions(entry) for a in _with_sizes(counted(e, axes))}
     sized = {a for e in _bounds_of(entry) for a in _with_sizes(e)}
-    if reason := masked_beyond(case.kernel, own | sized):
-        raise _Depends(reason)
+    placed = {a for c in computed(entry) for a in _placed(c.expression)}
+    if reason := masked_beyond(case.kernel, own | sized | placed):
+        raise Depends(reason)
     for value in _accessed(case.kernel, axes):
-        for atom in (*_with_sizes(value), *_with_sizes(_counted(value, axes))):
+        for atom in (*_with_sizes(value), *_with_sizes(counted(value, axes))):
             if atom not in own and not _holds(atom, own):
-                raise _Depends(f"the position {value} follows sizes in another way than the kernel's do")
+                raise Depends(f"the position {value} follows sizes in another way than the kernel's do")
     for loop in _loops(case.kernel):
         for lo, hi, step in zip(loop.lo, loop.hi, loop.step, strict=True):
             first = {minimum(lo + step, end) for end in ends}  # an iteration that stands in front of the others
             if hi not in first and not any((end - hi).constant is not None for end in ends):
                 line = loop.origin.span.line
-                raise _Depends(f"the loop of line {line} ends at {hi}, as none of the kernel's does")
+                raise Depends(f"the loop of line {line} ends at {hi}, as none of the kernel's does")
 
 
 def _holds(atom: Atom, own: Collection[Atom]) -> bool:
@@ -362,17 +363,27 @@ def _with_sizes(value: Index) -> Iterator[Atom]:
                 yield atom
 
 
+def _placed(value: Index) -> Iterator[Atom]:
+    """Atoms, and not symbols, that no dims decide."""
+    for monomial, _ in value.terms:
+        for atom in monomial:
+            if isinstance(atom, Extremum):
+                yield from (*_placed(atom.a), *_placed(atom.b))
+            elif not isinstance(atom, Symbol) and not any(s.kind == "dim" for s in index(atom).symbols()):
+                yield atom
+
+
 # Data that is taken as positions -------------------------------------------------------------------------
 
 
 def _listed(kernel: dev.DeviceKernel) -> None:
-    """Raises _Depends for positions that are computed from data."""
+    """Raises Depends for positions that are computed from data."""
     made = {s.fragment.number: s.operation for s in dev.statements(kernel) if isinstance(s, dev.Let)}
     for s in dev.statements(kernel):
         match s:
             case dev.Let(operation=dev.Gather(indices=indices)) | dev.Scatter(indices=indices):
                 if indices is not None and not _moved(indices, made):
-                    raise _Depends(f"line {_line(s)} takes positions that are computed from data")
+                    raise Depends(f"line {_line(s)} takes positions that are computed from data")
 
 
 def _moved(x: dev.Fragment, made: Mapping[int, dev.Operation]) -> bool:
@@ -394,19 +405,19 @@ def _line(s: dev.Statement) -> int:
 def _parts(axes: Mapping[str, Axis], terms: Sequence[Index]) -> Iterator[Part]:
     """Terms with a variable in common, and every other loop by itself."""
     left = [({s.name for s in t.symbols() if s.name in axes}, [t]) for t in terms]
-    left += [({name}, []) for name, axis in axes.items() if not _once(axis)]
+    left += [({name}, []) for name, axis in axes.items() if not once(axis)]
     joined: list[tuple[set[str], list[Index]]] = []
     for names, own in left:
         meeting = [p for p in joined if p[0] & names]
         joined = [p for p in joined if p not in meeting]
         joined.append((names.union(*(p[0] for p in meeting)), [t for p in meeting for t in p[1]] + own))
     for names, own in joined:
-        around = _around(names, axes)
-        counts = tuple(n for n in axes if n in names and not _once(axes[n]))
-        yield Part(tuple(a for n, a in axes.items() if n in around), counts, tuple(own))
+        near = around(names, axes)
+        counts = tuple(n for n in axes if n in names and not once(axes[n]))
+        yield Part(tuple(a for n, a in axes.items() if n in near), counts, tuple(own))
 
 
-def _around(names: set[str], axes: Mapping[str, Axis]) -> set[str]:
+def around(names: set[str], axes: Mapping[str, Axis]) -> set[str]:
     """With the loops that theirs depend on, and those that are there only where these say: empty groups are nowhere."""
     found = set(names)
     while True:
@@ -417,4 +428,7 @@ def _around(names: set[str], axes: Mapping[str, Axis]) -> set[str]:
         found |= more
 
 
-__all__ = ["Axis", "Part", "Unlike", "parts_of", "places", "spans", "unspanned"]
+__all__ = [
+    "Axis", "Depends", "Part", "Unlike", "around", "axes_of", "counted", "digits_of", "note", "once", "parts_of", "places",
+    "replaced", "spans", "terms_of", "unspanned",
+]  # fmt: skip

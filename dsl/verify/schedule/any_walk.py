@@ -131,7 +131,7 @@ def _alike(kernel: dev.DeviceKernel) -> None:
         if walk.inner is not None and any(ordering(s) for s in dev.walk(walk.body)):
             raise _No("shared memory is touched between tiles")
     for statement in dev.statements(kernel):
-        if any(variables & set(i.symbols()) for i in _stages(statement)):
+        if any(variables & set(i.symbols()) for i in stages_of(statement)):
             raise _No("the stage of a buffer depends on where the tile lies")
     if kernel.cluster > 1:
         raise _No("clusters walk over tiles that depend on data")
@@ -141,7 +141,7 @@ def _reads(value: Index) -> bool:
     return any(isinstance(a, Element) for a in value.atoms())
 
 
-def _stages(statement: dev.Statement) -> Iterator[Index]:
+def stages_of(statement: dev.Statement) -> Iterator[Index]:
     """Indices that say which stage, or which phase, a statement is about."""
     if isinstance(statement, dev.Arrive | dev.Expect | dev.WaitPhase | dev.CopyBulk):
         yield statement.stage
@@ -350,4 +350,4 @@ def _left(found: Automaton, every: bool) -> str:
     return ""
 
 
-__all__ = ["Walked", "drawn", "walks"]
+__all__ = ["Walked", "drawn", "stages_of", "walks"]

@@ -64,6 +64,7 @@ def branch(m: Machine, actor: Actor, statement: dev.If) -> Steps:
         true = bool(known)
     else:
         true = m.truth(actor, condition)
+    m.outcomes.setdefault(id(statement), set()).add(true)
     yield from m.body(actor, statement.then if true else statement.otherwise)
     for merged in statement.merged:
         hand_over(actor, merged.then if true else merged.otherwise, merged.result)

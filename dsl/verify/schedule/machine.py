@@ -143,6 +143,7 @@ class Machine:
         self.sites: list[Site] = []
         self.remote: list[tuple[int, int, int, int]] = []  # arrivals at other blocks: block, agent, order, site
         self.events: dict[tuple[Any, ...], Event] = {}
+        self.outcomes: dict[int, set[bool]] = {}  # of branches, by identity
         self.most_events = most_events
         self.watch = watch
         self.footprints = footprints or Footprints(kernel, merged=domain.channels == 0)

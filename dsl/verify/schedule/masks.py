@@ -1,8 +1,8 @@
 """Masks of values: numbers that follow from the place, `minimum(32, K - k)`, are the kernel's own at all sizes.
 
 A mask is right at the sizes that were run; it is at others if it is made of nothing but sums of sizes and loop
-variables, expressions of sizes that the kernel has, and constants no larger than a step, which every run goes past:
-`minimum(K, 8192)` and `5000 - i` say nothing in short runs.
+variables, expressions of sizes and places that the kernel has, and constants no larger than a step, which every run
+goes past: `minimum(K, 8192)`, `5000 - i` and `i // 5000` say nothing in short runs.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.index import Atom, Extremum, Index, Symbol, index
+from kernelagent.dsl.index import Atom, Element, Extremum, Index, Symbol
 from kernelagent.dsl.level2.traverse import every_grid
 from kernelagent.dsl.verify.schedule.trips import compared
 
 
 def masked_beyond(kernel: dev.DeviceKernel, own: Collection[Atom]) -> str:
     """The line of a mask that may change at sizes that were not run, "" if there is none. `own`: the expressions of
-    sizes that the kernel of tiles has."""
+    sizes and places that the kernel of tiles has."""
     loops: list[dev.Grid | dev.For] = list(every_grid(kernel))
     loops += [s for s in dev.statements(kernel) if isinstance(s, dev.For)]
     largest = max((s.constant or 1 for loop in loops for s in loop.step), default=1)
@@ -46,9 +46,9 @@ def _atom(atom: Atom, own: Collection[Atom], largest: int) -> bool:
     match atom:
         case Extremum(_, a, b):
             return _known(a, own, largest) and _known(b, own, largest)
-        case Symbol():
+        case Symbol() | Element():
             return True
-    return not any(s.kind == "dim" for s in index(atom).symbols())
+    return False
 
 
 __all__ = ["masked_beyond"]

@@ -6,12 +6,11 @@ counters, and masks only remove loads. So one block stands for all, where no bra
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd, lcm
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.index import AllOf, AnyOf, Compare, Condition, Negation, Symbol, condition_indices
+from kernelagent.dsl.index import Symbol
 from kernelagent.dsl.verify.records import Family
 from kernelagent.dsl.verify.schedule.any_walk import drawn, walks
 from kernelagent.dsl.verify.schedule.budget import Exhausted, share
@@ -32,6 +31,7 @@ from kernelagent.dsl.verify.schedule.sizes import (
     shown_block,
     steps,
 )
+from kernelagent.dsl.verify.schedule.steady import asking, uncounted
 from kernelagent.dsl.verify.schedule.thresholds import late
 
 LONGEST = 100
@@ -77,6 +77,7 @@ def examine(case: Case, quick: bool = False) -> Ordered:
             return Ordered(events, found[count])
     left = "" if every else _uncertain(case.kernel, found, cycle, needed)
     left = left or late(case.kernel, longest if cycle is None else cycle.first, ring)
+    left = left or uncounted(case.kernel, None if every or cycle is None else cycle.period)
     if case.kernel.grid.inner is not None and not left:
         walked = _any_walk(case, found, cycle, ring, quick)
         if walked.events or not walked.runs:
@@ -149,7 +150,7 @@ def one_block(case: Case, sizes: Sizes) -> str:
     varying = {v for loop in outermost(case.kernel) for bound in (*loop.lo, *loop.hi) for v in bound.symbols()}
     if varying & _grid_variables(case.kernel):
         return "tiles have different trip counts"
-    unlike = _unlike(case.kernel)
+    unlike = _unlike(case.kernel) or uncounted(case.kernel, None)
     return unlike or ("a fault" if _run(case, sizes)[1] else "")
 
 
@@ -246,33 +247,11 @@ def _unlike(kernel: dev.DeviceKernel) -> str:
     varying = {v for loop in outermost(kernel) for bound in (*loop.lo, *loop.hi) for v in bound.symbols()}
     if kernel.grid.persistent and varying & _grid_variables(kernel):
         return "blocks take tiles of different trip counts one after the other"
-    return "; ".join(dict.fromkeys(_unsteady(kernel)))
-
-
-def _unsteady(kernel: dev.DeviceKernel) -> Iterator[str]:
-    """Branches that order something and ask where the tile lies, and not only how long a loop is."""
-    ends = {bound for loop in outermost(kernel) for bound in (*loop.lo, *loop.hi)}
-    grids = _grid_variables(kernel)
-    for statement in dev.statements(kernel):
-        if isinstance(statement, dev.If) and not isinstance(statement.condition, dev.Fragment):
-            for part in _compared(statement.condition):
-                if not ({part.a, part.b} & ends) and any(set(i.symbols()) & grids for i in condition_indices(part)):
-                    yield f"line {statement.origin.span.line} asks where the tile lies"
+    return "; ".join(dict.fromkeys(asking(kernel)))
 
 
 def _grid_variables(kernel: dev.DeviceKernel) -> set[Symbol]:
     return {v for g in (kernel.grid, *(r.grid for r in kernel.roles)) for v in g.variables}
-
-
-def _compared(condition: Condition) -> Iterator[Compare]:
-    match condition:
-        case Compare():
-            yield condition
-        case AllOf(parts) | AnyOf(parts):
-            for part in parts:
-                yield from _compared(part)
-        case Negation(part):
-            yield from _compared(part)
 
 
 __all__ = ["ORDERED", "Ordered", "examine", "one_block"]

@@ -39,7 +39,7 @@ from kernelagent.dsl.verify.schedule.overflow import prove_overflow
 from kernelagent.dsl.verify.schedule.protocol import prove_protocol, prove_uniformity
 from kernelagent.dsl.verify.schedule.rounding import prove_rounding
 from kernelagent.dsl.verify.schedule.sizes import Sizes, empty_calls, tile_count, trips
-from kernelagent.dsl.verify.schedule.spanning import sizes_to_run, unlike
+from kernelagent.dsl.verify.schedule.spanning import branches_unlike, sizes_to_run, unlike
 from kernelagent.dsl.verify.schedule.tagged import flow
 from kernelagent.dsl.verify.schedule.tiles import as_tiles, by_data
 from kernelagent.dsl.verify.schedule.turns import stored_tiles
@@ -113,9 +113,11 @@ def _faults(case: Case, events: Sequence[Event], sizes: Sizes) -> Findings:
 
 @dataclass(frozen=True)
 class _Ran:
-    """Launches without a fault, why others were not run, and what a block at every trip count showed."""
+    """Launches without a fault, those of empty arrays, why others were not run, and what a block at every trip count
+    showed."""
 
     launches: tuple[Launch, ...]
+    empty: tuple[Launch, ...]
     lacks: tuple[str, ...]
     ordered: Ordered
 
@@ -127,6 +129,7 @@ class _Ran:
 def _run(case: Case, ordered: Ordered, quick: bool) -> _Ran:
     """Raises _Wrong with the first launch that shows a fault."""
     launches: list[Launch] = []
+    empty: list[Launch] = []
     lacks: list[str] = []
     for sizes in islice(_to_run(case, ordered, launches, lacks), 1 if quick else None):
         made = _launched(case, sizes)
@@ -143,7 +146,8 @@ def _run(case: Case, ordered: Ordered, quick: bool) -> _Ran:
             ordered = replace(ordered, reason=ordered.reason or f"{made}, at {_told(sizes)}")
         else:
             _right(_faults(case, made.events, sizes))
-    return _Ran(tuple(launches), tuple(lacks), ordered)
+            empty.append(made)
+    return _Ran(tuple(launches), tuple(empty), tuple(lacks), ordered)
 
 
 def _certain(case: Case, events: Sequence[Event]) -> list[Event]:
@@ -174,7 +178,7 @@ def _left_open(case: Case, why: str) -> Findings:
 
 def _shown(case: Case, ran: _Ran, solver: bool) -> tuple[Obligation, ...]:
     ordered, launches = _order(case, ran.ordered), _symbolic(case, ran.launches, solver)
-    proved = (*ordered, *launches, *_flow(case, ran.ordered, ran.launches, ran.lacks))
+    proved = (*ordered, *launches, *_flow(case, ran))
     return tuple(_with_sizes(case, o, ran.launches) for o in proved)
 
 
@@ -281,19 +285,19 @@ def _bounded(obligation: Obligation, launches: Sequence[Launch]) -> Obligation:
     return Obligation(obligation.family, "PROVED_BOUNDED", obligation.line, detail, obligation.subject)
 
 
-def _flow(case: Case, ordered: Ordered, launches: Sequence[Launch], lacks: Sequence[str]) -> Iterator[Obligation]:
+def _flow(case: Case, ran: _Ran) -> Iterator[Obligation]:
     """Blocks of inner tiles, of every edge, and of every trip count until the state returns compute the formula of the
     kernel; what else there is differs from one of them by a shift."""
     if case.oracle is None:
-        yield from _traced(case, ordered, launches, lacks)
+        yield from _traced(case, ran)
         return
-    compared = [made for made in launches if made.compared]
+    compared = [made for made in ran.launches if made.compared]
     if not compared:
-        why = lacks[0] if lacks else "no sizes were small enough to run"
+        why = ran.lacks[0] if ran.lacks else "no sizes were small enough to run"
         yield Obligation("flow", "UNKNOWN", None, why, subject(case))
         return
     fields = all(made.fields for made in compared)
-    reason = ordered.reason or unlike(case, compared, ordered.iterations)
+    reason = ran.ordered.reason or unlike(case, compared, ran.empty, ran.ordered.iterations)
     verdict: Verdict = "TESTED" if not fields else "PROVED_BOUNDED" if reason else "PROVED"
     detail = f"each output is the kernel's formula of the same elements, at {_sizes(compared)}"
     if fields:
@@ -302,14 +306,15 @@ def _flow(case: Case, ordered: Ordered, launches: Sequence[Launch], lacks: Seque
     yield Obligation("flow", verdict, None, detail, subject(case))
 
 
-def _traced(case: Case, ordered: Ordered, launches: Sequence[Launch], lacks: Sequence[str]) -> Iterator[Obligation]:
+def _traced(case: Case, ran: _Ran) -> Iterator[Obligation]:
     """As `_flow`, but without a kernel to compare with: what each element says of where it comes from."""
-    traced = [made for made in launches if made.traces is not None]
+    traced = [made for made in ran.launches if made.traces is not None]
     if not traced:
-        why = lacks[0] if lacks else "branches on data, or no sizes were small enough to run"
+        why = ran.lacks[0] if ran.lacks else "branches on data, or no sizes were small enough to run"
         yield Obligation("flow", "UNKNOWN", None, why, subject(case))
         return
-    verdict: Verdict = "PROVED_BOUNDED" if ordered.reason else "PROVED"
+    reason = ran.ordered.reason or branches_unlike(case, traced, ran.empty)
+    verdict: Verdict = "PROVED_BOUNDED" if reason else "PROVED"
     verdict = "TESTED" if by_data(case.kernel) else verdict  # one set of index data
     yield from flow([made.traces for made in traced if made.traces], verdict, _sizes(traced), subject(case))
 

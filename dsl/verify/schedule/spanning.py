@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from math import prod
 
-from kernelagent.dsl.index import Element, Index
+from kernelagent.dsl import ir
+from kernelagent.dsl.index import Element, Index, index
 from kernelagent.dsl.verify.schedule.alike import Part, Unlike, parts_of, spans, unspanned
+from kernelagent.dsl.verify.schedule.branching import foreign, untaken
 from kernelagent.dsl.verify.schedule.cases import Call, Case, call
 from kernelagent.dsl.verify.schedule.sizes import (
     ALIGNED,
@@ -21,6 +23,7 @@ from kernelagent.dsl.verify.schedule.sizes import (
     trips,
     whole_calls,
 )
+from kernelagent.dsl.verify.schedule.visible import Access, accesses, hidden
 from kernelagent.dsl.verify.schedule.whole import Launch
 from kernelagent.dsl.verify.shapes import completed, members, whole_rows
 
@@ -43,18 +46,39 @@ def sizes_to_run(case: Case, iterations: int, ran: Sequence[Launch]) -> Iterator
         made = [launch.made for launch in ran]
         if not any(spans(part, c) for c in made) and (more := _spanning(case, part, made)) is not None:
             yield more
+    for access in () if isinstance(parts, Unlike) else accesses(case):
+        made = [launch.made for launch in ran]
+        if hidden(access, made) and (more := _revealing(case, access, made)) is not None:
+            yield more
 
 
-def unlike(case: Case, ran: Sequence[Launch], iterations: int) -> str:
+def branches_unlike(case: Case, ran: Sequence[Launch], empty: Sequence[Launch]) -> str:
+    """What keeps the branches of the launches from standing for all, "" if nothing does."""
+    entry = case.oracle.entry if case.oracle is not None else None
+    if reason := foreign(case.kernel, entry if isinstance(entry, ir.Kernel) else None):
+        return reason
+    outcomes: dict[int, set[bool]] = {}
+    for launch in (*ran, *empty):
+        for branch, ways in launch.outcomes.items():
+            outcomes[branch] = outcomes.get(branch, set()) | ways
+    return untaken(case.kernel, outcomes)
+
+
+def unlike(case: Case, ran: Sequence[Launch], empty: Sequence[Launch], iterations: int) -> str:
     """What keeps the launches from standing for all tiles, "" if nothing does. After so many `iterations` of a loop
     nothing new happens."""
+    if reason := branches_unlike(case, ran, empty):
+        return reason
     if outermost(case.kernel) and _longest(case, ran) < iterations:
         return f"no launch was small enough with {iterations} iterations"
     parts = parts_of(case)
     if isinstance(parts, Unlike):
         return parts.reason
-    left = unspanned(parts, [launch.made for launch in ran])
-    return "" if left is None else f"no sizes were small enough to tell {left} from sums of the loops' counts"
+    calls = [launch.made for launch in ran]
+    if (left := unspanned(parts, calls)) is not None:
+        return f"no sizes were small enough to tell {left} from sums of the loops' counts"
+    unseen = next((a for a in accesses(case) if hidden(a, calls)), None)
+    return "" if unseen is None else f"no run takes enough elements of {unseen.array} at line {unseen.line}"
 
 
 def _longest(case: Case, ran: Sequence[Launch]) -> int:
@@ -73,6 +97,29 @@ def _spanning(case: Case, part: Part, ran: Sequence[Call]) -> Sizes | None:
     for values in islice(tried, _TRIED):
         sizes = _accepted(case, {**known, **dict(zip(dims, values, strict=True))})
         if sizes is not None and tile_count(case.kernel, sizes) <= SEVERAL and spans(part, call(case, sizes)):
+            return sizes
+    return None
+
+
+def _revealing(case: Case, access: Access, ran: Sequence[Call]) -> Sizes | None:
+    """The smallest sizes with which an access takes elements at enough places; None if none of those that are tried
+    do."""
+    if not ran:
+        return None
+    values = [v for span in access.spans for v in span]
+    dims = sorted({s.name for v in (*values, *access.terms) for s in v.symbols()} & set(case.kernel.dims))
+    ends = {s.name for a in access.axes for b in a.bounds() for s in b.symbols()} & set(case.kernel.dims)
+    base = min((c.sizes for c in ran), key=lambda s: prod(s.values()))
+    known = {d: n for d, n in base.items() if d in case.kernel.dims}
+    names = sorted({*dims, *ends})
+    far = max((abs(v.substitute({s.name: index(0) for s in v.symbols()}).constant or 0) for v in values), default=0)
+    steps = {a.step.constant or 1 for a in access.axes} | {1}
+    near = sorted({*_SMALL, *(far + n * s + 1 for s in steps for n in (1, 2, 3))})
+    choices = [members(case.shapes, d) or near for d in names]
+    for picked in islice(sorted(itertools.product(*choices), key=prod), _TRIED):
+        sizes = _accepted(case, {**known, **dict(zip(names, picked, strict=True))})
+        few = sizes is not None and tile_count(case.kernel, sizes) <= SEVERAL
+        if sizes is not None and few and not hidden(access, [*ran, call(case, sizes)]):
             return sizes
     return None
 
@@ -105,4 +152,4 @@ def _dims(case: Case, part: Part) -> list[str]:
     return sorted(names & set(case.kernel.dims))
 
 
-__all__ = ["sizes_to_run", "unlike"]
+__all__ = ["branches_unlike", "sizes_to_run", "unlike"]

@@ -30,22 +30,22 @@ class Distance:
 def late(kernel: dev.DeviceKernel, first: int, ahead: int) -> str:
     """The line of a branch that asks for an iteration beyond the `first` ones, or for one that more than `ahead` others
     follow; "" if there is none. Branches on where a tile lies are another matter."""
-    distances = list(_distances(kernel))
+    known = list(distances(kernel))
     for s in dev.statements(kernel):
         if not isinstance(s, dev.If) or isinstance(s.condition, dev.Fragment):
             continue
         if not any(ordering(x) for x in dev.walk((*s.then, *s.otherwise))) or _not_first(kernel, s.condition):
             continue
         for d in compared(s.condition):
-            if not _of_tile(kernel, d, distances) and not _near(d, distances, first, ahead):
+            if not _of_tile(kernel, d, known) and not _near(d, known, first, ahead):
                 return f"line {s.origin.span.line} asks for an iteration that no run came to"
     return ""
 
 
-def _near(d: Index, distances: list[Distance], first: int, ahead: int) -> bool:
+def _near(d: Index, known: list[Distance], first: int, ahead: int) -> bool:
     if d.constant is not None:
         return True
-    for distance in distances:
+    for distance in known:
         for sign in (1, -1):
             rest = (d - sign * distance.value).constant
             if rest is not None and abs(rest) <= distance.step * (first if distance.behind else ahead + 1):
@@ -53,7 +53,8 @@ def _near(d: Index, distances: list[Distance], first: int, ahead: int) -> bool:
     return False
 
 
-def _distances(kernel: dev.DeviceKernel) -> Iterator[Distance]:
+def distances(kernel: dev.DeviceKernel) -> Iterator[Distance]:
+    """Of every loop: how far an iteration is behind the first one, in front of the end, and how many there are."""
     for loop in (s for s in dev.statements(kernel) if isinstance(s, dev.For)):
         if len(loop.variables) == 1:
             step = loop.step[0].constant or 1
@@ -83,15 +84,15 @@ def _not_first(kernel: dev.DeviceKernel, condition: Condition) -> bool:
     return False
 
 
-def _of_tile(kernel: dev.DeviceKernel, d: Index, distances: list[Distance]) -> bool:
+def _of_tile(kernel: dev.DeviceKernel, d: Index, known: list[Distance]) -> bool:
     """Whether a difference is about the tile alone: `order` and `any_walk` judge these."""
     variables = {v for grid in every_grid(kernel) for v in grid.variables}
     data = any(isinstance(a, Element) for a in d.atoms())
     loops = {v for s in dev.statements(kernel) if isinstance(s, dev.For) for v in s.variables}
-    ends = {s for distance in distances for s in distance.value.symbols()}
+    ends = {s for distance in known for s in distance.value.symbols()}
     return (
         bool((variables & d.symbols()) or data) and not (loops & d.symbols()) and not (variables & d.symbols() & ends)
     )
 
 
-__all__ = ["late"]
+__all__ = ["distances", "late"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -46,6 +46,7 @@ class Launch:
     compared: bool = False
     fields: bool = False
     traces: Traces | None = None
+    outcomes: Mapping[int, set[bool]] = field(default_factory=dict)  # which ways branches went, by identity
 
     @property
     def sizes(self) -> Sizes:
@@ -70,20 +71,20 @@ def launch(case: Case, sizes: Sizes, seed: int = 0) -> Launch:
     expected = None if events or case.oracle is None else expected_outputs(case, made, None)
     if expected is not None:
         events = (*events, *_wrong(expected, machine, case.kernel, _about(case.kernel)))
-    return Launch(events, made, expected is not None)
+    return Launch(events, made, expected is not None, outcomes=machine.outcomes)
 
 
 def _over_fields(case: Case, made: Call, seed: int) -> Launch:
     """The `seed` decides what is larger than what; calls of other sizes have others."""
-    field = Total(PAIRS[seed % len(PAIRS)], seed)
-    domain = Finite(field, made.arrays, made.scalars)
+    numbers = Total(PAIRS[seed % len(PAIRS)], seed)
+    domain = Finite(numbers, made.arrays, made.scalars)
     machine, events = run_launch(case, made, domain)
-    expected = _execute(case, made, Oracle(domain, Mixed(field.pair, seed)))
+    expected = _execute(case, made, Oracle(domain, Mixed(numbers.pair, seed)))
     if not events:
         events = tuple(_wrong(expected, machine, case.kernel, _same))
         if events and not _differs(case, made):
-            return Launch((), made, True)
-    return Launch(events, made, True, True)
+            return Launch((), made, True, outcomes=machine.outcomes)
+    return Launch(events, made, True, True, outcomes=machine.outcomes)
 
 
 def _differs(case: Case, made: Call) -> bool:
@@ -100,8 +101,14 @@ def _differs(case: Case, made: Call) -> bool:
 
 
 def _traced(case: Case, made: Call) -> Launch:
-    events, traces = trace(case.kernel, made, lambda m: _blocks(case.kernel, m), case.elements)
-    return Launch(events, made, traces=traces)
+    outcomes: dict[int, set[bool]] = {}
+
+    def blocks(machine: Machine) -> tuple[Event, ...]:
+        machine.outcomes = outcomes
+        return _blocks(case.kernel, machine)
+
+    events, traces = trace(case.kernel, made, blocks, case.elements)
+    return Launch(events, made, traces=traces, outcomes=outcomes)
 
 
 def run_launch(case: Case, made: Call, domain: Domain) -> tuple[Machine, tuple[Event, ...]]:
