@@ -119,9 +119,22 @@ def log(p: Poly) -> Poly:
         if len(single) == 1 and _keeps_sign(single[0][1]):
             base, exponent = single[0]
             return shift + log(base.base if isinstance(base, Group) else atom(base)).scaled(exponent)
+        quotient = _quotient(rest)
+        if quotient is not None:
+            return shift + log(quotient[0]) - log(quotient[1])
         return shift + atom(Call("log", (rest,)))
 
     return split(of, (p,))
+
+
+def _quotient(p: Poly) -> tuple[Poly, Poly] | None:
+    """(a, b) with p = a / b for a exponential, so that b is positive where p is: 1 - 1 / (1 + exp(x))."""
+    divisors = [a for m, _ in p.terms for a, e in m.factors if isinstance(a, Group) and e < 0]
+    if not divisors or any(d != divisors[0] for d in divisors):
+        return None
+    above = p * divisors[0].base
+    single = above.terms[0] if len(above.terms) == 1 else None
+    return (above, divisors[0].base) if single is not None and not single[0].factors and single[1] > 0 else None
 
 
 def _keeps_sign(exponent: Fraction) -> bool:

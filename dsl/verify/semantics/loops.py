@@ -6,7 +6,8 @@ A carried x becomes R * x + T in one iteration. By induction:
 - R = w(old state) / w(new state): x * w is such a sum, so x = (x0 * w(initial) + sum of T * w(new)) / w(final). An
   online softmax has w = exp(m), a running mean w = n. The step is checked here, for every iteration at once: T *
   w(new) must not depend on any state;
-- x becomes max(x, T): x = max(x0, max of T).
+- x becomes max(x, T): x = max(x0, max of T);
+- exp(x) becomes exp(x) + T: x is the logarithm of a sum; x that stays x0 if it was x0 is x0.
 
 Tiles of one axis, [j, j + step) cut at the end, are joined to one range.
 """
@@ -23,7 +24,7 @@ from kernelagent.dsl import ir
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.verify.semantics import functions as fn
 from kernelagent.dsl.verify.semantics.known import Known
-from kernelagent.dsl.verify.semantics.potentials import Solved, potentials
+from kernelagent.dsl.verify.semantics.potentials import Solved, expanded, potentials
 from kernelagent.dsl.verify.semantics.reductions import fresh, opened, parted, reduction
 from kernelagent.dsl.verify.semantics.rewriting import Rewriting
 from kernelagent.dsl.verify.semantics.terms import (
@@ -143,13 +144,42 @@ class LoopSolver:
         if found is not None and not self.states_in(found[1]):
             word, step, weight = found
             return Solved(word, axes, self.initial(which, axes), step, weight)
-        conserved = next(potentials(self, which, own, axes), None)
-        if conserved is not None:
-            return conserved
+        for attempt in (self._constant, self._logarithm, self._conserved):
+            try:
+                other = attempt(which, own, axes, end)
+            except Undenoted:
+                continue
+            if other is not None:
+                return other
         rest = self._without_states(found[1]) if found is not None else None
         return (
             None if found is None or rest is None else Solved(found[0], axes, self.initial(which, axes), rest, found[2])
         )
+
+    def _constant(self, which: int, own: State, axes: tuple[str, ...], end: Poly) -> Solved | None:
+        """A value that is what it was before the loop if it was so an iteration ago: Kahan's correction is 0."""
+        initial = self.initial(which, axes)
+
+        def states(state: State) -> Poly | None:
+            if (state.loop, state.which, state.ended) != (self.number, which, False):
+                return None
+            return Rewriting(dict(zip(axes, state.place, strict=True)), None, self.inner).poly(initial)
+
+        if Rewriting({}, states, self.inner).poly(expanded(self, end)) != initial:
+            return None
+        return Solved("sum", axes, initial, ZERO, ONE)
+
+    def _conserved(self, which: int, own: State, axes: tuple[str, ...], _end: Poly) -> Solved | None:
+        return next(potentials(self, which, own, axes), None)
+
+    def _logarithm(self, which: int, own: State, axes: tuple[str, ...], end: Poly) -> Solved | None:
+        """x with exp(x) a sum: x becomes log(exp(x) + T)."""
+        exponential = fn.exp(end)
+        kept = Mono((), atom(own))
+        step = Poly({m: c for m, c in exponential.terms if m != kept})
+        if dict(exponential.terms).get(kept) != 1 or self.states_in(step):
+            return None
+        return Solved("sum", axes, fn.exp(self.initial(which, axes)), step, ONE, logarithm=True)
 
     def _affine(self, own: State, end: Poly) -> tuple[Word, Poly, Poly] | None:
         """(sum, T * w(new), w) for x -> R * x + T."""
@@ -290,6 +320,8 @@ class LoopSolver:
         if solved.shift.terms:
             total = total + self._at(solved.shift, "start", solved.cut, known)
             total = total - self._at(solved.shift, end, solved.cut, known)
+        if solved.logarithm:
+            return fn.log(total)
         if solved.weight == ONE:
             return total
         return total * fn.power(self._at(solved.weight, end, solved.cut, known), Fraction(-1))

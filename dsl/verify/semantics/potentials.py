@@ -33,6 +33,7 @@ class Solved:
     weight: Poly  # in states; ONE for a plain reduction
     shift: Poly = ZERO  # in states: x * weight + shift is the sum
     cut: bool = False  # the loop variable in weight and shift counts to the loop's end, not to that of its last tile
+    logarithm: bool = False  # exp(x) is what the above says, x its logarithm
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def potentials(solver: LoopSolver, which: int, own: State, axes: tuple[str, ...]
     """Solutions of carried value `which` by a conserved x * weight + shift."""
     if len(solver.loop.variables) != 1:
         return
-    end = _expanded(solver, solver.end(which)[1])
+    end = expanded(solver, solver.end(which)[1])
     for count in _counts(solver, own):
         for candidate in _attempts(solver, own, end, count):
             step = _step(solver, own, end, *candidate)
@@ -66,7 +67,7 @@ def _attempts(solver: LoopSolver, own: State, end: Poly, count: Count) -> Iterat
     for which, solved in solver.solved.items():
         if solved.weight != ONE and len(solved.axes) == len(own.place):
             mean = replace(own, which=which)
-            new = _expanded(solver, atom(replace(mean, ended=True)))
+            new = expanded(solver, atom(replace(mean, ended=True)))
             yield (ONE, ONE), (atom(mean, 2) * count.before, new * new * count.after)
 
 
@@ -75,7 +76,7 @@ def _counts(solver: LoopSolver, own: State) -> Iterator[Count]:
     for which, solved in solver.solved.items():
         if solved.word == "sum" and solved.weight == ONE and len(solved.axes) in (0, len(own.place)):
             state = replace(own, which=which, place=own.place if solved.axes else ())
-            yield Count(atom(state), _expanded(solver, atom(replace(state, ended=True))))
+            yield Count(atom(state), expanded(solver, atom(replace(state, ended=True))))
     loop = solver.loop
     now = ix.index(loop.variables[0]) - loop.lo[0]
     left = ix.minimum(loop.step[0], loop.hi[0] - ix.index(loop.variables[0]))
@@ -83,7 +84,7 @@ def _counts(solver: LoopSolver, own: State) -> Iterator[Count]:
     yield Count(from_index(now), from_index(now + loop.step[0]))
 
 
-def _expanded(solver: LoopSolver, p: Poly) -> Poly:
+def expanded(solver: LoopSolver, p: Poly) -> Poly:
     """p in states at the top of the iteration only."""
 
     def states(state: State) -> Poly | None:
@@ -91,7 +92,7 @@ def _expanded(solver: LoopSolver, p: Poly) -> Poly:
             return None
         axes, end = solver.end(state.which)
         moved = Rewriting(dict(zip(axes, state.place, strict=True)), None, solver.inner).poly(end)
-        return _expanded(solver, moved)
+        return expanded(solver, moved)
 
     return Rewriting({}, states, solver.inner).poly(p)
 

@@ -35,6 +35,9 @@ from kernelagent.dsl.verify.semantics.atoms import digest
 from kernelagent.dsl.verify.semantics.atoms import names as names
 from kernelagent.dsl.verify.semantics.atoms import state_name as state_name
 
+_FRACTIONS = 4
+"""The largest power of an exponential above a line that is divided."""
+
 _TRIED = 1_000
 """Primes up to here are taken out of roots of numbers."""
 
@@ -247,14 +250,55 @@ def monomial(exponents: Mapping[Atom, Fraction], exponential: Poly | None = None
             kept[atom] = exponent
     if _exclude_each_other(kept):
         return ZERO
+    reduced = _partial_fraction(kept, exponential) if exponential is not None else None
+    if reduced is not None:
+        return reduced.scaled(scale) * _expanded(expanded)
     result = Mono(kept.items(), exponential)
     if not expanded and scale == 1:
         return result
-    product = Poly({result: scale})
-    for base, power in expanded:
+    return Poly({result: scale}) * _expanded(expanded)
+
+
+def _expanded(groups: Iterable[tuple[Poly, int]]) -> Poly:
+    product = ONE
+    for base, power in groups:
         for _ in range(power):
             product = product * base
     return product
+
+
+def _partial_fraction(factors: Mapping[Atom, Fraction], exponential: Poly) -> Poly | None:
+    """exp(t) / (1 + c exp(t)) is (1 - 1 / (1 + c exp(t))) / c, and the exponential above the line is less than that
+    below. None: it is so already."""
+    for divisor, exponent in factors.items():
+        step = _logistic(divisor) if exponent < 0 and exponent.denominator == 1 else None
+        if step is None:
+            continue
+        coefficient, t = step
+        leading, slope = t.terms[0]
+        ratio = dict(exponential.terms).get(leading, Fraction(0)) / slope
+        rest = {**factors, divisor: exponent + 1}
+        if 1 <= ratio <= _FRACTIONS:
+            lower = exponential - t
+            return (_product(rest, lower) - _product(factors, lower)).scaled(1 / coefficient)
+        if -_FRACTIONS <= ratio < 0:
+            return _product(rest, exponential) - _product(factors, exponential + t).scaled(coefficient)
+    return None
+
+
+def _logistic(divisor: Atom) -> tuple[Fraction, Poly] | None:
+    """(c, t) of 1 + c exp(t)."""
+    if not isinstance(divisor, Group) or len(divisor.base.terms) != 2:
+        return None
+    for (one, scale), (other, coefficient) in (divisor.base.terms, divisor.base.terms[::-1]):
+        if one == ONE_MONO and scale == 1 and other.exponent is not None and not other.factors:
+            return coefficient, other.exponent
+    return None
+
+
+def _product(factors: Mapping[Atom, Fraction], exponential: Poly) -> Poly:
+    found = monomial({a: e for a, e in factors.items() if e}, exponential if exponential.terms else None)
+    return Poly({found: Fraction(1)}) if isinstance(found, Mono) else found
 
 
 def _positive_constant(a: Atom) -> bool:
