@@ -96,10 +96,12 @@ def check(
         claimed, empty = claims(module, choice, findings.obligations, quick)
         findings += claimed
         resources = _resources(module, choice)
+        memory = _memory(module, choice)
     except KernelError as error:
         return CheckReport(False, "UNKNOWN", (), (), error.diagnostics, {}, time.perf_counter() - begin)
-    diagnostics = (*(w for w in module.warnings if isinstance(w, Diagnostic)), *empty)
-    report = CheckReport(True, "UNKNOWN", (), (), diagnostics, resources)
+    diagnostics = (*(w for w in module.warnings if isinstance(w, Diagnostic)), *empty, *memory)
+    fits = all(d.severity != "error" for d in memory)
+    report = CheckReport(fits, "UNKNOWN", (), (), diagnostics, resources)
     return replace(report.with_findings(findings), seconds=time.perf_counter() - begin)
 
 
@@ -148,3 +150,13 @@ def _resources(module: Module, choice: Choice) -> dict[str, Any]:
     from kernelagent.dsl.verify.resources import largest_tiles
 
     return {"tunables": dict(choice.tunables), "largest_tile_bytes": largest_tiles(module, choice)}
+
+
+def _memory(module: Module, choice: Choice) -> tuple[Diagnostic, ...]:
+    """What tiles take of a CPU's memory, where that is too much."""
+    if choice.target != "cpu":
+        return ()
+    from kernelagent.dsl.targets.cpu.memory import memory_diagnostics
+    from kernelagent.dsl.verify.families import concrete_kernels
+
+    return tuple(memory_diagnostics(concrete_kernels(module, choice)))

@@ -18,6 +18,7 @@ from kernelagent.dsl.targets.cpu import atoms, features
 from kernelagent.dsl.targets.cpu.artifact import CpuArtifact, CpuOptions
 from kernelagent.dsl.targets.cpu.compiler import Compiler, find_compiler
 from kernelagent.dsl.targets.cpu.emit_kernel import Unit, emit_source
+from kernelagent.dsl.targets.cpu.memory import refuse_memory
 from kernelagent.dsl.targets.cpu.units import lowered, product_rows
 
 EMITTER_VERSION = 5
@@ -103,6 +104,7 @@ def compile(
 def emit(calls: Sequence[ConcreteCall], level: str, dense: bool) -> tuple[tuple[Unit, ...], str]:
     """The lowered kernels and the C that they become. Raises KernelError or Unsupported."""
     units = lowered(calls, level, dense)
+    refuse_memory(units)
     return units, emit_source(units, atoms.register_rows(level, product_rows(calls)))
 
 

@@ -23,6 +23,7 @@ from kernelagent.dsl.targets.cuda.archs import arch as arch_named
 from kernelagent.dsl.targets.cuda.artifact import guard_text
 from kernelagent.dsl.targets.cuda.emit import emit
 from kernelagent.dsl.targets.cuda.emit_hopper import maps
+from kernelagent.dsl.targets.cuda.held import refuse_unheld
 from kernelagent.dsl.targets.cuda.registers import LayoutMismatch
 from kernelagent.dsl.targets.cuda.widths import limits
 from kernelagent.dsl.widths import Limits
@@ -71,6 +72,7 @@ def device_units(module: ir.Module, choices: Choices, arch: str) -> tuple[Device
 
 def _written(module: ScheduledModule) -> DeviceUnit:
     kernel = module.kernels[0]
+    refuse_unheld([module.schedule])
     try:
         return DeviceUnit(ConcreteCall(kernel, None), (DeviceCode(module.schedule, emit(module.schedule)),))
     except (Unsupported, LayoutMismatch) as lack:
@@ -90,6 +92,7 @@ def _unit(item: ConcreteCall, arch: str) -> DeviceUnit:
         lines = tuple(Choice("policy", line, arch) for line in effective.report)
         reported = [replace(m, choices=(*m.choices, *lines, *dropped(policy, used))) for policy, m in made]
         schedules = [normal_form(m) for m in reported]  # what the printed text says, so that it compiles to the same
+        refuse_unheld(schedules)
         return DeviceUnit(item, tuple(DeviceCode(s, emit(s)) for s in schedules))
     except Unsupported as lack:
         message = f"the {arch} target cannot compile this: {lack}"
