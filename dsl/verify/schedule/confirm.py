@@ -14,7 +14,7 @@ from kernelagent.dsl.verify.schedule.events import line
 from kernelagent.dsl.verify.schedule.explain import counterexample
 from kernelagent.dsl.verify.schedule.explore import Explorer, OutOfBudget
 from kernelagent.dsl.verify.schedule.explore import Sizes as LaunchSizes
-from kernelagent.dsl.verify.schedule.extremes import far_from_zero
+from kernelagent.dsl.verify.schedule.extremes import far_from_zero, lopsided
 from kernelagent.dsl.verify.schedule.launches import MOST_TILES, launches, some_positions
 from kernelagent.dsl.verify.schedule.machine import Event
 from kernelagent.dsl.verify.schedule.reasons import reason, values_at
@@ -118,6 +118,7 @@ class Replays:
                 yield from far_from_zero(self.case, found.sizes)
             else:
                 yield from launch(self.case, found.sizes).events
+                yield from lopsided(self.case, found.sizes)
         except (Unmodelled, LookupError):
             return
 

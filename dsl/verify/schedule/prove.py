@@ -31,7 +31,7 @@ from kernelagent.dsl.verify.schedule.claimed import limit_of, settled
 from kernelagent.dsl.verify.schedule.coalescing import prove_coalescing
 from kernelagent.dsl.verify.schedule.expected import prove_expectations
 from kernelagent.dsl.verify.schedule.explain import counterexample, line_of, said
-from kernelagent.dsl.verify.schedule.extremes import FAR, far_from_zero, suits
+from kernelagent.dsl.verify.schedule.extremes import FAR, far_from_zero, lopsided, suits
 from kernelagent.dsl.verify.schedule.limits import prove_resources
 from kernelagent.dsl.verify.schedule.machine import DIVIDED, Event
 from kernelagent.dsl.verify.schedule.order import Ordered, examine
@@ -234,16 +234,18 @@ def _launched(case: Case, sizes: Sizes) -> Launch | str:
 
 
 def _far(case: Case, ran: Sequence[Sizes]) -> Findings:
-    """Inputs far from zero, at the sizes with the fewest elements of those that were run."""
-    if not ran or not suits(case):
+    """Inputs far from zero, and on one side of it, at the sizes with the fewest elements of those that were run."""
+    if not ran:
         return Findings()
     sizes = min(ran, key=lambda s: prod(s.values()))
     try:
-        events = tuple(far_from_zero(case, sizes))
+        events = tuple(lopsided(case, sizes)) or (tuple(far_from_zero(case, sizes)) if suits(case) else ())
     except (Unmodelled, LookupError, ZeroDivisionError):
         return Findings()  # branches on data: nothing is claimed
     if events:
         return _refuted(case, events, sizes)
+    if not suits(case):
+        return Findings()
     detail = f"where the kernel has numbers for inputs about {FAR:g} from zero, so has the schedule, at {_told(sizes)}"
     return Findings((Obligation("stability", "TESTED", None, detail, subject(case)),))
 

@@ -70,7 +70,7 @@ def launch(case: Case, sizes: Sizes, seed: int = 0) -> Launch:
     machine, events = run_launch(case, made, Real(made.arrays, made.scalars))
     expected = None if events or case.oracle is None else expected_outputs(case, made, None)
     if expected is not None:
-        events = (*events, *_wrong(expected, machine, case.kernel, _about(case.kernel)))
+        events = (*events, *wrong_values(expected, machine, case.kernel, rounded(case.kernel)))
     return Launch(events, made, expected is not None, outcomes=machine.outcomes)
 
 
@@ -81,7 +81,7 @@ def _over_fields(case: Case, made: Call, seed: int) -> Launch:
     machine, events = run_launch(case, made, domain)
     expected = _execute(case, made, Oracle(domain, Mixed(numbers.pair, seed)))
     if not events:
-        events = tuple(_wrong(expected, machine, case.kernel, _same))
+        events = tuple(wrong_values(expected, machine, case.kernel, _same))
         if events and not _differs(case, made):
             return Launch((), made, True, outcomes=machine.outcomes)
     return Launch(events, made, True, True, outcomes=machine.outcomes)
@@ -95,7 +95,7 @@ def _differs(case: Case, made: Call) -> bool:
         other = replace(made, arrays=arrays)
         expected = expected_outputs(case, other, None)
         machine, events = run_launch(case, other, Real(arrays, made.scalars))
-        if events or (expected is not None and any(_wrong(expected, machine, case.kernel, _about(case.kernel)))):
+        if events or (expected is not None and any(wrong_values(expected, machine, case.kernel, rounded(case.kernel)))):
             return True
     return False
 
@@ -202,7 +202,7 @@ def _execute(case: Case, made: Call, domain: FieldDomain | None) -> Mapping[str,
     return execute(case.oracle, made.arrays, made.scalars, {}, options, case.instances).outputs
 
 
-def _wrong(
+def wrong_values(
     expected: Mapping[str, Any], machine: Machine, kernel: dev.DeviceKernel, same: Callable[[Any, Any], Any]
 ) -> Iterator[Event]:
     """The first element of each output that is off, with the statement that stored it."""
@@ -230,7 +230,7 @@ def _same(found: Any, wanted: Any) -> Any:
     return np.ascontiguousarray(found).view(np.int64) == wanted.astype(np.int64)
 
 
-def _about(kernel: dev.DeviceKernel) -> Callable[[Any, Any], Any]:
+def rounded(kernel: dev.DeviceKernel) -> Callable[[Any, Any], Any]:
     """Integers that are rounded from floats may be one off."""
     lets = [s for s in dev.statements(kernel) if isinstance(s, dev.Let)]
     rounds = any(_rounds(s.operation, s.fragment.dtype) for s in lets)
