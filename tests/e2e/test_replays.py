@@ -10,6 +10,7 @@ import kernelagent
 
 REPLAYS = Path(__file__).parent.parent / "fixtures" / "replays"
 FILES = sorted(REPLAYS.glob("*.jsonl"))
+AGAIN = sorted((REPLAYS / "again").glob("*.jsonl"))
 QUICK = ("layernorm", "rope", "gemm_nt", "swiglu")
 
 
@@ -18,7 +19,8 @@ def texts(path: Path) -> list[str]:
 
 
 def test_the_replays_are_there() -> None:
-    assert len(FILES) == 12
+    assert len(FILES) == 14
+    assert len(AGAIN) == 5
     assert set(QUICK) <= {path.stem for path in FILES}
 
 
@@ -46,7 +48,7 @@ def test_a_replayed_run_passes(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert result.best["status"] == "PASSED"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*FILES, *AGAIN], ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_the_last_text_is_accepted(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERNELAGENT_HOME", str(tmp_path))
     report = kernelagent.check(texts(path)[-1], path.stem, quick=True)
