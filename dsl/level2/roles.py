@@ -268,6 +268,8 @@ def _arrivals(kernel: dev.DeviceKernel) -> Rules:
             said = " and ".join(texts) or "none"
             message = f"a phase of `{barrier.name}` takes {barrier.arrivals} arrivals, but gets {said}"
             hint = f"write arrivals={sum(counts)}" if counts else "let a role `arrive` or `expect` there, or delete it"
+            if kernel.cluster > 1 and barrier.arrivals == kernel.cluster * sum(counts):
+                hint += ", or arrive for every block of the cluster: `arrive(..., everywhere=True)`"
             yield barrier.name, Broken("arrivals", message, hint, "arrivals", arrivals=barrier.arrivals, got=counts)
 
 

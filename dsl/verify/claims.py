@@ -230,9 +230,8 @@ def _conformity(kernel: ir.Kernel, claim: ir.Claim, runs: _Shown) -> Findings:
         why = runs.lack or (NO_PRODUCT if not _multiplies(kernel) else f"{VACUOUS}: {NOTHING_ALONG_K}")
         return Findings((Obligation("claims", "UNKNOWN", line, why, subject),))
     where = "), (".join(t.text() for t in runs.trials)
-    detail = (
-        f"both operands carry the same k in the products at lines {', '.join(map(str, sorted(mine)))}, at ({where})"
-    )
+    lines = f"line{'s' * (len(mine) > 1)} {', '.join(map(str, sorted(mine)))}"
+    detail = f"both operands carry the same k in the products of {lines}, at ({where})"
     return Findings((Obligation("claims", "PROVED_BOUNDED", line, detail, subject),))
 
 

@@ -103,7 +103,8 @@ def _parts(out: Array, store: Touch) -> list[_Part]:
     unused = {v.name for v in store.place.variables() if not _once(store.place, v)} - _pinned(store.place)
     parts = [_axis_part(store, c, dim, unused) for c, dim in zip(store.view.coordinates, out.dims, strict=True)]
     if unused:
-        raise _Unshown(f"the loop over {', '.join(sorted(unused))} does not move the store")
+        moved = ", ".join(sorted(unused))
+        raise _Unshown(f"the steps of the loop over {moved} are not shown to store side by side, each along an axis")
     return parts
 
 

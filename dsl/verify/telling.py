@@ -130,10 +130,15 @@ def fixes(one: Counterexample) -> tuple[str, ...]:
 
 def where(one: Counterexample) -> str:
     """Sizes, thread, iteration and element: `M=1, K=32: block 0, warp 0, lane 3, k=0: a_s[stage 0][0, 5]`."""
-    parts = [_assigned(one.sizes) or "all sizes"]
+    parts = [_assigned(one.sizes) or _anywhere(one)]
     parts.append(", ".join(p for p in (_thread(one), *_iterations(one)) if p))
     parts.append(getattr(one, "place", "") or _element(one))
     return ": ".join(p for p in parts if p)
+
+
+def _anywhere(one: Counterexample) -> str:
+    named = getattr(one, "shape_class", "")
+    return f"all sizes, in the schedule of the {named} class" if named else "all sizes"
 
 
 def _thread(one: Counterexample) -> str:

@@ -17,7 +17,7 @@ from kernelagent.dsl.verify.schedule.cases import cases
 from kernelagent.dsl.verify.schedule.confirm import confirmed
 from kernelagent.dsl.verify.schedule.edits import Lines
 from kernelagent.dsl.verify.summary import last_line, summary
-from kernelagent.dsl.verify.telling import MOST_LINES, MOST_TOKENS, counterexample_text, groups, prompt, tokens
+from kernelagent.dsl.verify.telling import MOST_LINES, MOST_TOKENS, counterexample_text, groups, prompt, tokens, where
 from support.faults import FOLDER, Program, programs
 
 FILES = sorted(p.stem for p in FOLDER.glob("*.toml") if "[[program]]" in p.read_text() and "correct" not in p.stem)
@@ -168,3 +168,8 @@ def test_traces_end_at_the_fault(name: str) -> None:
     assert len(steps) <= 40
     assert any(f" {found.line} | " in step for step in steps[-5:])
     assert any(f"=> {found.message}" in step for step in steps)
+
+
+def test_what_holds_at_all_sizes_names_its_schedule() -> None:
+    shown = ScheduleCounterexample("coalescing", "8x", (3,), {}, {}, kernel="k", shape_class="general", line=3)
+    assert where(shown) == "all sizes, in the schedule of the general class"

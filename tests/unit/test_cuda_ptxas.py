@@ -75,3 +75,15 @@ def test_an_unusual_log_is_shown_by_its_first_line() -> None:
     (found,) = CudaCompilerFailed("nvcc fatal   : cannot find the host compiler", "sm_80", "nvcc").diagnostics
     assert found.message.endswith("nvcc fatal   : cannot find the host compiler")
     assert "no output" in CudaCompilerFailed("", "sm_80", "nvcc").diagnostics[0].message
+
+
+def test_too_many_threads_for_a_product() -> None:
+    log = """kernel(60): warning #177-D: variable "v_i" was declared but never referenced
+ptxas fatal   : (C7602) Insufficient registers (128) to compile instruction at line 801 in function k_gemm. Try to \
+compile with register target of 154 or higher.
+ptxas fatal   : Ptx assembly aborted due to errors
+"""
+    (found,) = CudaCompilerFailed(log, "sm_90a", "nvrtc").diagnostics
+    assert found.code == "cuda-registers"
+    assert "a thread of gemm begins with 128 registers on sm_90a, but one of its products takes 154" in found.message
+    assert "fewer threads" in (found.hint or "")

@@ -196,6 +196,7 @@ def test_what_clusters_demand() -> None:
     assert "cluster_barrier()" in str(found(own, "barrier-init").hint)
     alone = CLUSTER.replace(", everywhere=True", "")
     assert "4 from `consumer`" in found(alone, "arrivals").message
+    assert "everywhere=True" in (found(alone, "arrivals").hint or "")
     part = changed(CLUSTER, ("cluster=2", "cluster=4"), ("arrivals=8", "arrivals=16"))
     assert "cluster of 4" in found(part, "cluster").message
 

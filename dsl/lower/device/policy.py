@@ -24,8 +24,8 @@ LATER = frozenset({"deterministic", "no_spills"})
 _IMPOSSIBLE = frozenset({"cluster", "roles", "via", "layout"})
 _WHY = {
     "warps": "the roles of this schedule decide how many warps there are",
-    "cluster": "blocks share operands through bulk copies, which this schedule for {target} has not (from sm_90 on)",
-    "roles": "{target} schedules give all warps the same work",
+    "cluster": "blocks share operands through bulk copies, which this schedule for {target} has not",
+    "roles": "this schedule for {target} gives all warps the same work",
     "via": "this schedule for {target} reaches global memory by cp.async and accesses of up to 16 bytes",
     "layout": "layouts follow from the products and the widest accesses",
     "stages": "no loop of this kernel brings the operands of a product to shared memory",

@@ -44,9 +44,18 @@ def _diagnostic(complaint: ptxas.Complaint, arch: str, compiler: str, log: str) 
     at_text = complaint.file == KERNEL_TEXT
     span = Span(complaint.line, 1, complaint.line, 2) if at_text else None
     facts = {"arch": arch, "compiler": compiler, "file": complaint.file, "line": complaint.line}
+    if few := ptxas.too_few_registers(complaint):
+        return _too_few(*few, arch, facts)
     hint = f"the emitted code or its prelude is at fault, not the kernel text; the log:\n{log.strip()}" if log else None
     message = f"the CUDA compiler refused the code for {arch}: {complaint.message}"
     return Diagnostic("cuda-compiler", message, span, hint=hint, facts=facts)
+
+
+def _too_few(function: str, has: int, needs: int, arch: str, facts: dict[str, object]) -> Diagnostic:
+    name = function.removeprefix("k_")
+    message = f"a thread of {name} begins with {has} registers on {arch}, but one of its products takes {needs}"
+    hint = "use fewer threads or narrower products; `registers=` of a role moves registers only when the block runs"
+    return Diagnostic("cuda-registers", message, hint=hint, facts={**facts, "registers": has, "needed": needs})
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from kernelagent.dsl.targets.cuda.compiler import KERNEL_TEXT
 from kernelagent.dsl.targets.cuda.sass import Instruction, read_sass
 from kernelagent.dsl.targets.cuda.tools import MissingTool
 
+MOST_WARPS = 16
+"""Of a block whose threads may have 128 registers: more warps would spill the more."""
 PRODUCTS = frozenset({"HGMMA", "QGMMA", "IGMMA"})
 _WAIT = "WARPGROUP.DEPBAR"
 _LEAVES = frozenset({"BRA", "EXIT", "RET", "BRX", "CALL"})
@@ -69,7 +71,10 @@ def _spill(binary: Binary, arch: str, span: Span) -> Diagnostic:
         f"thread, with {used.registers} registers"
     )
     facts = {"class": binary.shape_class, "threads": binary.threads, **asdict(used)}
-    hint = "use smaller tiles or more warps, so that each thread holds fewer elements"
+    warps = binary.threads // 32
+    alike = warps & (warps - 1) == 0 and warps < MOST_WARPS  # with roles a block has some other number
+    more = f"more warps (there are {warps}: `warps={2 * warps}` in `on(...)`)" if alike else "more warps"
+    hint = f"use smaller tiles or {more}, so that each thread holds fewer elements"
     return Diagnostic("cuda-spills", message, span, "error", hint, facts)
 
 

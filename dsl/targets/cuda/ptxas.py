@@ -15,6 +15,10 @@ _ROUTINE = ("bytes gmem", "Compiling entry function", "Function properties for",
 _PTXAS = re.compile(r"^ptxas (?:info|warning)\s*:\s*(?P<text>.*)$")
 _COMPLAINT = re.compile(r"^(?P<file>[^\s(][^(]*)\((?P<line>\d+)\): (?:catastrophic )?error:? *(?P<text>.*)$")
 _ASSEMBLER = re.compile(r"^ptxas .*, line (?P<line>\d+); error\s*:\s*(?P<text>.*)$")
+_FATAL = re.compile(r"^ptxas fatal\s*:\s*(?P<text>.*Insufficient registers.*)$")
+_TOO_FEW = re.compile(
+    r"Insufficient registers \((?P<has>\d+)\) .*in function '?(?P<function>\w+)'?\..* target of (?P<needs>\d+)"
+)
 
 
 @dataclass(frozen=True)
@@ -95,3 +99,11 @@ def _complaints(log: str) -> Iterator[Complaint]:
             yield Complaint(match["file"], int(match["line"]), match["text"].strip())
         elif match := _ASSEMBLER.match(line):
             yield Complaint(None, int(match["line"]), match["text"].strip())
+        elif match := _FATAL.match(line):
+            yield Complaint(None, 0, match["text"].strip())
+
+
+def too_few_registers(complaint: Complaint) -> tuple[str, int, int] | None:
+    """The function, the registers a thread that its block's size leaves, and those that one of its products needs."""
+    match = _TOO_FEW.search(complaint.message)
+    return (match["function"], int(match["has"]), int(match["needs"])) if match else None
