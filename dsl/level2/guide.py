@@ -208,20 +208,21 @@ contiguous in memory, and 1 to 16 bytes (asynchronous copies: 4, 8 or 16).
 ## Roles, barriers with phases, bulk copies, wgmma (sm_90a)
 - `with role("producer", warps=(0, 4), registers=40):` holds one `tiles` loop, then what the role does behind its last
   tile. Roles fill the block's warps in order; distributions inside have the role's threads.
-  `registers` a thread (whole warpgroups, multiples of 8) make at most 65536 together. Inside,
-  `role_barrier(1)` (each role its own number) replaces `barrier()`.
+  `registers` a thread (whole warpgroups, multiples of 8) make at most 65536 together; all begin with 65536 / threads,
+  and a product takes columns / 2 and some 30. Inside, `role_barrier(1)` (each role its own number) replaces
+  `barrier()`.
 - `count=n` counts a loop's iterations (or tiles) over the life of the role: stage `n % S`, parity `(n // S) % 2` for
   who waits for data, the opposite for who refills.
 - `filled = mbarrier(arrivals=1, stages=S, offset=...)`: a phase completes with so many arrivals and all its bytes.
   `expect(b[s], bytes)` arrives once and announces the bytes of the `copy_bulk`s behind it; `arrive(b[s])` arrives once
-  a warp. In front of the roles: `barrier_init` for each, `fence_init()`, `barrier()`.
+  a warp, for all its lanes. In front of the roles: `barrier_init` for each, `fence_init()`, `barrier()`.
 - `copy_bulk(buffer[s], view, position, b[s])` and `store_bulk(view, position, buffer)` move boxes of at most 256 rows
   by tensor maps; outside the **array** zeros arrive, nothing is stored. Buffers have panels of 128, 64 or 32
   bytes with their swizzle; 16-bit elements: `panel=64, swizzle=(3, 3, 3)`, offsets multiples of 1024.
 - `wgmma` products (64 rows for each warpgroup): `wgmma_fence()` behind what writes their registers, products,
   `wgmma_commit()`, `wgmma_wait(0)` before the sum is read or the stage given back.
-- `store_shared`, `fence_async()`, `role_barrier`: then bulk stores and wgmma see it. `commit_bulk()`, `wait_bulk(0)`,
-  `role_barrier` before the buffer is written again; `wait_bulk(0)` before the role ends.
+- `store_shared`, `fence_async()`, `role_barrier` (for another role: `arrive`): then bulk stores and wgmma see it.
+  `commit_bulk()`, `wait_bulk(0)`, `role_barrier` before the buffer is written again; `wait_bulk(0)` before the role ends.
 - `take_turn(2)` and `pass_turn(2)` around products: a role's two warpgroups alternate (barriers 2 and 3).
 - `schedule(..., cluster=2)` (two rows of tiles; `(1, 2)`: columns): `copy_bulk(..., shared_by=2)` brings each block's
   part to both; `arrive(b[s], everywhere=True)`, and `cluster_barrier()` in front of the roles and at the end of each.
