@@ -284,7 +284,7 @@ def whole_calls(case: Case, iterations: int) -> list[Sizes]:
     rounds = iterations if always == 1 else max(-(-iterations // always), deepest_ring(case.kernel) - 1)
     for first in islice(sizes(case.shapes, {}), _SEARCHED):
         deep = deepened(case.shapes, first, {}, rounds) or first
-        tiny, one = (completed(case.shapes, dict.fromkeys(first, n)) for n in (3, 1))
+        tiny, one = (_all_about(case, first, n) for n in (3, 1))
         for candidate, most in ((deep, FEW), (tiny, SEVERAL), (first, SEVERAL), (one, SEVERAL)):
             whole = candidate and whole_rows(case.shapes, candidate, ALIGNED)
             fitting = next((c for c in (candidate, whole) if c is not None and fits(case.kernel, c)), None)
@@ -294,6 +294,14 @@ def whole_calls(case: Case, iterations: int) -> list[Sizes]:
         if len(found) >= 3:
             break
     return found[:4]
+
+
+def _all_about(case: Case, first: Sizes, extent: int) -> Sizes:
+    """The sizes with each dim so small that can be: `D == 64` stays."""
+    small = completed(case.shapes, dict.fromkeys(first, extent))
+    for dim in first if small is None else ():
+        first = completed(case.shapes, {**first, dim: extent}) or first
+    return small or first
 
 
 def empty_calls(case: Case, whole: Sequence[Sizes]) -> list[Sizes]:

@@ -25,6 +25,8 @@ from kernelagent.dsl.verify.semantics.field_domain import FieldDomain, mapped, w
 Array = np.ndarray[Any, np.dtype[Any]]
 FRACTION, LITERALS, MIDDLE = 1024, 1024, 8
 """Literals up to so much, in so many parts of one, keep their order; half of all numbers lie below the last."""
+ALIKE = 56
+"""Bits that do not count where floats are compared for equality."""
 SMALL = 128
 """Integers below it are of every integer dtype but u4, which nothing is cast to."""
 
@@ -63,6 +65,8 @@ class Mixed(Field):
                 return np.where(self.rank(x) <= self.rank(y), x, y)
             case "lt" | "le" | "gt" | "ge":
                 return super().binary(word, self.rank(x), self.rank(y))
+            case "eq" | "ne":  # one of eight: two random numbers are never equal, and `where` would take one side only
+                return super().binary(word, self.rank(x) >> ALIKE, self.rank(y) >> ALIKE)
         return super().binary(word, x, y)
 
     def reduce(self, word: str, x: Array, axis: int) -> Array:
