@@ -222,7 +222,8 @@ contiguous in memory, and 1 to 16 bytes (asynchronous copies: 4, 8 or 16).
 - `wgmma` products (64 rows for each warpgroup): `wgmma_fence()` behind what writes their registers, products,
   `wgmma_commit()`, `wgmma_wait(0)` before the sum is read or the stage given back.
 - `store_shared`, `fence_async()`, `role_barrier` (for another role: `arrive`): then bulk stores and wgmma see it.
-  `commit_bulk()`, `wait_bulk(0)`, `role_barrier` before the buffer is written again; `wait_bulk(0)` before the role ends.
+  `commit_bulk()`, `wait_bulk(0)`, `role_barrier` before the buffer is written again; `wait_bulk(0)` before the role
+  ends.
 - `take_turn(2)` and `pass_turn(2)` around products: a role's two warpgroups alternate (barriers 2 and 3).
 - `schedule(..., cluster=2)` (two rows of tiles; `(1, 2)`: columns): `copy_bulk(..., shared_by=2)` brings each block's
   part to both; `arrive(b[s], everywhere=True)`, and `cluster_barrier()` in front of the roles and at the end of each.
