@@ -31,6 +31,9 @@ from kernelagent.reference_graph import Untraceable, reference_graph
 SMALL_ELEMENTS = 200_000
 """Calls with more array elements than this are left to the compiled kernel."""
 
+_ONE_SIGN = "same_sign"
+"""Inputs that are all negative: maxima that start at 0 show on no others."""
+
 HIDDEN_SIZES = 8
 """Sizes taken from the text itself that are looked at: around its tiles, so that loops have several iterations."""
 
@@ -119,7 +122,9 @@ def reference_of(problem: Problem, module: Module) -> Reference:
     telling = [*sorted(hidden, key=lambda w: -_elements(problem, w))[:1], *hidden[:1]]  # most iterations; one past
     trials = tuple(_trial(problem, w) for w in (*telling, *small))
     rounding = 2 * max(unit_roundoff(t.dtype) for t in problem.outputs)  # of the outputs, and once on the way to them
-    return Reference(function, trials, max(Reference.relative, rounding), max(Reference.absolute, rounding))
+    others = [w for w in (*telling[:1], *small[-1:]) if _ONE_SIGN in problem.variants]
+    signed = tuple(_trial(problem, w, _ONE_SIGN) for w in others if _has_answer(problem, w, _ONE_SIGN))
+    return Reference(function, trials, max(Reference.relative, rounding), max(Reference.absolute, rounding), signed)
 
 
 def hidden_workloads(problem: Problem, module: Module) -> Iterator[Workload]:
@@ -140,9 +145,9 @@ def _dim_names(module: Module, problem: Problem) -> dict[str, str]:
     return {str(own): theirs for own, theirs in pairs if isinstance(theirs, str) and theirs.isidentifier()}
 
 
-def _has_answer(problem: Problem, workload: Workload) -> bool:
+def _has_answer(problem: Problem, workload: Workload, variant: str = "default") -> bool:
     """Sizes may break a rule of the problem that nobody wrote down: then its reference fails, or is not finite."""
-    trial = _trial(problem, workload)
+    trial = _trial(problem, workload, variant)
     try:
         answer = problems.run_reference(problem, dict(trial.arrays), dict(trial.scalars))
     except (ValueError, IndexError, ZeroDivisionError):
@@ -154,7 +159,7 @@ def _elements(problem: Problem, workload: Workload) -> int:
     return sum(math.prod(shape) for shape in problems.shapes(problem, workload).values())
 
 
-def _trial(problem: Problem, workload: Workload) -> Trial:
-    inputs = problems.make_inputs(problem, workload, seed=0)
+def _trial(problem: Problem, workload: Workload, variant: str = "default") -> Trial:
+    inputs = problems.make_inputs(problem, workload, seed=0, variant=variant)
     outputs = problems.make_outputs(problem, workload)
     return Trial(dict(workload.dims), {**inputs, **outputs}, problems.scalars(problem, workload), {})

@@ -245,6 +245,18 @@ class Tracer:
     def all(self, x: Any, axis: Axis = None, keepdims: bool = False) -> SymbolicArray:
         return self._reduce("all", x, axis, keepdims, "bool")
 
+    def _scan(self, word: Any, x: Any, axis: int | None) -> SymbolicArray:
+        a = self.lift(x)
+        if axis is None and a.ndim != 1:
+            raise Untraceable("running sums of several axes without `axis`")
+        return self.record(g.Scan(word, (axis or 0) % a.ndim), (a,), a.extents, a.dtype)
+
+    def cumulative_sum(self, x: Any, axis: int | None = None, dtype: str | None = None) -> SymbolicArray:
+        return self._scan("sum", x, axis)
+
+    def cumulative_prod(self, x: Any, axis: int | None = None, dtype: str | None = None) -> SymbolicArray:
+        return self._scan("prod", x, axis)
+
     def _count(self, x: Any, axis: Axis) -> Any:
         a = self.lift(x)
         axes = range(a.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis

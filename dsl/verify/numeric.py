@@ -28,12 +28,14 @@ class Reference:
     `function(arrays, scalars)` maps inputs (as they are stored, before any rounding of ours) to the outputs in
     f64, by name. `trials` are small calls to compare on. `relative` and `absolute` bound the kernel's own run:
     |y - y64| <= relative * |y64| + absolute * max(1, largest |y64|). Tunables of a trial go before those chosen.
+    `others` are calls with values of other kinds, for what no proof settles.
     """
 
     function: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]
     trials: tuple[Trial, ...]
     relative: float = 1e-3
     absolute: float = 1e-5
+    others: tuple[Trial, ...] = ()
 
 
 _WIDENED = 1e-7

@@ -63,6 +63,8 @@ class FieldReference:
                 return self._pointwise(word, node)
             case g.Reduce(word, axes, keep):
                 return self._reduce(word, axes, keep, operands[0])
+            case g.Scan(word, axis):
+                return self._scan(word, axis, operands[0])
             case g.Contraction():
                 return self._contraction(node.operation, operands)
             case g.Gather(axis, how):
@@ -140,6 +142,11 @@ class FieldReference:
         for axis in sorted(axes) if keep else ():
             x = np.expand_dims(x, axis)
         return x
+
+    def _scan(self, word: str, axis: int, operand: int) -> Any:
+        x = self.real(operand)
+        parts = [np.take(x, range(end + 1), axis=axis) for end in range(x.shape[axis])]
+        return np.stack([self.field.reduce(word, part, axis) for part in parts], axis=axis)
 
     def _contraction(self, operation: g.Contraction, operands: tuple[int, ...]) -> Array:
         """As one batched matrix product: labels in both and in the result are batch, in both only are summed."""

@@ -64,6 +64,14 @@ class Reduce:
 
 
 @dataclass(frozen=True)
+class Scan:
+    """Inclusive prefixes along `axis`."""
+
+    word: Literal["sum", "prod"]
+    axis: int
+
+
+@dataclass(frozen=True)
 class Contraction:
     """Sum over the labels that are not in `out` of the product of both operands; one label for each axis."""
 
@@ -120,8 +128,8 @@ class Join:
 
 
 Operation: TypeAlias = (
-    Input | ScalarInput | Constant | Size | Count | Pointwise | Reduce | Contraction | Reshape | Permute | Broadcast
-    | Subscript | Gather | Join
+    Input | ScalarInput | Constant | Size | Count | Pointwise | Reduce | Scan | Contraction | Reshape | Permute
+    | Broadcast | Subscript | Gather | Join
 )  # fmt: skip
 
 

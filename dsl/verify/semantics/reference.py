@@ -70,6 +70,8 @@ class ReferenceMeaning:
                 return pointwise(word, args, self.known, is_float(node.dtype))
             case g.Reduce():
                 return self._reduce(node.operation, operands[0], place)
+            case g.Scan(word, axis):
+                return self._folded(word, (place[axis] + 1,), lambda u: self.element(operands[0], _put(place, axis, u)))
             case g.Contraction():
                 return self._contraction(node.operation, operands, place)
             case g.Permute(axes):
@@ -167,6 +169,10 @@ class ReferenceMeaning:
 
     def _reshaped(self, old: Sequence[Index], new: Sequence[Index], place: Place) -> Place:
         return reshaped(old, new, place, self.known)
+
+
+def _put(place: Place, axis: int, position: Place) -> Place:
+    return (*place[:axis], *position, *place[axis + 1 :])
 
 
 def input_element(array: str, dtype: str, place: Place) -> Poly:

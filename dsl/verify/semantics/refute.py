@@ -49,7 +49,8 @@ def search(module: Module, reference: Reference, choice: Choice, seconds: float,
 
 
 def _changed_trials(reference: Reference) -> Iterator[Trial]:
-    """Larger values, and values that rise along the last axis: a running maximum keeps changing."""
+    """Values of other kinds, larger ones, and such as rise along the last axis: a running maximum keeps changing."""
+    yield from reference.others
     for trial in reference.trials:
         yield _changed(trial, lambda a: a * 4)
     for trial in reference.trials:

@@ -1,0 +1,105 @@
+"""Where a kernel that is not its reference went wrong: the small edit after which it is.
+
+An edit counts when the edited text agrees with the reference on every trial and is then shown equal to it over the
+reals. So the line that is pointed at is one at which a small change is enough; another may be as good. The number of
+edits is bounded, not the time: the answer does not depend on the day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from kernelagent.dsl.diagnostics import KernelError
+from kernelagent.dsl.elaborate import parse
+from kernelagent.dsl.interpreter.fault import RunError, WorkLimit
+from kernelagent.dsl.interpreter.instances import Instances
+from kernelagent.dsl.ir import Module
+from kernelagent.dsl.verify.families import Choice
+from kernelagent.dsl.verify.numeric import Reference, failures
+from kernelagent.dsl.verify.semantics import graph as g
+from kernelagent.dsl.verify.semantics.blame import lets
+from kernelagent.dsl.verify.semantics.edits import Edit, edits
+from kernelagent.dsl.verify.trials import Trial
+
+TRIED = 200
+"""Edits that type and are run."""
+
+_WORK = 6_000_000
+"""Of the interpreter, for all first runs together."""
+
+
+@dataclass(frozen=True)
+class Repair:
+    """After `edit` the text is equal to the reference over the reals."""
+
+    edit: Edit
+
+    @property
+    def text(self) -> str:
+        edit = self.edit
+        return f"with `{edit.new}` in place of `{edit.old}` it is equal to the reference over the reals (checked)"
+
+
+def repaired(
+    module: Module, choice: Choice, graph: g.ReferenceGraph, reference: Reference, lines: Sequence[int]
+) -> Repair | None:
+    """The first edit that mends the text; None where none was found."""
+    if graph.missing:
+        return None
+    trials = _ordered(module, choice, reference)
+    for edit, other in _alternatives(module, choice, reference, trials[0], lines, graph):
+        if _agrees(other, reference, trials[1:], choice) and _equal(other, choice, graph):
+            return Repair(edit)
+    return None
+
+
+def _ordered(module: Module, choice: Choice, reference: Reference) -> list[Trial]:
+    """The smallest trial on which the kernel fails, then the others."""
+    trials = sorted(reference.trials, key=lambda t: sum(int(np.size(a)) for a in t.arrays.values()))
+    failing = next((n for n, t in enumerate(trials) if not _agrees(module, reference, (t,), choice)), 0)
+    return [trials[failing], *trials[:failing], *trials[failing + 1 :]]
+
+
+def _alternatives(
+    module: Module, choice: Choice, reference: Reference, trial: Trial, lines: Sequence[int], graph: g.ReferenceGraph
+) -> Iterator[tuple[Edit, Module]]:
+    """Edited texts that agree on one trial."""
+    tried = 0
+    for edit in edits(module.text, lines, _literals(graph), _ranks(module)):
+        try:
+            other = parse(edit.applied(module.text))
+        except (KernelError, SyntaxError):
+            continue
+        tried += 1
+        if tried > TRIED:
+            return
+        if _agrees(other, reference, (trial,), choice):
+            yield edit, other
+
+
+def _ranks(module: Module) -> dict[str, int]:
+    return {let.value.name: let.value.type.rank for k in module.kernels for let in lets(k.body) if let.value.name}
+
+
+def _literals(graph: g.ReferenceGraph) -> list[str]:
+    values = [n.operation.value for n in graph.nodes if isinstance(n.operation, g.Constant)]
+    return list(dict.fromkeys(repr(abs(float(v))) for v in values if v == v and abs(v) not in (0, 1)))
+
+
+def _agrees(module: Module, reference: Reference, trials: Sequence[Trial], choice: Choice) -> bool:
+    alone = replace(choice, instances=Instances())
+    try:
+        return all(next(failures(module, reference, t, alone, _WORK, (True,)), None) is None for t in trials)
+    except (KernelError, RunError, WorkLimit):
+        return False
+
+
+def _equal(module: Module, choice: Choice, graph: g.ReferenceGraph) -> bool:
+    from kernelagent.dsl.verify.semantics.prove import read
+
+    return all(d.settled for d in read(module, replace(choice, instances=Instances()), graph).differences)
+
+
+__all__ = ["Repair", "repaired"]
