@@ -129,7 +129,6 @@ def _of_schedules(text: str, calls: GpuCalls, report: CheckReport, quick: bool) 
 def _compiled(text: str, calls: GpuCalls, report: CheckReport) -> CheckReport:
     from kernelagent.dsl.targets.cuda.artifact import CudaOptions
 
-    say(f"compiling for {calls.arch}")
     artifacts = compile_classes(_parsed(text), calls, CudaOptions(gate=False))
     kernels = [resources(a, b) for a in artifacts for b in a.binaries()]
     found = {"arch": calls.arch, "compiler": artifacts[0].compiler, "kernels": kernels}

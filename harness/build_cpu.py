@@ -9,6 +9,7 @@ from typing import Any
 from kernelagent.dsl import ir
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
 from kernelagent.dsl.targets import cpu
+from kernelagent.dsl.verify.progress import say
 from kernelagent.harness.build import BuildFailure, Built, KernelSizes
 from kernelagent.harness.extents import fixed_dims, tile_extents
 from kernelagent.harness.options import Options
@@ -23,6 +24,7 @@ def build(text: str, problem: Problem, options: Options) -> Built:
         module = dsl.parse(text)
         bindings = {w.name: _bind(module, problem, w) for w in problem.workloads}
         report = _check(text, problem, options, bindings)
+        say("compiling")
         artifacts = _compile(module, bindings, options)
     except KernelError as error:
         raise _rejected(error.diagnostics) from None

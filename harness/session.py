@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kernelagent.dsl.verify.progress import say
 from kernelagent.harness import clocks, environment, probes
 from kernelagent.harness.baselines import NAMES, BaselineResult, Baselines, default_threads
 from kernelagent.harness.build import Build, BuildFailure, Built
@@ -72,11 +73,13 @@ class Session:
             return self._unbuilt(sha, failure, start)
         except WorkerFailure as failure:
             return self._unloadable(sha, failure, start)
+        say("testing")
         results = self._check(loaded)
         hidden = self._probe(loaded, results)
         if hidden and hidden.failure:
             results.append(hidden.failure)
         if all(r.status == "PASSED" for r in results) and permit(loaded.built.verdict).timed:
+            say("timing")
             results = self._time(loaded, results)
         status: Status = next((r.status for r in results if r.status != "PASSED"), "PASSED")
         built = loaded.built

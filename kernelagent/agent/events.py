@@ -130,3 +130,17 @@ def locked(folder: Path) -> Iterator[None]:
         except OSError:
             raise RunError(f"run {folder.name} is being worked on by another process") from None
         yield
+
+
+def being_worked_on(folder: Path) -> bool:
+    """Whether a process holds the run at the moment."""
+    import fcntl
+
+    try:
+        with open(folder / "lock") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False

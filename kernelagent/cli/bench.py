@@ -10,7 +10,7 @@ import click
 from kernelagent.errors import EXIT_WRONG_CANDIDATE, CallError
 
 from .files import read_text
-from .output import json_option, milliseconds, print_json, progress, table
+from .output import json_option, milliseconds, print_json, shown_progress, table
 
 
 @click.command()
@@ -24,10 +24,10 @@ def bench(ctx: click.Context, file: Path, problem: str, workload: str | None, as
     from kernelagent.api import bench as bench_text
     from kernelagent.dsl.diagnostics import diagnostic_from, render_most
 
-    progress(f"testing and timing {file} on {problem} ...")
     text = read_text(file)
     try:
-        evaluation = bench_text(text, problem, workloads=(workload,) if workload else ())
+        with shown_progress(f"testing and timing {file} on {problem}"):
+            evaluation = bench_text(text, problem, workloads=(workload,) if workload else ())
     except KeyError:
         raise CallError(
             f"{problem} has no workload '{workload}'", f"see: kernelagent problems show {problem}"

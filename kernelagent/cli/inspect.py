@@ -13,7 +13,7 @@ from kernelagent.errors import EXIT_WRONG_CANDIDATE, CallError
 
 from .choices import gpu_options, known_arch, read_dims, read_dtypes
 from .files import read_text
-from .output import json_option, print_json, progress
+from .output import json_option, print_json, progress, shown_progress
 
 if TYPE_CHECKING:
     from kernelagent.inspection import Inspected
@@ -50,7 +50,8 @@ def inspect(
     text = read_text(file)
     calls = GpuCalls(known_arch(arch, text), read_dtypes(dtypes), dims=read_dims(dims))
     try:
-        found = inspect_text(text, calls, machine_code=not (schedule or body))
+        with shown_progress():
+            found = inspect_text(text, calls, machine_code=not (schedule or body))
     except KernelError as error:
         if as_json:
             record = {"file": str(file), "arch": calls.arch, "diagnostics": [d.to_dict() for d in error.diagnostics]}

@@ -83,9 +83,14 @@ def resume(ctx: click.Context, /, run_id: str, as_json: bool, **chosen: Any) -> 
 
     RUN is its id, the beginning of it, a folder, or `last`.
     """
+    from kernelagent.agent.events import read_events
+    from kernelagent.agent.run import run_folder
     from kernelagent.api import resume as go_on
+    from kernelagent.settings import load_settings
 
+    past = read_events(run_folder(load_settings().runs, run_id))
     with _view(as_json) as view:
+        view.board.past(past)
         result = go_on(run_id, observer=view, **_resume_options(chosen))
     _finish(ctx, result.to_dict(), as_json)
 

@@ -53,15 +53,20 @@ def progress(line: str) -> None:
 
 
 @contextmanager
-def shown_progress() -> Iterator[None]:
-    """One line on stderr with the step that a check is at, gone when it ends; nothing where stderr is no terminal."""
-    if not is_terminal():
-        yield
-        return
+def shown_progress(step: str = "") -> Iterator[None]:
+    """On stderr the step that a command is at: on a terminal one line, gone when it ends; elsewhere a line of its own
+    for steps that take seconds. `step`: before anything is said."""
     from kernelagent.dsl.verify.progress import listening
+    from kernelagent.views.heartbeat import Heartbeat
 
+    if not is_terminal():
+        with Heartbeat(progress, step) as heartbeat, listening(heartbeat.step):
+            yield
+        return
     width = max(shutil.get_terminal_size().columns - 1, 20)
     with listening(lambda line: _redraw(line[:width])):
+        if step:
+            _redraw(step[:width])
         try:
             yield
         finally:

@@ -66,15 +66,19 @@ def list_runs(as_json: bool) -> None:
                 r["proposer"],
                 r["trials"],
                 "UNTIMED" if r["untimed"] else milliseconds((r["best"] or {}).get("time_ms")),
-                _state(r),
+                _state(r, path.parent),
             )
-            for r in records
+            for r, path in zip(records, folders, strict=True)
         ],
     )
 
 
-def _state(record: dict[str, Any]) -> str:
-    return f"finished: {record['stop_reason']}" if record["finished"] else "can be resumed"
+def _state(record: dict[str, Any], folder: Path) -> str:
+    from kernelagent.agent.events import being_worked_on
+
+    if record["finished"]:
+        return f"finished: {record['stop_reason']}"
+    return "running" if being_worked_on(folder) else "can be resumed"
 
 
 @runs.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
 from rich.console import Console, Group
@@ -23,17 +24,28 @@ class LiveView:
     def __init__(self, console: Console | None = None) -> None:
         self.board = Board()
         self._since = time.monotonic()
+        self._step = ""
+        self._open = ExitStack()
         self._live = Live(console=console or Console(stderr=True), refresh_per_second=4, get_renderable=self._draw)
 
     def __enter__(self) -> LiveView:
+        from kernelagent.dsl.verify.progress import listening
+
         self._live.start()
+        self._open.enter_context(listening(self._hear))
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._open.close()
         self._live.stop()
+
+    def _hear(self, step: str) -> None:
+        """A step of the trial at hand; the panel is redrawn by its own clock."""
+        self._step = f": {step}"
 
     def __call__(self, event: Event) -> None:
         self.board.take(event)
+        self._step = ""
         self._live.refresh()
 
     def _draw(self) -> Panel:
@@ -47,7 +59,7 @@ class LiveView:
             Text(),
             _trials(board),
             Text(),
-            Text(board.stage, style="dim", no_wrap=True, overflow="ellipsis"),
+            Text(board.stage + self._step, style="dim", no_wrap=True, overflow="ellipsis"),
         )
         return Panel(body, title=title, subtitle=footer, title_align="left", subtitle_align="right")
 

@@ -4,33 +4,49 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from contextlib import ExitStack
 from typing import Any, TextIO
 
+from .heartbeat import Heartbeat
 from .summary import Board, Event, milliseconds, rank_ms, shown_ms
 
+QUIET_SECONDS = 10.0
+"""Between two lines about a step that takes long."""
 WHY = 120
 """Longest reason behind a trial; `runs show RUN` has all of it."""
 
 
 class PlainView:
-    """An observer that prints to stderr (stdout belongs to results)."""
+    """An observer that prints to stderr (stdout belongs to results). As a context manager it also names steps that
+    take long."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, quiet: float = QUIET_SECONDS) -> None:
         self._stream = stream or sys.stderr
         self.board = Board()
+        self._heartbeat = Heartbeat(self._print, quiet=quiet, again=quiet)
+        self._open = ExitStack()
 
     def __call__(self, event: Event) -> None:
         before = self.board.best_ms
         self.board.take(event)
         line = self._line(event, before)
         if line:
-            print(line, file=self._stream, flush=True)
+            self._print(line)
+            self._heartbeat.heard()
+        self._heartbeat.step(self.board.stage)
 
     def __enter__(self) -> PlainView:
+        from kernelagent.dsl.verify.progress import listening
+
+        self._open.enter_context(self._heartbeat)
+        self._open.enter_context(listening(lambda line: self._heartbeat.step(f"{self.board.stage}: {line}")))
         return self
 
     def __exit__(self, *_: object) -> None:
-        return None
+        self._open.close()
+
+    def _print(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
 
     def _line(self, event: Event, before: float | None) -> str | None:
         match event["kind"]:
@@ -56,7 +72,7 @@ class PlainView:
         note = self.board.notes.get(number, "")
         better = time_ms is not None and (before is None or time_ms < before)
         gap = f"  {self.board.gap:.2f}x the bound" if better and self.board.gap else ""
-        why = "" if time_ms is not None else _why(event)
+        why = ("  as fast as the best" if time_ms == before else "") if time_ms is not None else _why(event)
         return f"trial {number:3}  {event['status']:13} {shown_ms(event):>13} {'*' if better else ' '} {note}{gap}{why}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +49,11 @@ class Board:
         handler = getattr(self, "_" + event["kind"].replace("-", "_"), None)
         if handler:
             handler(event)
+
+    def past(self, events: Iterable[Event]) -> None:
+        """What an earlier session of the run left in its log."""
+        for event in events:
+            self.take(event)
 
     def _run_started(self, event: Event) -> None:
         for name in ("run", "problem", "workload", "target", "proposer", "chip", "budget"):
@@ -101,8 +107,9 @@ def shown_ms(trial: dict[str, Any]) -> str:
 
 def describe(proposal: dict[str, Any]) -> str:
     """What a proposal changes, in a few words."""
-    arguments = ", ".join(f"{k}={v}" for k, v in (proposal.get("arguments") or {}).items())
-    move = proposal.get("move")
+    given = proposal.get("arguments") or {}
+    arguments = ", ".join(f"{k}={v}" for k, v in (given.get("sizes") or given).items())
+    move = proposal.get("move") or ("sizes" if "sizes" in given else None)
     if move:
         return f"{move}({arguments})"
     return proposal.get("technique") or proposal.get("note") or "a kernel"

@@ -13,7 +13,7 @@ from kernelagent.dsl.moves import apply
 from support.runs import means, plan
 from support.synthetic_lab import SEED
 
-from kernelagent.agent.events import EventLog, RunError, locked, parse_log, read_events
+from kernelagent.agent.events import EventLog, RunError, being_worked_on, locked, parse_log, read_events
 from kernelagent.agent.outcome import result_record
 from kernelagent.agent.run import complete, start
 from kernelagent.agent.state import RunState, replay_state
@@ -157,6 +157,13 @@ def test_one_process_works_on_a_run(tmp_path: Path) -> None:
         pass
     with locked(tmp_path):
         pass
+
+
+def test_others_see_that_a_run_is_being_worked_on(tmp_path: Path) -> None:
+    assert not being_worked_on(tmp_path / "run")
+    with locked(tmp_path / "run"):
+        assert being_worked_on(tmp_path / "run")
+    assert not being_worked_on(tmp_path / "run")
 
 
 def test_an_empty_log_is_an_empty_state() -> None:

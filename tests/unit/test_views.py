@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import Any
 
 import pytest
+from kernelagent.dsl.verify.progress import say
 
 from kernelagent.views.plain import PlainView
-from kernelagent.views.summary import figure, milliseconds
+from kernelagent.views.summary import describe, figure, milliseconds
 
 STARTED = {
     "kind": "run-started", "run": "r", "problem": "p", "workload": "w", "target": "cpu", "proposer": "search",
@@ -53,3 +55,43 @@ def test_a_failed_trial_says_why_in_one_line() -> None:
     assert "(cuda-spills: 56 bytes and more" in line
     assert len(line) < 180
     assert "(" not in printed(finished(0, "PASSED", 1.0, "remarks"))[0]
+
+
+def proposed(number: int, **proposal: Any) -> dict[str, Any]:
+    return {"kind": "proposal", "number": number, "proposal": proposal}
+
+
+def test_a_resumed_run_knows_its_best_and_what_was_proposed() -> None:
+    stream = io.StringIO()
+    view = PlainView(stream)
+    view.board.past(
+        [STARTED, proposed(0, note="the seed"), finished(0, "PASSED", 0.03), proposed(1, move="share_value")]
+    )
+    assert stream.getvalue() == ""
+    view(finished(1, "PASSED", 0.04))
+    assert "share_value()" in stream.getvalue()
+    assert "*" not in stream.getvalue()
+
+
+def test_no_clear_difference_is_told_as_that() -> None:
+    same, slower = printed(finished(0, "PASSED", 1.0), finished(1, "PASSED", 1.0), finished(2, "PASSED", 1.2))[1:]
+    assert same.endswith("as fast as the best")
+    assert not slower.endswith("as fast as the best")
+
+
+def test_sizes_are_told_not_what_was_expected_of_them() -> None:
+    change = {"arguments": {"sizes": {"k.BM": 8, "k.BN": 64}}, "note": "expected x0.77 of the best"}
+    assert describe(change) == "sizes(k.BM=8, k.BN=64)"
+    assert describe({"move": "unroll", "arguments": {"factor": 4}}) == "unroll(factor=4)"
+
+
+def test_a_long_trial_names_its_steps() -> None:
+    stream = io.StringIO()
+    with PlainView(stream, quiet=0.2) as view:
+        view(STARTED)
+        view(proposed(3, move="split_roles"))
+        say("compiling gemm (aligned) for sm_90a")
+        time.sleep(1.0)
+    shown = stream.getvalue().splitlines()[1:]
+    assert shown[0].startswith("trial 3: split_roles(): compiling gemm (aligned) for sm_90a ...")
+    assert len(shown) <= 5

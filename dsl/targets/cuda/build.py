@@ -25,6 +25,7 @@ from kernelagent.dsl.targets.cuda.occupancy import occupancy
 from kernelagent.dsl.targets.cuda.prelude import prelude
 from kernelagent.dsl.targets.cuda.tools import MissingTool
 from kernelagent.dsl.targets.cuda.units import DeviceCode, device_units
+from kernelagent.dsl.verify.progress import say
 
 EMITTER_VERSION = 1
 """Part of every cache key; raise it when the emitted code changes."""
@@ -98,8 +99,9 @@ def _artifact(
 
 def _binary(code: DeviceCode, arch: str, toolchain: Toolchain, cache_dir: Path | None) -> Binary:
     versions = {"passes": PASSES_VERSION, "emitter": EMITTER_VERSION}
-    entry = cached_cubin(prelude(arch, code.body) + code.body, arch, None, versions, toolchain, cache_dir)
     schedule = code.schedule
+    say(f"compiling {schedule.name} ({schedule.shape_class.name}) for {arch}")
+    entry = cached_cubin(prelude(arch, code.body) + code.body, arch, None, versions, toolchain, cache_dir)
     return Binary(
         kernel=schedule.name,
         shape_class=schedule.shape_class.name,
