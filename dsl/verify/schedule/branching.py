@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import ir
+from kernelagent.dsl.dtypes import bits, is_float
 from kernelagent.dsl.index import Index, index, mod
 from kernelagent.dsl.level2.traverse import every_grid
 from kernelagent.dsl.verify.schedule.steady import line_of
@@ -54,6 +55,22 @@ def untaken(kernel: dev.DeviceKernel, outcomes: Mapping[int, set[bool]]) -> str:
     return ""
 
 
+def unreached(kernel: dev.DeviceKernel, largest: int) -> str:
+    """The line of an integer beyond all positions and data of the runs, "" if there is none: `coords(i, d) < 5000`."""
+    for s in dev.statements(kernel):
+        match s:
+            case dev.Let(fragment, dev.Constant(value)) if not is_float(fragment.dtype) and abs(value) > largest:
+                if value not in _ends_of(fragment.dtype):
+                    return f"no run came to the {value} of line {line_of(s)}"
+    return ""
+
+
+def _ends_of(dtype: str) -> tuple[int, int]:
+    """The least and the largest integer, with which reductions of integers begin."""
+    width = bits(dtype)
+    return (0, 2**width - 1) if dtype.startswith("u") else (-(2 ** (width - 1)), 2 ** (width - 1) - 1)
+
+
 def _near(d: Index, known: list[Distance]) -> bool:
     for distance in known:
         for sign in (1, -1):
@@ -91,4 +108,4 @@ def _asked_by(entry: ir.Kernel) -> Iterator[Index]:
                 yield from compared(condition)
 
 
-__all__ = ["foreign", "untaken"]
+__all__ = ["foreign", "unreached", "untaken"]

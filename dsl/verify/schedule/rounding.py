@@ -29,7 +29,11 @@ class _Made:
 
 
 def prove_rounding(case: Case, subject: str) -> Findings:
-    """An obligation for a schedule whose loops carry floats, unless its kernel rounds them too."""
+    """An obligation for a schedule whose loops carry floats, unless its kernel rounds them too; and one for numbers
+    that are rounded to a dtype that the kernel does not have."""
+    if (foreign := _foreign(case)) is not None:
+        detail = f"a {foreign[1]} is made {foreign[2]}, which the kernel has nowhere"
+        return _refuted(case, foreign[0], detail, "digits are lost that the kernel keeps", subject)
     carried = list(_in_schedule(case.kernel))
     if not carried:
         return Findings()
@@ -40,15 +44,32 @@ def prove_rounding(case: Case, subject: str) -> Findings:
     if case.oracle is None:
         detail = "what a loop carries is rounded in every iteration"
         return Findings((Obligation("accumulator", "UNKNOWN", narrow, detail, subject),))
-    return Findings() if any(_in_kernel(k) for k in case.oracle.kernels) else _refuted(case, narrow, subject)
-
-
-def _refuted(case: Case, line: int, subject: str) -> Findings:
+    if any(_in_kernel(k) for k in case.oracle.kernels):
+        return Findings()
     detail = "what a loop carries is rounded in every iteration, which the kernel does not do"
+    return _refuted(case, narrow, detail, "the error of the sum grows with the number of iterations", subject)
+
+
+def _foreign(case: Case) -> tuple[int, str, str] | None:
+    """Line, source and target of a cast to a narrower float that no value or array of the kernel of tiles is."""
+    if case.oracle is None:
+        return None
+    own = {a.dtype for a in case.kernel.arrays}
+    for kernel in case.oracle.kernels:
+        own |= {s.value.type.dtype for s in rewrite.walk_statements(kernel.body) if isinstance(s, ir.Let)}
+    for s in dev.statements(case.kernel):
+        match s:
+            case dev.Let(fragment, dev.Pointwise("cast", (x,))) if is_float(x.dtype) and is_float(fragment.dtype):
+                if bits(fragment.dtype) < bits(x.dtype) and fragment.dtype not in own:
+                    return fragment.origin.span.line, x.dtype, fragment.dtype
+    return None
+
+
+def _refuted(case: Case, line: int, detail: str, why: str, subject: str) -> Findings:
     shown = ScheduleCounterexample(
         family="accumulator", message=detail, lines=(line,), sizes={}, tunables={}, kind="rounded",
         kernel=case.kernel.name, shape_class=case.kernel.shape_class.name, line=line,
-        why="the error of the sum grows with the number of iterations",
+        why=why,
     )  # fmt: skip
     return Findings((Obligation("accumulator", "REFUTED", line, detail, subject),), (shown,))
 

@@ -10,7 +10,7 @@ from math import prod
 from kernelagent.dsl import ir
 from kernelagent.dsl.index import Element, Index, index
 from kernelagent.dsl.verify.schedule.alike import Part, Unlike, parts_of, spans, unspanned
-from kernelagent.dsl.verify.schedule.branching import foreign, untaken
+from kernelagent.dsl.verify.schedule.branching import foreign, unreached, untaken
 from kernelagent.dsl.verify.schedule.cases import Call, Case, call
 from kernelagent.dsl.verify.schedule.sizes import (
     ALIGNED,
@@ -61,7 +61,8 @@ def branches_unlike(case: Case, ran: Sequence[Launch], empty: Sequence[Launch]) 
     for launch in (*ran, *empty):
         for branch, ways in launch.outcomes.items():
             outcomes[branch] = outcomes.get(branch, set()) | ways
-    return untaken(case.kernel, outcomes)
+    largest = max((n for launch in ran for n in launch.sizes.values()), default=0)
+    return untaken(case.kernel, outcomes) or unreached(case.kernel, largest)
 
 
 def unlike(case: Case, ran: Sequence[Launch], empty: Sequence[Launch], iterations: int) -> str:
