@@ -7,6 +7,7 @@ into tiles that lie side by side; and no loop around a store goes unused (it wou
     integer coordinate v   a loop variable v over 0 .. dim-1 with step 1
     view axis, offset c    [c, c + length), by a loop from 0 to the length whose step is the tile's extent,
                            or by one tile at least as long
+    parts of one tile      stores that lie side by side in each iteration: as one store of the whole tile
     a group of a partition [offsets[e], offsets[e + 1]), by a loop over all groups e
     several view axes      digits of a mixed-radix number (a reshaped view), each covered as above
 """
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 from kernelagent.dsl.index import Compare, Index, Symbol, element, index, minimum
 from kernelagent.dsl.ir import Array, For, Kernel, Value, position
+from kernelagent.dsl.verify.beside import joined
 from kernelagent.dsl.verify.branches import by_sizes
 from kernelagent.dsl.verify.ranges import Ranges
 from kernelagent.dsl.verify.records import Obligation
@@ -59,7 +61,7 @@ def _prove(kernel: Kernel, out: Array, stores: list[Touch]) -> Obligation:
     try:
         if not stores:
             raise _Unshown(f"{out.name} is never stored")
-        _cover(out, stores, Ranges.of(kernel))
+        _cover(out, joined(stores, _whole_along), Ranges.of(kernel))
     except _Unshown as reason:
         return Obligation("coverage", "UNKNOWN", line, str(reason), subject)
     detail = f"each element of {out.name} is stored exactly once: its tiles lie side by side, for all sizes"
@@ -251,6 +253,15 @@ def _independent(loop: For, axis: int) -> None:
     counted = set(loop.variables)
     if counted & (loop.lo[axis].symbols() | loop.hi[axis].symbols()):
         raise _Unshown(f"the range of {loop.variables[axis]} depends on another variable of its loop")
+
+
+def _whole_along(store: Touch, axis: int) -> bool:
+    bounds = store.view.axes[axis]
+    try:
+        _wholly_live(store, axis, store.start[axis], store.shape[axis], bounds.length)
+    except _Unshown:
+        return False
+    return True
 
 
 def _wholly_live(store: Touch, axis: int, start: Index, extent: Index, length: Index) -> None:
