@@ -145,7 +145,8 @@ Python syntax but is parsed, never run: only the words below exist. It begins wi
 - Tile positions outside the view are **void**: they take no part in reductions and `mma`, and are not stored. No
   masks are needed at ragged edges. Elementwise results are live where all operands are.
 - `load(..., fill=0)` or `fill(x, 0)` makes void positions count. Needed when a tile is carried as it is
-  (`acc += load(x, (i, j), (BM, BN), fill=0)`) or merged by `reshape`.
+  (`acc += load(x, (i, j), (BM, BN), fill=0)`), merged by `reshape`, or scales what is carried (`acc += mma(a, b) * s`
+  with `s = load(scales, (i, k // 128), (BM, 1), fill=0)`).
 
 ## Numbers
 - Arithmetic on floats is f32 until `cast(v, T)`; stores and `mma` operands must have the dtype already.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -51,7 +51,7 @@ def _diagnostic(complaint: ptxas.Complaint, arch: str, compiler: str, log: str) 
     return Diagnostic("cuda-compiler", message, span, hint=hint, facts=facts)
 
 
-def _too_few(function: str, has: int, needs: int, arch: str, facts: dict[str, object]) -> Diagnostic:
+def _too_few(function: str, has: int, needs: int, arch: str, facts: Mapping[str, object]) -> Diagnostic:
     name = function.removeprefix("k_")
     message = f"a thread of {name} begins with {has} registers on {arch}, but one of its products takes {needs}"
     hint = "use fewer threads or narrower products; `registers=` of a role moves registers only when the block runs"
