@@ -142,7 +142,7 @@ def _meaning(module: Module, choice: Choice, graph: ReferenceGraph, reference: R
     from kernelagent.dsl.verify.semantics.prove import prove_semantics
 
     say("comparing with the reference over the reals")
-    return prove_semantics(module, choice, graph, reference)
+    return prove_semantics(module, choice, graph, reference, fixing=True)
 
 
 def _resources(module: Module, choice: Choice) -> dict[str, Any]:

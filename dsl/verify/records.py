@@ -56,7 +56,8 @@ class Counterexample:
     """A run that breaks an obligation.
 
     `iterations` are the `tiles` iterations involved (two for an element stored twice), `scope` says how many
-    elements fail at these sizes, `replay` are the arguments of `verify.trials.replay`, `why` is the reason.
+    elements fail at these sizes, `replay` are the arguments of `verify.trials.replay`, `why` is the reason. `fixes` are
+    edits of the text after which the whole was shown again.
     """
 
     family: Family
@@ -72,6 +73,7 @@ class Counterexample:
     scope: str = ""
     replay: Mapping[str, Any] = field(default_factory=dict)
     why: str = ""
+    fixes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {"obligation": self.family, **asdict(self)}
@@ -108,7 +110,7 @@ class ScheduleCounterexample(Counterexample):
     innermost loop; None where there is no such thing. `trace` are at most eight events that lead there, the oldest
     first; `why` is the arithmetic in one sentence. `place` is what `warp` and `lane` of `block` access: a stage of a
     buffer, or an array, and the element; `other` is who did the other access. `occurrences` counts elements or times
-    at these sizes. `fixes` are edits of the text after which the whole schedule was proved again.
+    at these sizes.
     """
 
     kind: str = ""
@@ -120,7 +122,6 @@ class ScheduleCounterexample(Counterexample):
     place: str = ""
     other: str = ""
     occurrences: int = 1
-    fixes: tuple[str, ...] = ()
     role: str = ""
     barrier: str | None = None
     stage: int | None = None

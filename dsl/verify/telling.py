@@ -125,7 +125,7 @@ def _scope(group: Group) -> str:
 
 
 def fixes(one: Counterexample) -> tuple[str, ...]:
-    return one.fixes if isinstance(one, ScheduleCounterexample) else ()
+    return one.fixes
 
 
 def where(one: Counterexample) -> str:

@@ -67,6 +67,7 @@ class _Writer:
     def __init__(self, text: str, function: ast.FunctionDef, literals: Sequence[str], ranks: Mapping[str, int]) -> None:
         self.lines, self.function, self.literals, self.ranks = text.splitlines(), function, literals, ranks
         self.named = _names(function)
+        self.exponential = "exp2" if "exp2(" in text and "exp(" not in text else "exp"
         self._writers: Mapping[type, Callable[..., Iterator[Edit | None]]] = {
             ast.BinOp: self._operator, ast.UnaryOp: self._negation, ast.Compare: self._comparison,
             ast.Call: self._call, ast.Constant: self._constant, ast.Name: self._name, ast.Assign: self._assignment,
@@ -208,10 +209,11 @@ class _Writer:
         name, value = target.id, self._source(node.value)
         if name in self.named.carried and value and name not in {n.id for n in _loaded(node.value)}:
             yield self._replaced(node, f"{name} += {value}", 0)
+        first = node.value.left if isinstance(node.value, ast.BinOp) and isinstance(node.value.op, ast.Add) else None
         for own in _loaded(node.value):
             if own.id == name:
                 for factor in self._factors(name):
-                    yield self._replaced(own, f"({name} * {factor})", 0)
+                    yield self._replaced(own, f"{name} * {factor}" if own is first else f"({name} * {factor})", 0)
 
     def _sum(self, node: ast.AugAssign) -> Iterator[Edit | None]:
         name, value = self._source(node.target), self._source(node.value)
@@ -229,6 +231,10 @@ class _Writer:
             lower = self.ranks.get(name, 0) - self.ranks.get(other, 0)
             if other != name and lower in (0, 1):
                 yield f"{other}[:, None]" if lower else other
+        for old, new in self.named.renewed:
+            lower = self.ranks.get(name, 0) - self.ranks.get(new, 0)
+            if old != name and lower in (0, 1):
+                yield f"{self.exponential}({old} - {new})" + ("[:, None]" if lower else "")
 
     def _axes(self, node: ast.Subscript) -> Iterator[Edit | None]:
         value, inside = self._source(node.value), self._source(node.slice)
@@ -251,13 +257,14 @@ def _loaded(node: ast.expr) -> list[ast.Name]:
 
 @dataclass(frozen=True)
 class _Named:
-    """Names of a kernel: index names, tiles (in `groups` each may stand for another), dims, what a loop carries, and
-    what it computes."""
+    """Names of a kernel: index names, tiles (in `groups` each may stand for another), dims, what a loop carries, what
+    it computes, and carried values with their new ones (`m = m_new`)."""
 
     groups: tuple[tuple[str, ...], ...]
     dims: tuple[str, ...]
     carried: frozenset[str]
     computed: tuple[str, ...]
+    renewed: tuple[tuple[str, str], ...]
 
 
 def _names(function: ast.FunctionDef) -> _Named:
@@ -270,7 +277,15 @@ def _names(function: ast.FunctionDef) -> _Named:
     carried = frozenset(n for n in inner if assigned.count(n) > 1)
     tiles = tuple(dict.fromkeys((*assigned, *scalars)))
     groups = (tuple(dict.fromkeys(indices)), tiles, tuple(arrays))
-    return _Named(groups, _dims(function), carried, tuple(dict.fromkeys(inner)))
+    return _Named(groups, _dims(function), carried, tuple(dict.fromkeys(inner)), _renewed(function))
+
+
+def _renewed(function: ast.FunctionDef) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (n.targets[0].id, n.value.id)
+        for n in ast.walk(function)
+        if isinstance(n, ast.Assign) and isinstance(n.targets[0], ast.Name) and isinstance(n.value, ast.Name)
+    )
 
 
 def _assigned(node: ast.AST) -> list[str]:

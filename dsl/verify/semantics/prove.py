@@ -26,9 +26,11 @@ from kernelagent.dsl.verify.semantics.field_test import agreeing
 from kernelagent.dsl.verify.semantics.kernel import Stored
 from kernelagent.dsl.verify.semantics.known import Known
 from kernelagent.dsl.verify.semantics.nan import nan_contract
+from kernelagent.dsl.verify.semantics.overflows import with_witness
 from kernelagent.dsl.verify.semantics.program import Case, Contract, cases
 from kernelagent.dsl.verify.semantics.reference import ReferenceMeaning
 from kernelagent.dsl.verify.semantics.refute import Search, search
+from kernelagent.dsl.verify.semantics.repair import repaired
 from kernelagent.dsl.verify.semantics.settle import equal_when_settled
 from kernelagent.dsl.verify.semantics.solver import proves_equal
 from kernelagent.dsl.verify.semantics.stability import lint
@@ -63,23 +65,28 @@ def prove_semantics(
     graph: g.ReferenceGraph,
     reference: Reference | None = None,
     seconds: float = SECONDS,
+    fixing: bool = False,
 ) -> Findings:
     """One obligation for each output, of family "semantics" and with the level that was reached.
 
     `graph` is the reference's, with arrays named as the kernel's parameters. `reference` runs the reference on small
-    arrays; without it nothing can be refuted.
+    arrays; without it nothing can be refuted. `fixing`: what is refuted is looked at for an edit that mends it.
     """
     outputs = [a for a in module.entry.arrays if a.role != "In"]
     reading = read(module, choice, graph)
     differences = {d.array: d for d in reading.differences}
-    remarks = Findings((*lint(reading.cases), *nan_contract(module, reading.cases, choice, reference)))
+    risks = with_witness(lint(reading.cases), module, choice, reference)
+    remarks = Findings((*risks, *nan_contract(module, reading.cases, choice, reference)))
     found = Search(0) if reference is None else search(module, reference, choice, seconds)
     if found.failure is None:  # what a run refutes needs no second look
         differences = {d.array: d for d in reading.differences if not d.settled}
         if differences and reference is not None:
             found = search(module, reference, choice, seconds, found.runs)
     if found.failure is not None:
-        return remarks + _refuted(outputs, differences, found.failure)
+        failure = found.failure
+        if fixing and reference is not None and not failure.lines:
+            failure = _mended(module, choice, graph, reference, differences, failure)
+        return remarks + _refuted(outputs, differences, failure)
     rest = [a for a in outputs if a.name in differences]
     fields, why = (0, "")
     if rest and reference is not None and not graph.missing:
@@ -87,6 +94,16 @@ def prove_semantics(
     proved = (_equal(a, _infinities(reading.cases)) for a in outputs if a.name not in differences)
     tested = (_tested(a, differences[a.name], found.runs, fields, why) for a in rest)
     return Findings((*proved, *tested)) + remarks
+
+
+def _mended(
+    module: ir.Module, choice: Choice, graph: g.ReferenceGraph, reference: Reference,
+    differences: Mapping[str, Difference], failure: Counterexample,
+) -> Counterexample:  # fmt: skip
+    """The failure, at the line of an edit after which the kernel is its reference, where one is found."""
+    wrong = sorted(differences.values(), key=lambda d: d.array != failure.array)
+    repair = repaired(module, choice, graph, reference, [d.line for d in wrong])
+    return failure if repair is None else replace(failure, lines=(repair.edit.line,), fixes=(repair.text,))
 
 
 def _infinities(cases_: tuple[Case, ...]) -> str:

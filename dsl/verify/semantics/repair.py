@@ -23,7 +23,7 @@ from kernelagent.dsl.verify.semantics.blame import lets
 from kernelagent.dsl.verify.semantics.edits import Edit, edits
 from kernelagent.dsl.verify.trials import Trial
 
-TRIED = 200
+TRIED = 120
 """Edits that type and are run."""
 
 _WORK = 6_000_000
@@ -39,7 +39,7 @@ class Repair:
     @property
     def text(self) -> str:
         edit = self.edit
-        return f"with `{edit.new}` in place of `{edit.old}` it is equal to the reference over the reals (checked)"
+        return f"line {edit.line}: `{edit.new}` for `{edit.old}` (verified: equal to the reference over the reals)"
 
 
 def repaired(
@@ -50,7 +50,7 @@ def repaired(
         return None
     trials = _ordered(module, choice, reference)
     for edit, other in _alternatives(module, choice, reference, trials[0], lines, graph):
-        if _agrees(other, reference, trials[1:], choice) and _equal(other, choice, graph):
+        if _agrees(other, reference, trials[1:], choice) and _equal(other, choice, graph) and _safe(other, choice):
             return Repair(edit)
     return None
 
@@ -100,6 +100,14 @@ def _equal(module: Module, choice: Choice, graph: g.ReferenceGraph) -> bool:
     from kernelagent.dsl.verify.semantics.prove import read
 
     return all(d.settled for d in read(module, replace(choice, instances=Instances()), graph).differences)
+
+
+def _safe(module: Module, choice: Choice) -> bool:
+    """Whether nothing else of the text is refuted: an edit may lead out of an array, or leave elements out."""
+    from kernelagent.dsl.check_text import examine
+
+    alone = replace(choice, instances=Instances())
+    return all(o.verdict != "REFUTED" for o in examine(module, alone, None, quick=True).obligations)
 
 
 __all__ = ["Repair", "repaired"]
