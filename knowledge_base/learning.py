@@ -31,12 +31,23 @@ UNTIMED = "UNTIMED"
 
 
 def outcome(trial: Trial) -> float | None:
-    """Log gain of a trial, a failure counted as FAILURE_LOG_GAIN; None when it says nothing about an action."""
+    """Log gain of a trial, a failure counted as FAILURE_LOG_GAIN; None when it says nothing about an action.
+
+    Nor does a failure in a run without a device: right kernels have no gain there, and failures alone would make every
+    action look bad.
+    """
     if trial.status == UNTIMED or (trial.technique is None and trial.move is None):
+        return None
+    if trial.status not in SUCCESS and _without_device(trial):
         return None
     if trial.status not in SUCCESS:
         return FAILURE_LOG_GAIN
     return trial.reward
+
+
+def _without_device(trial: Trial) -> bool:
+    """A trial for a GPU whose parent was not timed: its run had none to time on."""
+    return trial.target == "cuda" and trial.parent_time_ms is None
 
 
 def actions(trial: Trial) -> tuple[str, ...]:

@@ -107,6 +107,18 @@ def test_nothing_is_learned_about_gains(tmp_path: Path) -> None:
     assert base.stats()["untimed"] == len(kept)
 
 
+def test_failures_without_a_device_are_no_evidence_either(tmp_path: Path) -> None:
+    """Successes have no gain there: counting failures alone would make every action look bad."""
+    base = KnowledgeBase(tmp_path / "base.db")
+    run, _ = untimed_run(tmp_path / "runs", base=base)
+    moved = next(t for t in run.state.trials if t.move)
+    failed = base.record(identified(replace(moved, run="other", status="COMPILE_ERROR")))
+    assert base.gains() == []
+    timed = replace(failed, run="timed", parent_time_ms=2.0)
+    base.record(identified(timed))
+    assert {(g.trials, g.failures) for g in base.gains()} == {(1, 1)}
+
+
 def test_an_untimed_trial_takes_no_lead_away(tmp_path: Path) -> None:
     """A text that was timed elsewhere stays a lead when the same text is ranked without a device."""
     base = KnowledgeBase(tmp_path / "base.db")
