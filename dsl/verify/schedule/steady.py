@@ -14,6 +14,7 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import FloorDiv, Index, Mod, Symbol, index
 from kernelagent.dsl.level2.traverse import every_grid
 from kernelagent.dsl.verify.schedule.any_walk import stages_of
+from kernelagent.dsl.verify.schedule.control import ordering
 from kernelagent.dsl.verify.schedule.thresholds import distances
 from kernelagent.dsl.verify.schedule.trips import compared
 
@@ -35,6 +36,17 @@ def uncounted(kernel: dev.DeviceKernel, period: int | None) -> str:
         for stage in stages_of(s):
             if reason := _unlike(stage, numbers, period):
                 return f"the stage of line {line_of(s)} {reason}"
+    return ""
+
+
+def nested(kernel: dev.DeviceKernel) -> str:
+    """The line of a loop inside of another that orders something, as often as sizes say: its trip counts were not all
+    run. "" if there is none."""
+    for outer in (s for s in dev.statements(kernel) if isinstance(s, dev.For)):
+        for loop in (s for s in dev.walk(outer.body) if isinstance(s, dev.For)):
+            fixed = all((hi - lo).constant is not None for lo, hi in zip(loop.lo, loop.hi, strict=True))
+            if not fixed and any(map(ordering, dev.walk(loop.body))):
+                return f"the loop of line {line_of(loop)} lies in another, and was not run at all trip counts"
     return ""
 
 
@@ -108,4 +120,4 @@ def line_of(s: dev.Statement) -> int:
     return s.fragment.origin.span.line if isinstance(s, dev.Let) else s.origin.span.line
 
 
-__all__ = ["asking", "line_of", "uncounted"]
+__all__ = ["asking", "line_of", "nested", "uncounted"]
