@@ -34,7 +34,8 @@ class GpuCalls:
     """What a text is compiled and run for. Empty `classes`: one for each member of its fixed dims; `trials` None: drawn
     at sizes around the text's own tiles. `against`: the level-one text whose interpreter says what a level-two text
     should compute. `proofs`: whether kept proofs of schedules are taken, made afresh, or compared. `workloads`: sizes
-    of the dims at which what is not proved for all sizes is to be proved."""
+    of the dims at which what is not proved for all sizes is to be proved. `taken`: whether a call that counts takes the
+    code of a kernel's shape class; spills of the others are warnings. None: all count."""
 
     arch: str = "sm_80"
     dtypes: Mapping[str, str] = field(default_factory=dict)
@@ -46,6 +47,7 @@ class GpuCalls:
     against: str | None = None
     proofs: Use = "cached"
     workloads: Sequence[Mapping[str, int]] = ()
+    taken: Callable[[str, str], bool] | None = None
 
 
 def check_gpu(
@@ -132,11 +134,21 @@ def _compiled(text: str, calls: GpuCalls, report: CheckReport) -> CheckReport:
     artifacts = compile_classes(_parsed(text), calls, CudaOptions(gate=False))
     kernels = [resources(a, b) for a in artifacts for b in a.binaries()]
     found = {"arch": calls.arch, "compiler": artifacts[0].compiler, "kernels": kernels}
-    faults = tuple(d for a in artifacts for d in a.diagnostics)
-    diagnostics = report.diagnostics + faults
+    said = tuple(_spared(d, calls) for a in artifacts for d in a.diagnostics)
+    faults = [d for d in said if d.severity == "error"]
+    diagnostics = report.diagnostics + said
     for artifact in artifacts:
         keep_beside(artifact.key, report)
     return replace(report, ok=not faults, diagnostics=diagnostics, resources={**report.resources, **found})
+
+
+def _spared(fault: Diagnostic, calls: GpuCalls) -> Diagnostic:
+    """A warning, where the machine code at fault is that of calls that do not count."""
+    facts = fault.facts
+    if calls.taken is None or calls.taken(str(facts["kernel"]), str(facts["class"])):
+        return fault
+    message = f"{fault.message}; the calls that count take other code"
+    return replace(fault, severity="warning", message=message)
 
 
 def keep_beside(key: str, report: CheckReport) -> None:

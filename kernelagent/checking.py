@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from kernelagent import problems
+from kernelagent.agent.estimating import device_calls
 from kernelagent.agent.matching import diagnose
 from kernelagent.dsl.binding import Binding, bind
 from kernelagent.dsl.check_gpu import GpuCalls, GpuTarget, check_gpu
@@ -64,16 +66,37 @@ def graph_of(problem: Problem) -> ReferenceGraph:
         return ReferenceGraph(missing=str(reason))
 
 
-def check_gpu_for(text: str, problem: Problem, target: GpuTarget, arch: str, quick: bool) -> CheckReport:
-    """`dsl.check_gpu` on the problem: compiled for all its workloads, or emulated on small calls of it."""
+def check_gpu_for(
+    text: str, problem: Problem, target: GpuTarget, arch: str, quick: bool, workload: Workload | None = None
+) -> CheckReport:
+    """`dsl.check_gpu` on the problem: compiled for all its workloads, or emulated on small calls of it.
+
+    Code of a shape class that the given workload does not take may spill, with a warning; without one, that no workload
+    takes but the ragged ones, which are there for correctness.
+    """
     misfits = [d for d in diagnose(text, problem) if d.severity == "error"]
     if misfits:
         return CheckReport(False, "UNKNOWN", (), (), tuple(misfits))
     module = parse(text)
     reference = reference_of(problem, module)
     trials = _emulated_trials(problem, module, reference)
-    calls = GpuCalls(arch, classes=_classes(problem, module), trials=trials, workloads=workload_dims(problem, module))
+    counting = [workload] if workload else [w for w in problem.workloads if not w.ragged]
+    calls = GpuCalls(
+        arch, classes=_classes(problem, module), trials=trials, workloads=workload_dims(problem, module),
+        taken=_taken(text, problem, counting, arch),
+    )  # fmt: skip
     return check_gpu(text, target, calls, reference, quick, None if quick else graph_of(problem))
+
+
+def _taken(text: str, problem: Problem, workloads: Sequence[Workload], arch: str) -> Callable[[str, str], bool]:
+    """Whether one of these workloads takes the code of a kernel's shape class; looked up when first asked."""
+
+    @cache
+    def found() -> frozenset[tuple[str, str]]:
+        calls = (call for w in workloads for call in device_calls(text, problem, w, arch)[1])
+        return frozenset((c.code.schedule.name, c.code.schedule.shape_class.name) for c in calls)
+
+    return lambda kernel, shape_class: (kernel, shape_class) in found()
 
 
 def workload_dims(problem: Problem, module: Module) -> tuple[dict[str, int], ...]:

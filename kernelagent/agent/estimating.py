@@ -83,10 +83,12 @@ def _dense(shape: tuple[int, ...]) -> Placed:
 def compiled_estimate(text: str, problem: Problem, workload: Workload, chip: ChipRates) -> Estimate:
     """From the compiler's own registers and shared memory. Raises KernelError, NotEstimated, MissingTool."""
     from kernelagent import dsl
+    from kernelagent.dsl.targets.cuda.artifact import CudaOptions
     from kernelagent.dsl.targets.cuda.build import compile
 
     choices, calls = device_calls(text, problem, workload, chip.arch)
-    made = compile(dsl.parse(text), choices.dtypes, {}, choices.consts, choices.dims, chip.arch)
+    ungated = CudaOptions(gate=False)  # other classes may spill
+    made = compile(dsl.parse(text), choices.dtypes, {}, choices.consts, choices.dims, chip.arch, ungated)
     blocks = [made.units[c.number][c.which].resources.blocks for c in calls]
     return together([estimate(c.code.schedule, c.sizes, n, chip) for c, n in zip(calls, blocks, strict=True)])
 

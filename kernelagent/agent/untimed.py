@@ -131,7 +131,7 @@ class UntimedBench:
         from kernelagent.checking import check_gpu_for, covered
 
         begin = time.perf_counter()
-        report = check_gpu_for(text, self._problem, "both", self.arch, quick)
+        report = check_gpu_for(text, self._problem, "both", self.arch, quick, self._workload)
         refuted = not permit(report.verdict).timed
         status: Status = "REFUTED" if refuted else "UNTIMED" if report.ok else "COMPILE_ERROR"
         result = self._result(text, status, report)

@@ -14,9 +14,11 @@ from kernelagent.dsl.targets.cuda.artifact import CudaArtifact, CudaOptions
 from kernelagent.dsl.targets.cuda.build import compile
 from kernelagent.dsl.targets.cuda.cache import cached_cubin
 from kernelagent.dsl.targets.cuda.prelude import prelude
+from kernelagent.problems import load
 from support.cuda import needs_binary_tools, needs_compiler
 from support.gpu_cases import CASES
 
+from kernelagent.checking import check_gpu_for
 from kernelagent.inspection import inspect_text
 
 pytestmark = [needs_compiler, needs_binary_tools]
@@ -137,3 +139,30 @@ def test_attention_without_policy_does_not_serialise(rows: int) -> None:
     assert report.ok, report.diagnostics
     products = [n for k in report.resources["kernels"] for n in k["report"] if "products:" in n]
     assert any("one after the other" in n for n in products) == (rows == 64)
+
+
+# Classes that calls do not take --------------------------------------------------------------------------
+
+UNALIGNED_SPILLS = """edition(1)
+
+@kernel
+def gemm_nt(a: In[T, M, K], b: In[T, N, K], c: Out[T, M, N], BM=128, BN=128, BK=64):
+    on(cuda, stages=2)
+    for i, j in tiles((M, N), (BM, BN)):
+        acc = zeros((BM, BN), f32)
+        for k in pipeline(0, K, BK):
+            acc += mma(load(a, (i, k), (BM, BK)), load(b, (j, k), (BN, BK)).T)
+        store(c, (i, j), cast(acc, T))
+"""
+"""Aligned arrays are copied past the registers; all others go through them, and those spill."""
+
+
+@pytest.mark.parametrize(("workload", "severity"), [(None, "warning"), ("512", "warning"), ("ragged", "error")])
+def test_spills_of_code_that_no_call_takes_are_a_warning(workload: str | None, severity: str) -> None:
+    problem = load("gemm_nt")
+    wanted = next((w for w in problem.workloads if w.name == workload), None)
+    report = check_gpu_for(UNALIGNED_SPILLS, problem, "cuda", "sm_80", True, wanted)
+    found = [d for d in report.diagnostics if d.code == "cuda-spills"]
+    assert {(d.facts["class"], d.severity) for d in found} == {("general", severity)}
+    assert report.ok == (severity == "warning")
+    assert report.resources["kernels"]

@@ -70,7 +70,7 @@ def _spill(binary: Binary, arch: str, span: Span) -> Diagnostic:
         f"{binary.name} spills on {arch}: {used.spill_store_bytes} bytes stored and {used.spill_load_bytes} loaded a "
         f"thread, with {used.registers} registers"
     )
-    facts = {"class": binary.shape_class, "threads": binary.threads, **asdict(used)}
+    facts = {"kernel": binary.kernel, "class": binary.shape_class, "threads": binary.threads, **asdict(used)}
     warps = binary.threads // 32
     alike = warps & (warps - 1) == 0 and warps < MOST_WARPS  # with roles a block has some other number
     more = f"more warps (there are {warps}: `warps={2 * warps}` in `on(...)`)" if alike else "more warps"
@@ -81,7 +81,12 @@ def _spill(binary: Binary, arch: str, span: Span) -> Diagnostic:
 def _serialised(binary: Binary, arch: str, note: str, span: Span) -> Diagnostic:
     why = _WORDY.sub("", note)
     message = f"{binary.name} on {arch}: asynchronous products do not overlap: {why}"
-    facts = {"class": binary.shape_class, "note": note, "registers": binary.resources.registers}
+    facts = {
+        "kernel": binary.kernel,
+        "class": binary.shape_class,
+        "note": note,
+        "registers": binary.resources.registers,
+    }
     return Diagnostic("wgmma-serialised", message, span, "error", _hint(note), facts)
 
 
