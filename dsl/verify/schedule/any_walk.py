@@ -7,9 +7,8 @@ the tile does and which state comes next. The states that are reached form a fin
 state of it every letter has been run, free of faults, every walk has been run: it is a path of the automaton.
 
 - The data is made up as the block reads it: each group is one tile, of the extent that gives the letter wanted.
-- One trip count stands for all that reach the cycle of the loop: its tiles end at every place of the cycle, so that
-  at every state of a tile's middle every letter is run, and what follows comes to one of these states again. A first
-  tile has middles of its own; from each place of its cycle a walk leads to the others'.
+- Some trip counts stand for all: those whose tiles, behind whatever other tiles, come back to a state within their
+  loop (`counts`).
 - A walk may end behind any tile. A shorter walk has the accesses of a longer one up to there in the same order, so
   it has no fault that the longer one does not have, but for what is under way at the end: at every tile's start all
   products have been waited for, and stores have, or the role waits for them behind its last tile.
@@ -27,18 +26,17 @@ from kernelagent.dsl.level2.traverse import grids
 from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.verify.schedule.automaton import Automaton, Letter
 from kernelagent.dsl.verify.schedule.cases import Call, Case, call
-from kernelagent.dsl.verify.schedule.closing import snapshot
+from kernelagent.dsl.verify.schedule.closing import snapshot, within_tile
 from kernelagent.dsl.verify.schedule.control import ordering
+from kernelagent.dsl.verify.schedule.counts import Count, Unsteady, counts
 from kernelagent.dsl.verify.schedule.domains.unknown import Unknown
 from kernelagent.dsl.verify.schedule.globals import GlobalMemory
 from kernelagent.dsl.verify.schedule.machine import Actor, Event, Machine
-from kernelagent.dsl.verify.schedule.sizes import Sizes, deepest_ring, fits, narrow, outermost, reachable
+from kernelagent.dsl.verify.schedule.sizes import Sizes, deepest_ring, fits, narrow, outermost
 from kernelagent.dsl.verify.shapes import completed
 
 MOST_TILES, MOST_WALKS = 64, 12
 """Tiles of a walk, and walks of one trip count, in which every state has to meet every letter."""
-FEW = 3
-"""Tiles of a walk that is watched from its first tile to the middle of the second."""
 ORDER = ("races", "definedness", "completion", "protocol", "bounds")
 
 
@@ -80,13 +78,13 @@ def alphabet(case: Case, made: Call) -> Alphabet:
     """Raises _No."""
     kernel, driver = case.kernel, driver_of(case)
     _alike(kernel)
-    conditions: dict[Condition, str] = {}
+    conditions: dict[Condition, set[str]] = {}
     for role, body in _bodies(kernel):
         for statement in dev.walk(body):
             condition = statement.condition if isinstance(statement, dev.If) else None
             if condition is not None and not isinstance(condition, dev.Fragment) and _asks(kernel, condition):
-                conditions.setdefault(condition, role)
-    roles = set(conditions.values())
+                conditions.setdefault(condition, set()).add(role)
+    roles = set().union(*conditions.values())
     if len(roles) > 1:
         raise _No("several roles ask where the tile lies")
     grid = innermost(kernel.grid)
@@ -199,14 +197,17 @@ def _letter(kernel: dev.DeviceKernel, conditions: Sequence[Condition], made: Cal
 # Walks ---------------------------------------------------------------------------------------------------
 
 
-def walks(case: Case, found: Mapping[int, Sizes], long: int, period: int, ring: int) -> Walked:
-    """Walks of every trip count below `long`, and of those that stand for all others: from there on the state of a
-    tile's loop comes back every `period` iterations. `period` 0: there are no others."""
-    for count in (n for n in found if n < long or not period):
-        walked, _ = every_word(case, found[count])
-        if walked.events or walked.reason:
-            return walked
-    return _long(case, long, period, ring) if period else Walked()
+def walks(case: Case, found: Mapping[int, Sizes], first: int, period: int, ring: int) -> Walked:
+    """Walks of every trip count, or of those that stand for all: from iteration `first` on the state of a tile's loop
+    comes back every `period` iterations. `period` 0: there are no others than those that were `found`."""
+    try:
+        for count in counts(case, found, first, period, ring):
+            walked = every_word(case, count, period)
+            if walked.events or walked.reason:
+                return walked
+    except Unsteady as lack:
+        return Walked(reason=f"{_DATA}: {lack}")
+    return Walked()
 
 
 def drawn(case: Case, walked: Walked) -> Iterator[Sizes]:
@@ -221,69 +222,32 @@ def drawn(case: Case, walked: Walked) -> Iterator[Sizes]:
                 yield sizes
 
 
-def _long(case: Case, long: int, period: int, ring: int) -> Walked:
-    """All trip counts from `long` on, by the middles of tiles of one, or by tiles of each remainder."""
-    count = -(-(long + period + ring + 1) // period) * period + 1
-    walked, automaton = every_word(case, reachable(case, count), _middle(count, period, ring))
-    if walked.events or walked.reason or automaton is None:
-        return walked
-    if not (automaton.middle and automaton.ends_everywhere):
-        return _each_remainder(case, long + 2 * period + ring + 1, period, ring)
-    for n in range(count, count + period):
-        for letter in automaton.letters:
-            begun, other = every_word(case, reachable(case, n), _middle(n, period, ring), letter)
-            if begun.events or begun.reason:
-                return begun
-            if other is None or not other.middle <= automaton.middle:
-                return Walked(reason=f"{_DATA}: long tiles do not come to the same states")
-    return walked
-
-
-def _middle(count: int, length: int, ring: int) -> range:
-    """The last iterations of a tile, `length` of them, in which no role is in the next one."""
-    return range(count - ring - 1 - length, count - ring - 1)
-
-
-def _each_remainder(case: Case, least: int, period: int, ring: int) -> Walked:
-    """Where the state comes back in the middle of every tile, tiles of so many iterations more end as these do."""
-    walked = Walked()
-    for n in range(least, least + period):
-        walked, automaton = every_word(case, reachable(case, n), _middle(n, 2 * period, ring))
-        if walked.events or walked.reason:
-            return walked
-        if automaton is None or not automaton.steady:
-            return Walked(reason=f"{_DATA}: the state does not come back in the middle of a tile")
-    return walked
-
-
 _DATA = "the walk over tiles depends on data"
 
 
-def every_word(
-    case: Case, sizes: Sizes | None, middle: range | None = None, begin: Letter | None = None
-) -> tuple[Walked, Automaton | None]:
-    """A block walks, over and over, until every state has met every letter. `middle`: iterations of a tile that are
-    its middle. `begin`: only a walk of few tiles, whose first letter it is."""
-    wide = _wide(case, sizes) if sizes is not None else None
+def every_word(case: Case, count: Count, period: int = 1) -> Walked:
+    """A block walks, over and over, until every state has met every letter; notes whether all tiles were steady."""
+    wide = _wide(case, count.sizes) if count.sizes is not None else None
     if wide is None:
-        return Walked(reason=f"{_DATA}: no sizes were found with as many groups and iterations"), None
+        return Walked(reason=f"{_DATA}: no sizes were found with as many groups and iterations")
     made = call(case, wide, positions_only=True)
     try:
         letters, driver = alphabet(case, made), driver_of(case)
     except _No as reason:
-        return Walked(reason=str(reason)), None
-    found = Automaton(tuple(letters.extents), middle)
-    most = FEW if begin is not None else MOST_TILES - deepest_ring(case.kernel) - 2  # nobody sees the walk's end
-    for _ in range(1 if begin is not None else MOST_WALKS):
-        found.begin(begin)
+        return Walked(reason=str(reason))
+    found = Automaton(tuple(letters.extents), count.middle, period)
+    most = MOST_TILES - deepest_ring(case.kernel) - 2  # nobody sees the walk's end
+    for _ in range(MOST_WALKS):
+        found.begin()
         machine = _machine(case, made, driver, letters, found, most)
         machine.run(0, 1)
         events = tuple(e for e in machine.events.values() if e.family in ORDER)
         if events:
-            return Walked(events, "", wide), found
+            return Walked(events, "", wide)
         if found.torn or found.closed:
             break
-    return Walked((), _left(found, begin is None), wide), found
+    count.steady = found.steady
+    return Walked((), _left(found), wide)
 
 
 def _wide(case: Case, sizes: Sizes) -> Sizes | None:
@@ -315,11 +279,11 @@ def _machine(case: Case, made: Call, driver: Driver, letters: Alphabet, found: A
         if actor.name != letters.role:
             return
         if isinstance(head, dev.For):
-            found.iterate(lambda: snapshot(machine))
+            found.iterate(lambda: within_tile(machine, actor))
             return
-        found.arrive(snapshot(machine))
+        found.arrive(snapshot(machine, actor))
         found.torn |= not _may_end(machine, actor)
-        if found.torn or machine.events or len(found.heads) >= most or (most > FEW and found.spent):
+        if found.torn or machine.events or len(found.heads) >= most or found.spent:
             machine.stop()
 
     memory = GlobalMemory(case.kernel.arrays, made.sizes, 0)
@@ -341,13 +305,11 @@ def _may_end(machine: Machine, actor: Actor) -> bool:
     return True
 
 
-def _left(found: Automaton, every: bool) -> str:
-    """What is not shown. `every`: of all words, and not of one beginning."""
+def _left(found: Automaton) -> str:
+    """What is not shown."""
     if found.torn:
         return f"{_DATA}, and what a tile does on more than the state in front of it"
-    if every and not found.closed:
-        return f"{_DATA}: {MOST_WALKS} walks did not show all that may follow"
-    return ""
+    return "" if found.closed else f"{_DATA}: {MOST_WALKS} walks did not show all that may follow"
 
 
 __all__ = ["Walked", "drawn", "stages_of", "walks"]

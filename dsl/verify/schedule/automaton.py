@@ -18,25 +18,25 @@ Letter: TypeAlias = tuple[bool, ...]
 @dataclass
 class Automaton:
     """What several walks from the start have shown. `heads` and `word` are the states and letters of the current one;
-    letters are chosen ahead of states. `span`: which iterations of a tile are its middle, if that is asked for."""
+    letters are chosen ahead of states. `middle`: the iteration of a tile whose state has to come back a `period` later,
+    if that is asked for."""
 
     letters: tuple[Letter, ...]
-    span: range | None = None
+    middle: int | None = None
+    period: int = 1
     edges: dict[tuple[bytes, Letter], bytes] = field(default_factory=dict)
     states: set[bytes] = field(default_factory=set)
-    middle: set[bytes] = field(default_factory=set)  # states of tiles' middles, but for a walk's first tile
-    ends: set[tuple[bytes, Letter]] = field(default_factory=set)  # the last of a middle, with the tile's letter
     heads: list[bytes] = field(default_factory=list)
     word: list[Letter] = field(default_factory=list)
     first: bytes | None = None  # the state in front of the first tile
     torn: bool = False  # the same state and letter led to different states, or a letter was not of one tile
-    steady: bool = True  # the second half of every middle is as the first
-    _inside: list[bytes] = field(default_factory=list)
+    steady: bool = True  # it came back in every tile
+    _inside: list[bytes | None] = field(default_factory=list)
     _iteration: int = 0
 
-    def begin(self, letter: Letter | None = None) -> None:
-        """Another walk; its first letter, if that is not to be chosen."""
-        self.heads, self.word, self._inside, self._iteration = [], [] if letter is None else [letter], [], 0
+    def begin(self) -> None:
+        """Another walk."""
+        self.heads, self.word, self._inside, self._iteration = [], [], [], 0
 
     def arrive(self, state: bytes) -> None:
         """The block comes to another tile."""
@@ -51,15 +51,12 @@ class Automaton:
 
     def _close(self, letter: Letter, state: bytes) -> None:
         self.torn |= self.edges.setdefault((self.heads[-1], letter), state) != state
-        half = len(self._inside) // 2
-        self.steady &= self._inside[:half] == self._inside[half:]
-        if self._inside and len(self.heads) > 1:
-            self.middle.update(self._inside)
-            self.ends.add((self._inside[-1], letter))
+        if self.middle is not None:
+            self.steady &= len(self._inside) == 2 and None not in self._inside and len(set(self._inside)) == 1
 
-    def iterate(self, state: Callable[[], bytes]) -> None:
+    def iterate(self, state: Callable[[], bytes | None]) -> None:
         """An iteration of the current tile begins."""
-        if self.span is not None and self._iteration in self.span:
+        if self.middle is not None and self._iteration in (self.middle, self.middle + self.period):
             self._inside.append(state())
         self._iteration += 1
 
@@ -69,11 +66,6 @@ class Automaton:
     def closed(self) -> bool:
         """Whether every letter was run from every state."""
         return all((s, a) in self.edges for s in self.states for a in self.letters)
-
-    @property
-    def ends_everywhere(self) -> bool:
-        """Whether every letter was run from every state of a middle."""
-        return all((s, a) in self.ends for s in self.middle for a in self.letters)
 
     @property
     def spent(self) -> bool:

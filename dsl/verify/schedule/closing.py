@@ -2,17 +2,22 @@
 
 A snapshot holds what the rules look at, relative to the iteration: which statement, so many iterations ago, wrote or
 read each byte; which of the roles know it, and to whom it is complete; groups and phases under way; where the other
-roles stand. Two iterations with equal snapshots are followed by the same accesses and the same judgements, shifted,
-as long as the loop goes on: addresses of shared memory depend on the iteration through the stage, which the snapshot
-has, and the loop's own conditions look at most `ahead` iterations ahead. So if a snapshot returns after `period`
-iterations, a run of n iterations is, but for one more round, a run of n - period; and when all runs of up to
-first + period + ahead iterations are free of faults, all are.
+roles stand, and how far their counters are apart. Two iterations with equal snapshots are followed by the same
+accesses and the same judgements, shifted, as long as the loop goes on: addresses of shared memory depend on the
+iteration through the stage, which the snapshot has (or is turned by, `turning`), and the loop's own conditions look at
+most `ahead` iterations ahead. So if a snapshot returns after `period` iterations, a run of n iterations is, but for one
+more round, a run of n - period; and when all runs of up to first + period + ahead iterations are free of faults, all
+are.
+
+That is so where all roles have as many iterations left: those that are in a loop are in the same tile. A role that has
+its part of the tile behind it, and waits in front of a later one for what this one does not change, is no part of the
+comparison: by how much it is ahead is what a longer loop adds to it and to the others alike.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -21,48 +26,67 @@ from kernelagent.dsl import device as dev
 from kernelagent.dsl.verify.schedule.budget import spend
 from kernelagent.dsl.verify.schedule.clocks import NEVER
 from kernelagent.dsl.verify.schedule.machine import Actor, Block, Machine
-from kernelagent.dsl.verify.schedule.sizes import deepest_ring
+from kernelagent.dsl.verify.schedule.sizes import deepest_ring, ends_early
+from kernelagent.dsl.verify.schedule.turning import Turned
 
 Place: TypeAlias = tuple[int, int]
 """The head of a walk or a loop, in one block of a cluster."""
-_SKIPPED = b""
 _WORK = 40
 """Of one snapshot, in statements."""
 
 
 @dataclass
-class Snapshots:
-    """Those of one run. `tiles`: by walk, one a tile. `loops`: by outermost loop, for each tile those of its
-    iterations; loops within loops are part of an iteration. `taken`: of which heads they are."""
+class Iterations:
+    """Snapshots of every iteration of the outermost loops of the first tile; loops within loops are part of one."""
 
-    taken: type[dev.For] | type[dev.Grid]
-    until: bool = False  # stop when a tile's has come back
-    middle: int | None = None  # the one iteration that counts, from the third tile on
-    tiles: dict[Place, list[bytes]] = field(default_factory=dict)
-    loops: dict[Place, list[list[bytes]]] = field(default_factory=dict)
+    loops: dict[Place, list[bytes]] = field(default_factory=dict)
     heads: dict[Place, dev.For] = field(default_factory=dict)
-    tile: dict[tuple[int, str], int] = field(default_factory=dict)  # how many each role has begun
 
     def watch(self, machine: Machine, actor: Actor, head: dev.For | dev.Grid) -> None:
-        role, place = (actor.block.number, actor.name), (id(head), actor.block.number)
-        if isinstance(head, dev.Grid):
-            self.tile[role] = self.tile.get(role, 0) + 1
-            if self.taken is dev.Grid:
-                heads = self.tiles.setdefault(place, [])
-                heads.append(snapshot(machine))
-                if self.until and closes(heads):
-                    machine.stop()
-        elif self.taken is dev.For:
+        if isinstance(head, dev.For) and actor.tile == 1:
+            place = (id(head), actor.block.number)
             self.heads[place] = head
-            segments = self.loops.setdefault(place, [])
-            segments += [[] for _ in range(self.tile[role] - len(segments))]
-            skipped = self.middle is not None and len(segments) > 2 and len(segments[-1]) != self.middle
-            segments[-1].append(_SKIPPED if skipped else snapshot(machine))
+            seen = self.loops.setdefault(place, [])
+            seen.append(within_tile(machine, actor) or b"%d" % len(seen))
 
-    @property
-    def returned(self) -> bool:
-        """Whether a tile's has come back."""
-        return any(closes(heads) for heads in self.tiles.values())
+
+@dataclass
+class Tiles:
+    """Snapshots in front of every tile, until one has come back; and in each tile of its iterations `middle` and
+    `middle` + `period`, if that is asked for."""
+
+    middle: int | None = None
+    period: int = 1
+    fronts: list[bytes] = field(default_factory=list)  # of the role that is first
+    steady: bool = True  # the two of each tile, and of each loop that no constant bounds, are equal
+    returned: bool = False
+    _whose: Place | None = None
+    _tile: dict[Place, int] = field(default_factory=dict)
+    _count: dict[Place, int] = field(default_factory=dict)  # iterations of the tile so far
+    _first: dict[Place, bytes | None] = field(default_factory=dict)
+
+    def watch(self, machine: Machine, actor: Actor, head: dev.For | dev.Grid) -> None:
+        place = (id(head), actor.block.number)
+        if isinstance(head, dev.Grid):
+            self._whose = self._whose or place
+            if place == self._whose:
+                self.fronts.append(snapshot(machine, actor))
+            if closes(self.fronts):
+                self.returned = True
+                machine.stop()
+        elif self.middle is not None and not ends_early(head):
+            self._iterate(machine, actor, place, self.middle)
+
+    def _iterate(self, machine: Machine, actor: Actor, place: Place, middle: int) -> None:
+        if self._tile.get(place) != actor.tile:
+            self.steady &= self._count.get(place, middle + self.period + 1) > middle + self.period
+            self._tile[place], self._count[place] = actor.tile, 0
+        if self._count[place] == middle:
+            self._first[place] = within_tile(machine, actor)
+        if self._count[place] == middle + self.period:
+            first = self._first[place]
+            self.steady &= first is not None and first == within_tile(machine, actor)
+        self._count[place] += 1
 
 
 def closes(heads: list[bytes]) -> tuple[int, int] | None:
@@ -78,15 +102,27 @@ def closes(heads: list[bytes]) -> tuple[int, int] | None:
 # Snapshots -------------------------------------------------------------------------------------------
 
 
-def snapshot(machine: Machine) -> bytes:
-    """What the rules can tell about the state, relative to the iterations that the roles are in."""
+def within_tile(machine: Machine, watched: Actor) -> bytes | None:
+    """A snapshot to compare with other iterations of the watched role's tile; None where a role is in another tile, and
+    has more or fewer iterations left."""
+    turned = machine.footprints.turning.of(_reference(machine))
+    return snapshot(machine, watched, True) if all(_together(a, watched, turned) for a in machine.actors) else None
+
+
+def snapshot(machine: Machine, watched: Actor, inside: bool = False) -> bytes:
+    """What the rules can tell about the state, relative to the iterations that the roles are in. `inside`: but for how
+    far roles are that wait in front of later tiles."""
     spend(_WORK)
     digest = hashlib.blake2b(digest_size=16)
+    counters = _reference(machine)
+    turned = machine.footprints.turning.of(counters)
+    now, agents = iterations(machine), _agents(machine, turned)
     for block in machine.blocks:
-        for part in _shadow_parts(machine, block, iterations(machine)):
+        for part in _shadow_parts(machine, block, now, turned, agents):
             digest.update((np.packbits(part) if part.dtype == np.bool_ else np.ascontiguousarray(part)).tobytes())
-        digest.update(repr(list(_phase_parts(machine, block))).encode())
-    digest.update(repr([_standing(machine, a) for a in machine.actors]).encode())
+        digest.update(repr(sorted(_phase_parts(machine, block, turned))).encode())
+    standing = [_standing(machine, a, watched, inside, turned, counters) for a in machine.actors]
+    digest.update(repr(standing).encode())
     return digest.digest()
 
 
@@ -95,31 +131,54 @@ def iterations(machine: Machine) -> dict[tuple[int, str], int]:
     return {(a.block.number, a.name): a.iteration for a in machine.actors}
 
 
-def _shadow_parts(machine: Machine, block: Block, now: dict[tuple[int, str], int]) -> Iterator[Any]:
-    shadow = block.shadow
-    written = shadow.writer != NEVER
-    yield shadow.writer
-    yield shadow.write_thread
-    yield shadow.element
-    yield shadow.width
-    yield _ago(machine, shadow.write_site, now)
+def _reference(machine: Machine) -> dict[str, int]:
+    """Each counter, of the first role that counts it."""
+    found: dict[str, int] = {}
     for actor in machine.actors:
-        yield written & (actor.clock.known[shadow.writer] >= shadow.write_time)
-        yield written & (actor.clock.own[shadow.writer] >= shadow.write_time)
-        yield written & (actor.clock.fenced[shadow.writer] >= shadow.write_order)
+        for name in machine.footprints.turning.periods:
+            if name in actor.variables:
+                found.setdefault(name, actor.variables[name])
+    return found
+
+
+def _agents(machine: Machine, turned: Turned) -> Any:
+    """For each agent the one that does its work after turning: the fills of a stage become those of another. The last
+    entry is for NEVER."""
+    found = np.arange(len(machine.agents.all) + 1)
+    found[-1] = NEVER
+    for block in machine.blocks:
+        for (name, stage), phase in block.phases.items():
+            found[phase.fill] = block.phases[name, turned.stage(name, stage)[0]].fill
+    return found
+
+
+def _shadow_parts(
+    machine: Machine, block: Block, now: Mapping[tuple[int, str], int], turned: Turned, agents: Any
+) -> Iterator[Any]:
+    shadow, order = block.shadow, turned.order
+    writer, time = shadow.writer[order], shadow.write_time[order]
+    written, running = writer != NEVER, shadow.write_order[order]
+    yield agents[writer]
+    yield shadow.write_thread[order]
+    yield _ago(machine, shadow.write_site[order], now)
+    for actor in machine.actors:
+        yield written & (actor.clock.known[writer] >= time)
+        yield written & (actor.clock.own[writer] >= time)
+        yield written & (actor.clock.fenced[writer] >= running)
     for agent, (times, threads, sites) in sorted(shadow.readers.items()):
-        read = times != NEVER
+        last = times[order]
+        read = last != NEVER
         if not read.any():
             continue  # as one that has read nothing yet
         yield np.array([agent])
-        yield np.where(read, threads, NEVER)
-        yield np.where(read, _ago(machine, sites, now), NEVER)
+        yield np.where(read, threads[order], NEVER)
+        yield np.where(read, _ago(machine, sites[order], now), NEVER)
         for actor in machine.actors:
-            yield read & (actor.clock.known[agent] >= times)
-            yield read & (actor.clock.own[agent] >= times)
+            yield read & (actor.clock.known[agent] >= last)
+            yield read & (actor.clock.own[agent] >= last)
 
 
-def _ago(machine: Machine, sites: Any, now: dict[tuple[int, str], int]) -> Any:
+def _ago(machine: Machine, sites: Any, now: Mapping[tuple[int, str], int]) -> Any:
     """For each site number the statement and how many iterations ago it ran, as one number."""
     counts = np.bincount(sites.ravel() + 1)  # from NEVER on
     codes = np.zeros(len(counts), np.int32)
@@ -128,7 +187,7 @@ def _ago(machine: Machine, sites: Any, now: dict[tuple[int, str], int]) -> Any:
     return codes[sites + 1]
 
 
-def _code(machine: Machine, number: int, now: dict[tuple[int, str], int]) -> int:
+def _code(machine: Machine, number: int, now: Mapping[tuple[int, str], int]) -> int:
     site = machine.sites[number]
     ago = now[site.block, site.role] - site.iteration if site.iteration >= 0 else 0
     return machine.statement_number(site.statement) * 4096 + min(ago, _long_ago(machine))
@@ -139,16 +198,52 @@ def _long_ago(machine: Machine) -> int:
     return deepest_ring(machine.kernel) + 1
 
 
-def _phase_parts(machine: Machine, block: Block) -> Iterator[Any]:
-    for key, phase in block.phases.items():
+def _phase_parts(machine: Machine, block: Block, turned: Turned) -> Iterator[Any]:
+    for (name, stage), phase in block.phases.items():
         told = phase.completed
         known = [told is not None and bool((a.clock.known >= told[0]).all()) for a in machine.actors]
-        yield key, phase.ready, phase.number % 2, phase.pending, phase.bytes, known
+        to, wrap = turned.stage(name, stage)
+        yield name, to, phase.ready, (phase.number + wrap) % 2, phase.pending, phase.bytes, known
 
 
-def _standing(machine: Machine, actor: Actor) -> Any:
+def _standing(
+    machine: Machine, actor: Actor, watched: Actor, inside: bool, turned: Turned, counters: Mapping[str, int]
+) -> Any:
     """Where a role stands, and its groups under way."""
     groups = [g.open - g.done for g in actor.groups()]
     flying = sorted((f, actor.products.open - g) for f, g in actor.flying.items() if g > actor.products.done)
-    behind = machine.actors[-1].iteration - actor.iteration if actor.iteration >= 0 else None
-    return actor.block.number, actor.name, actor.waiting, actor.at_cluster, behind, groups, flying
+    at = None if actor is watched or actor.at is None else machine.statement_number(actor.at)
+    tile = None if actor.ended else actor.tile - watched.tile
+    free = actor.ended or (inside and _ahead(actor, watched, turned))
+    done = actor.iteration - actor.front - (watched.iteration - watched.front if inside else 0)
+    relative = (done, _counted(machine, actor, counters), _parity(machine, actor, turned))
+    place = (actor.block.number, actor.name, at, actor.at_cluster, actor.ended, actor.depth, tile)
+    return place, None if free else relative, groups, flying
+
+
+def _together(actor: Actor, watched: Actor, turned: Turned) -> bool:
+    """Whether a role has as many iterations left in the watched role's tile as the watched role."""
+    if actor.ended or actor.name not in turned.looping:
+        return True
+    return (actor.depth > 0 and actor.tile == watched.tile) or _ahead(actor, watched, turned)
+
+
+def _ahead(actor: Actor, watched: Actor, turned: Turned) -> bool:
+    """Whether a role waits in front of a later tile, and for nothing that the iterations of this one change."""
+    rings = isinstance(actor.at, dev.WaitPhase) and actor.at.barrier in turned.stages
+    return actor.depth == 0 and actor.tile > watched.tile and not rings
+
+
+def _counted(machine: Machine, actor: Actor, counters: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The role's counters: those of rings from the reference, others as they are."""
+    turning, own = machine.footprints.turning, actor.variables
+    begins = {r.counter: counters.get(r.counter, 0) for r in turning.rings}
+    return [(c, (own[c] - begins.get(c, 0)) % n) for c, n in turning.periods.items() if c in own]
+
+
+def _parity(machine: Machine, actor: Actor, turned: Turned) -> int | None:
+    """What a role waits for, if it does."""
+    if not isinstance(actor.at, dev.WaitPhase) or not actor.waiting:
+        return None
+    stage, parity = machine.number(actor, actor.at.stage), machine.number(actor, actor.at.parity)
+    return (parity + turned.stage(actor.at.barrier, stage)[1]) % 2

@@ -27,6 +27,9 @@ def ordering(statement: dev.Statement) -> bool:
 
 
 def loop(m: Machine, actor: Actor, statement: dev.For) -> Steps:
+    if not statement.body and not statement.carried and len(statement.variables) == 1:
+        _pass_over(m, actor, statement)
+        return
     for c in statement.carried:
         hand_over(actor, c.initial, c.inside)
     actor.depth += 1
@@ -34,6 +37,16 @@ def loop(m: Machine, actor: Actor, statement: dev.For) -> Steps:
     actor.depth -= 1
     for c in statement.carried:
         hand_over(actor, c.inside, c.result)
+
+
+def _pass_over(m: Machine, actor: Actor, statement: dev.For) -> None:
+    """Iterations that only count: those of a tile that another role takes."""
+    lo, hi, step = (m.number(actor, bound[0]) for bound in (statement.lo, statement.hi, statement.step))
+    count = len(range(lo, hi, step))
+    if statement.counter is not None:
+        actor.variables[statement.counter.name] += count
+    if actor.depth == 0:
+        actor.iteration += count
 
 
 def _nested(m: Machine, actor: Actor, statement: dev.For, depth: int) -> Steps:
@@ -50,6 +63,7 @@ def _nested(m: Machine, actor: Actor, statement: dev.For, depth: int) -> Steps:
         actor.variables[statement.variables[depth].name] = number
         if depth == len(statement.variables) - 1:
             if actor.depth == 1:
+                actor.at = statement
                 yield  # let the roles before this one go as far as they can: states compare only where all have
             m.observe(actor, statement)
         yield from _nested(m, actor, statement, depth + 1)

@@ -13,7 +13,7 @@ from math import prod
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.raster import place
-from kernelagent.dsl.verify.schedule.trips import bounded
+from kernelagent.dsl.verify.schedule.trips import bounded, cap
 from kernelagent.dsl.walks import tile_at, tile_counts
 
 Sizes = Mapping[str, int]
@@ -77,6 +77,25 @@ def _tiles(kernel: dev.DeviceKernel, loops: Sequence[dev.For], found: Sizes) -> 
         yield at, known
 
 
+def kinds(
+    kernel: dev.DeviceKernel, loops: Sequence[dev.For], found: Sizes
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Tiles, and how many iterations each of the loops has there. Raises KeyError."""
+    for at, known in _tiles(kernel, loops, found):
+        yield at, tuple(iterations(loop, known) for loop in loops)
+
+
+def most_iterations(loop: dev.For) -> int | None:
+    """That a loop has anywhere, None where nothing bounds it."""
+    total = 1
+    for lo, hi, step in zip(loop.lo, loop.hi, loop.step, strict=True):
+        length, each = cap(hi - lo), step.constant
+        if length is None or not each:
+            return None
+        total *= max(0, -(-length // each))
+    return total
+
+
 def _some(count: int) -> Sequence[int]:
     step = max(1, -(-count // _ALONG))
     return sorted({*range(0, count, step), *range(max(0, count - 1), count)})
@@ -89,4 +108,4 @@ def block_of(kernel: dev.DeviceKernel, at: Sequence[int], found: Sizes) -> int:
     return list(walk).index(tuple(at))
 
 
-__all__ = ["block_of", "iterations", "later_longer", "longest_tile"]
+__all__ = ["block_of", "iterations", "kinds", "later_longer", "longest_tile", "most_iterations"]

@@ -54,7 +54,7 @@ from kernelagent.dsl.verify.schedule.skeleton import (
     Test,
     Unsupported,
 )  # fmt: skip
-from kernelagent.dsl.verify.schedule.trips import bounded, compared, constants, decided, shift
+from kernelagent.dsl.verify.schedule.trips import cap, compared, constants, decided, shift
 from kernelagent.dsl.verify.schedule.values import Values
 from kernelagent.dsl.walks import tile_counts, tiles
 
@@ -510,7 +510,7 @@ def _ahead(code: Sequence[Instruction]) -> tuple[frozenset[int], ...]:
     for at in reversed(range(len(code))):
         match code[at]:
             case Head(loop, out):
-                long = loop.room is not None and not loop.tiles and not bounded(loop.room)
+                long = loop.room is not None and not loop.tiles and cap(loop.room) is None
                 found[at] = found[at + 1] | found[out] | (frozenset([at]) if long else frozenset())
             case Test(_, otherwise):
                 found[at] = found[at + 1] | found[otherwise]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from kernelagent.dsl import device as dev
@@ -24,6 +25,9 @@ from kernelagent.dsl.verify.schedule.places import (
     register_bytes,
     tile_bytes,
 )
+
+if TYPE_CHECKING:
+    from kernelagent.dsl.verify.schedule.turning import Turning
 
 MANY = -2
 """Stands for several threads."""
@@ -134,13 +138,15 @@ _Key: TypeAlias = tuple[int, str, int, int]
 
 
 class Footprints:
-    """Those of a kernel, absolute: element by element, or `merged`. `places`: how many bytes or places there are."""
+    """Those of a kernel, absolute: element by element, or `merged`. `places`: how many bytes or places there are;
+    `place_of`: the one of each `unit` bytes of shared memory."""
 
     def __init__(self, kernel: dev.DeviceKernel, merged: bool) -> None:
         self.kernel = kernel
         self._found: dict[_Key, Footprint] = {}
         self.places = max(kernel.shared_bytes, 1)
         self.merged = merged
+        self.unit, self.place_of = 1, np.arange(self.places)
         if merged:
             self._merge()
 
@@ -160,6 +166,13 @@ class Footprints:
         threads = found.threads if np.ndim(found.threads) == 0 and found.threads < 0 else found.threads + first_thread
         return replace(found, bytes=found.bytes + start, threads=threads)
 
+    @cached_property
+    def turning(self) -> Turning:
+        """The kernel's rings of stages, turned in these places."""
+        from kernelagent.dsl.verify.schedule.turning import Turning
+
+        return Turning(self)
+
     def _merge(self) -> None:
         """Number the places: bytes with the same mark in every access are one."""
         every = dict(self._every())
@@ -170,6 +183,7 @@ class Footprints:
             marks[at] ^= _mixed(who + 3, number)
         _, place = np.unique(marks, return_inverse=True)
         self.places = int(place.max()) + 1
+        self.unit, self.place_of = unit, place
         for key, found in every.items():
             self._found[key] = _merged(found, place, unit)
 

@@ -107,7 +107,11 @@ class Actor:
     made: dict[int, int] = field(default_factory=dict)  # fragment: running number of what wrote its registers
     fence: int = -1  # running number of the last fence in front of products
     waiting: str = ""
+    at: dev.Statement | None = None  # where others go on while it stands: a wait, or the head of a loop
     at_cluster: bool = False
+    ended: bool = False
+    tile: int = 0  # how many it has begun
+    front: int = -1  # the iteration in front of this one
     iteration: int = -1
     depth: int = 0
 
@@ -224,14 +228,20 @@ class Machine:
         yield from self.body(actor, role.after)
 
     def _schedule(self, actors: list[Actor], starts: list[Steps]) -> bool:
-        """Always the first role that can go on, until it waits or begins an iteration; False if that ends before they
-        do."""
+        """Every role as far as it gets; then always the first that can go on, until it waits or begins an iteration.
+        False if that ends before they do."""
         done: set[int] = set()
+        begun = 0
         self.stopped = False
         while len(done) < len(starts) and not self.stopped:
+            while begun < len(starts):
+                begun += 1
+                self._goes_on(begun - 1, actors, starts, done)
             left = [k for k in range(len(starts)) if k not in done]
-            if not any(self._goes_on(k, actors, starts, done) for k in left) and not self._meet(
-                [actors[k] for k in left]
+            if (
+                left
+                and not any(self._goes_on(k, actors, starts, done) for k in left)
+                and not self._meet([actors[k] for k in left])
             ):
                 self._deadlock([actors[k] for k in left])
                 return False
@@ -242,7 +252,7 @@ class Machine:
         before = self.order
         if next(starts[number], "end") == "end":
             done.add(number)
-            actors[number].waiting = ""
+            actors[number].waiting, actors[number].at, actors[number].ended = "", None, True
             return True
         return self.order != before
 
@@ -315,6 +325,7 @@ class Machine:
     def _tiles(self, actor: Actor, grid: dev.Grid, counts: list[int], first: int, blocks: int | None) -> Steps:
         for variables in tiles(grid, counts, actor.variables, first, blocks, self.read):
             actor.variables.update(variables)
+            actor.tile, actor.front = actor.tile + 1, actor.iteration
             if self.watch is not None:
                 self.watch(self, actor, grid)
             yield from self.body(actor, grid.body)

@@ -15,7 +15,9 @@ from kernelagent.dsl.verify.records import Family
 from kernelagent.dsl.verify.schedule.any_walk import drawn, walks
 from kernelagent.dsl.verify.schedule.budget import Exhausted, share
 from kernelagent.dsl.verify.schedule.cases import Case, call
-from kernelagent.dsl.verify.schedule.closing import Snapshots, closes
+from kernelagent.dsl.verify.schedule.closing import Iterations, Tiles, closes
+from kernelagent.dsl.verify.schedule.counts import Count, Unsteady, counts, several_lengths
+from kernelagent.dsl.verify.schedule.deepest import block_of, kinds, later_longer, most_iterations
 from kernelagent.dsl.verify.schedule.domains.unknown import Unknown
 from kernelagent.dsl.verify.schedule.globals import GlobalMemory
 from kernelagent.dsl.verify.schedule.machine import Event, Machine
@@ -31,7 +33,7 @@ from kernelagent.dsl.verify.schedule.sizes import (
     shown_block,
     steps,
 )
-from kernelagent.dsl.verify.schedule.steady import asking, uncounted
+from kernelagent.dsl.verify.schedule.steady import asking, nested, uncounted
 from kernelagent.dsl.verify.schedule.thresholds import late
 
 LONGEST = 100
@@ -75,9 +77,16 @@ def examine(case: Case, quick: bool = False) -> Ordered:
         _, events = _run(case, found[count])
         if events:
             return Ordered(events, found[count])
-    left = "" if every else _uncertain(case.kernel, found, cycle, needed)
+    if every and later_longer(case.kernel, outermost(case.kernel)):
+        events, sizes = _each_kind(case, found)
+        if events:
+            return Ordered(events, sizes)
+    left = _left_out(case.kernel, found) if every else _uncertain(case.kernel, found, cycle, needed)
+    left = left or several_lengths(case.kernel)
     left = left or late(case.kernel, longest if cycle is None else cycle.first, ring)
-    left = left or uncounted(case.kernel, None if every or cycle is None else cycle.period)
+    turned = case.merged.turning.span
+    left = left or nested(case.kernel)
+    left = left or uncounted(case.kernel, None if every or cycle is None else lcm(cycle.period, turned))
     if case.kernel.grid.inner is not None and not left:
         walked = _any_walk(case, found, cycle, ring, quick)
         if walked.events or not walked.runs:
@@ -120,24 +129,38 @@ def _first_cycle(case: Case, found: dict[int, Sizes], least: int) -> tuple[int, 
 
 def _cycle(case: Case, sizes: Sizes) -> _Cycle | None:
     """That of a tile; None where some loop's state does not come back, or something is wrong."""
-    snapshots = Snapshots(dev.For)
-    _, events = _run(case, sizes, snapshots)
-    long = [k for k, head in snapshots.heads.items() if not ends_early(head)]
-    closed = [closes(snapshots.loops[k][0]) for k in long]
+    seen = Iterations()
+    _, events = _run(case, sizes, seen)
+    closed = [closes(seen.loops[k]) for k, head in seen.heads.items() if not ends_early(head)]
     if events or not all(closed):
         return None
     pairs = [c for c in closed if c]
     return _Cycle(max((f for f, _ in pairs), default=0), lcm(*(p for _, p in pairs)))
 
 
-def _run(case: Case, sizes: Sizes, snapshots: Snapshots | None = None) -> tuple[Machine, tuple[Event, ...]]:
-    """The first block (or cluster) of a launch, or the one with the most iterations, without values."""
+def _each_kind(case: Case, found: dict[int, Sizes]) -> tuple[tuple[Event, ...], Sizes]:
+    """One tile of each way in which loops that end early can be long, where that depends on the tile's place."""
+    ran: set[tuple[int, ...]] = set()
+    for sizes in found.values():
+        for at, lengths in kinds(case.kernel, outermost(case.kernel), sizes):
+            if lengths not in ran:
+                ran.add(lengths)
+                _, events = _run(case, sizes, block=block_of(case.kernel, at, sizes))
+                if events:
+                    return events, sizes
+    return (), {}
+
+
+def _run(
+    case: Case, sizes: Sizes, seen: Iterations | Tiles | None = None, block: int | None = None
+) -> tuple[Machine, tuple[Event, ...]]:
+    """One block (or cluster) of a launch, without values; None: the first, or the one with the most iterations."""
     made = call(case, sizes, positions_only=True)
     memory = GlobalMemory(case.kernel.arrays, made.sizes, 0)
     domain = Unknown(made.arrays, made.scalars)
-    watch = snapshots.watch if snapshots else None
+    watch = seen.watch if seen else None
     machine = Machine(case.kernel, made.sizes, domain, memory, made.read, watch=watch, footprints=case.merged)
-    machine.run(shown_block(case.kernel, made.sizes), case.kernel.cluster)
+    machine.run(shown_block(case.kernel, made.sizes) if block is None else block, case.kernel.cluster)
     order = ("races", "definedness", "completion", "protocol", "bounds")
     return machine, tuple(e for e in machine.events.values() if e.family in order)
 
@@ -158,21 +181,32 @@ def one_block(case: Case, sizes: Sizes) -> str:
 
 
 def _tile_after_tile(case: Case, found: dict[int, Sizes], cycle: _Cycle, ring: int) -> Ordered:
-    """Short tiles one trip count after the other, until the state at a tile's start comes back. Longer ones reach the
-    cycle of the loop, and what follows a tile depends only on where in the cycle it ends: with one more iteration than
-    whole periods, tile after tile ends at every place of it."""
-    long = cycle.first + ring + 1
-    for count in (n for n in found if n < long):
-        snapshots = Snapshots(dev.Grid, until=True)
-        sizes = several_tiles(case, found[count], 2 * (cycle.first + cycle.period) + 2)
-        if sizes is None:
-            return Ordered(reason="no sizes were found with several tiles for a block")
-        _, events = _run(case, sizes, snapshots)
-        if events:
-            return Ordered(events, sizes)
-        if count and not snapshots.returned:
-            return Ordered(reason=f"with {count} iterations a tile the state of the block did not come back")
-    return _long_tiles(case, found, cycle, ring)
+    """Tile after tile of each trip count, until the state in front of one comes back."""
+    turning = case.merged.turning
+    period = 0 if limited(case.kernel) else cycle.period
+    try:
+        for count in counts(case, found, cycle.first, period, ring):
+            walked = _walk(case, count, cycle.period, 2 * (cycle.first + lcm(cycle.period, turning.apart)) + 2)
+            if walked.events or walked.reason:
+                return walked
+    except Unsteady as lack:
+        return Ordered(reason=str(lack))
+    return Ordered()
+
+
+def _walk(case: Case, count: Count, period: int, tiles: int) -> Ordered:
+    """So many tiles at most, one behind the other."""
+    sizes = several_tiles(case, count.sizes, tiles) if count.sizes is not None else None
+    if sizes is None:
+        return Ordered(reason=f"no sizes were found with several tiles of {count.number} iterations for a block")
+    seen = Tiles(count.middle, period)
+    _, events = _run(case, sizes, seen)
+    if events:
+        return Ordered(events, sizes)
+    if count.number and not seen.returned:
+        return Ordered(reason=f"with {count.number} iterations a tile the state of the block did not come back")
+    count.steady = seen.steady
+    return Ordered()
 
 
 def _few_tiles(case: Case, found: dict[int, Sizes], ring: int) -> Ordered:
@@ -186,26 +220,6 @@ def _few_tiles(case: Case, found: dict[int, Sizes], ring: int) -> Ordered:
     return Ordered(reason="a quick check takes few trip counts, and three tiles a block")
 
 
-def _long_tiles(case: Case, found: dict[int, Sizes], cycle: _Cycle, ring: int) -> Ordered:
-    """The middle of every tile, where no role is in another, is in the cycle of the tile before: one state there tells
-    what follows until the tile's end."""
-    long = cycle.first + ring + 1
-    wanted = -(-(long + cycle.period + ring + 1) // cycle.period) * cycle.period + 1
-    one = found.get(wanted) or reachable(case, wanted)
-    sizes = several_tiles(case, one, cycle.period + 4) if one else None
-    if sizes is None:
-        return Ordered(reason=f"no sizes were found with several tiles of {wanted} iterations")
-    snapshots = Snapshots(dev.For, middle=long)
-    _, events = _run(case, sizes, snapshots)
-    if events:
-        return Ordered(events, sizes)
-    for segments in snapshots.loops.values():
-        known = set(segments[1][cycle.first : wanted - ring - 1])
-        if any(segment[long] not in known for segment in segments[2:-1]):
-            return Ordered(reason=f"tiles of {wanted} iterations do not come to the same states")
-    return Ordered()
-
-
 # Blocks whose walk depends on data ------------------------------------------------------------------------
 
 
@@ -215,9 +229,10 @@ def _any_walk(case: Case, found: dict[int, Sizes], cycle: _Cycle | None, ring: i
     if quick:
         return Ordered(runs=some, reason="a quick check takes no walks over tiles that depend on data")
     first, period = (cycle.first, cycle.period) if cycle is not None else (0, 0)
+    period = 0 if limited(case.kernel) else period
     try:
         with share(_WALKS):
-            walked = walks(case, found, first + ring + 1, 0 if limited(case.kernel) else period, ring)
+            walked = walks(case, found, first, period, ring)
     except Exhausted as lack:
         return Ordered(runs=some, reason=f"the walk over tiles depends on data: {lack}")
     if not walked.events:
@@ -239,6 +254,16 @@ def _uncertain(kernel: dev.DeviceKernel, found: dict[int, Sizes], cycle: _Cycle 
         return f"the state of the block did not come back within {_span(max(found), max(found))}"
     missing = [n for n in range(1, needed + 1) if n not in found and n % (gcd(*found) or 1) == 0]
     return f"no sizes were found with {missing[0]} iterations" if missing and len(steps(kernel)) > 1 else ""
+
+
+def _left_out(kernel: dev.DeviceKernel, found: dict[int, Sizes]) -> str:
+    """Of loops that end early, those that a place makes shorter: all counts were looked for."""
+    loops = outermost(kernel)
+    if not later_longer(kernel, loops):
+        return ""
+    longest = max(most_iterations(loop) or 0 for loop in loops)
+    missing = [n for n in range(1, longest + 1) if n not in found]
+    return f"no sizes were found with {missing[0]} iterations" if missing else ""
 
 
 def _unlike(kernel: dev.DeviceKernel) -> str:

@@ -14,7 +14,7 @@ from kernelagent.dsl.targets.cuda.units import Placed, holds, unmapped
 from kernelagent.dsl.verify.schedule.budget import spend
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.deepest import block_of, iterations, later_longer, longest_tile
-from kernelagent.dsl.verify.schedule.trips import bounded
+from kernelagent.dsl.verify.schedule.trips import cap
 from kernelagent.dsl.verify.shapes import completed, deepened, emptied, sizes, whole_rows
 from kernelagent.dsl.walks import counts_of, tile_counts
 
@@ -152,7 +152,7 @@ def limited(kernel: dev.DeviceKernel) -> bool:
 
 def ends_early(loop: dev.For) -> bool:
     """Whether a loop ends after a constant number of positions at the latest."""
-    return all(bounded(hi - lo) for lo, hi in zip(loop.lo, loop.hi, strict=True))
+    return all(cap(hi - lo) is not None for lo, hi in zip(loop.lo, loop.hi, strict=True))
 
 
 def _always(kernel: dev.DeviceKernel) -> int:

@@ -119,6 +119,7 @@ def wait_phase(m: Machine, actor: Actor, statement: dev.WaitPhase) -> Steps:
     phase = phase_of(m, actor, statement.barrier, statement.stage, statement)
     parity = m.number(actor, statement.parity)
     actor.waiting = f"parity {parity} of `{statement.barrier}` (line {statement.origin.span.line})"
+    actor.at = statement
     while not phase.passed(parity):
         yield
     actor.waiting = ""
@@ -130,6 +131,7 @@ def wait_phase(m: Machine, actor: Actor, statement: dev.WaitPhase) -> Steps:
 def cluster_barrier(m: Machine, actor: Actor, statement: dev.ClusterBarrier) -> Steps:
     actor.clock.acquire(released(m, actor))
     actor.at_cluster, actor.waiting = True, f"the cluster (line {statement.origin.span.line})"
+    actor.at = statement
     while actor.at_cluster:
         yield
     actor.waiting = ""

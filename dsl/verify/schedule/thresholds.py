@@ -3,7 +3,7 @@
 A block's state that comes back says that all later iterations are as those that were run, if no branch looks for one of
 them: `k < 4096`, or `K < 8192`, holds in every short run. Held: a difference that a branch compares is how far the
 iteration lies behind the first one or in front of the end, or how many there are, but for a constant number of
-iterations that the runs have met.
+iterations that the runs have met; or it repeats with a counter, and then states are told apart by that (`turning`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from kernelagent.dsl.index import AnyOf, Compare, Condition, Element, Index, cdi
 from kernelagent.dsl.level2.traverse import every_grid
 from kernelagent.dsl.verify.schedule.control import ordering
 from kernelagent.dsl.verify.schedule.trips import compared
+from kernelagent.dsl.verify.schedule.turning import repeats
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def late(kernel: dev.DeviceKernel, first: int, ahead: int) -> str:
         if not any(ordering(x) for x in dev.walk((*s.then, *s.otherwise))) or _not_first(kernel, s.condition):
             continue
         for d in compared(s.condition):
-            if not _of_tile(kernel, d, known) and not _near(d, known, first, ahead):
+            if not (_of_tile(kernel, d, known) or repeats(kernel, d) or _near(d, known, first, ahead)):
                 return f"line {s.origin.span.line} asks for an iteration that no run came to"
     return ""
 

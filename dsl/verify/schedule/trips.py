@@ -26,8 +26,11 @@ from kernelagent.dsl.index import (
     Select,
     Symbol,
     condition_indices,
+    index,
 )  # fmt: skip
 
+MOST_ENDS = 16
+"""Ways to replace the least and the largest of several in one value."""
 Ask = Callable[[Index, int], bool]
 """Whether base > threshold."""
 
@@ -124,8 +127,24 @@ def related(relation: Relation, d: Index) -> Decision:
             return Several((positive(d), positive(-d)), False)
 
 
+def cap(value: Index) -> int | None:
+    """A number that a value is never above, whatever the sizes: `min(N, i + 128) - max(0, i - 128)` is at most 256."""
+    known = [n for v in _above(value, MOST_ENDS) if (n := v.constant) is not None]
+    return min(known, default=None)
+
+
+def _above(value: Index, most: int) -> list[Index]:
+    """Values that are nowhere below: the least of two is not above either of them, nor is less the largest."""
+    for monomial, coefficient in value.terms:
+        match monomial:
+            case (Extremum(which, a, b),) if most > 1 and (which == "min") == (coefficient > 0):
+                rest = value - index(Index(((monomial, coefficient),)))
+                return [v for part in (a, b) for v in _above(rest + coefficient * part, most // 2)]
+    return [value]
+
+
 def bounded(value: Index) -> bool:
-    """Whether a value is at most some number, whatever the sizes."""
+    """Whether a value is at most some number, whatever the sizes, and its form says so."""
     match [(m, c) for m, c in value.terms if m]:
         case []:
             return True
@@ -200,6 +219,6 @@ def constants(expression: Index) -> Iterator[int]:
 
 
 __all__ = [
-    "Above", "Ask", "Decision", "Several", "bounded", "compared", "constants", "decided", "holds", "positive",
+    "Above", "Ask", "Decision", "Several", "bounded", "cap", "compared", "constants", "decided", "holds", "positive",
     "related", "shift",
 ]  # fmt: skip

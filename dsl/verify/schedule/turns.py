@@ -49,7 +49,8 @@ def _same_tiles(one: dev.Grid, other: dev.Grid) -> bool:
     """Whether two roles of a block take the same tiles in the same order, and count them alike."""
     if one.inner is not None or other.inner is not None:
         return False
-    return replace(one, body=(), origin=other.origin) == replace(other, body=())
+    mine, theirs = (replace(walk, body=(), origin=one.origin) for walk in (one, other))
+    return mine == theirs
 
 
 def _turn(walk: ir.Statement, counter: str) -> ir.If | None:
