@@ -8,6 +8,7 @@ into tiles that lie side by side; and no loop around a store goes unused (it wou
     view axis, offset c    [c, c + length), by a loop from 0 to the length whose step is the tile's extent,
                            or by one tile at least as long
     parts of one tile      stores that lie side by side in each iteration: as one store of the whole tile
+    slices [f(v), f(v+1))  a loop over v from 0 with step 1, which has at least one, f(0) = 0, f(end) = dim
     a group of a partition [offsets[e], offsets[e + 1]), by a loop over all groups e
     several view axes      digits of a mixed-radix number (a reshaped view), each covered as above
 """
@@ -70,7 +71,7 @@ def _prove(kernel: Kernel, out: Array, stores: list[Touch]) -> Obligation:
 
 def _cover(out: Array, stores: list[Touch], ranges: Ranges) -> None:
     """`ranges` knows the assumptions only: what holds at one store need not hold where it does not run."""
-    parts = [_parts(out, store) for store in stores]
+    parts = [_parts(out, store, ranges) for store in stores]
     whole = [_Part(index(0), dim) for dim in out.dims]
     split = [axis for axis in range(len(out.dims)) if any(not _same(p[axis], whole[axis]) for p in parts)]
     if len(split) > 1:
@@ -99,11 +100,13 @@ def _side_by_side(parts: list[_Part], dim: Index, ranges: Ranges, name: str) -> 
         raise _Unshown(f"the stores of {name} are shown up to {reached}, not up to {dim}")
 
 
-def _parts(out: Array, store: Touch) -> list[_Part]:
+def _parts(out: Array, store: Touch, always: Ranges) -> list[_Part]:
+    """`always` knows the assumptions only."""
     if store.kind == "scatter":
         raise _Unshown("the positions of a scatter are data")
     unused = {v.name for v in store.place.variables() if not _once(store.place, v)} - _pinned(store.place)
-    parts = [_axis_part(store, c, dim, unused) for c, dim in zip(store.view.coordinates, out.dims, strict=True)]
+    found = [_axis_part(store, c, dim, unused) for c, dim in zip(store.view.coordinates, out.dims, strict=True)]
+    parts = [_one_after_another(store, part, unused, always) for part in found]
     if unused:
         moved = ", ".join(sorted(unused))
         raise _Unshown(f"the steps of the loop over {moved} are not shown to store side by side, each along an axis")
@@ -180,6 +183,26 @@ def _groups_joined(store: Touch, part: _Part, dim: Index, unused: set[str]) -> _
             if (loop.lo[axis], loop.hi[axis], loop.step[axis]) == (index(0), whole, index(1)):
                 unused.discard(variable.name)
                 return _Part(index(0), dim)
+    return part
+
+
+def _one_after_another(store: Touch, part: _Part, unused: set[str], always: Ranges) -> _Part:
+    """[f(v), f(v + 1)) for v = a, a + 1 .. b - 1 is [f(a), f(b)) where f does not fall: slices that a loop moves."""
+    ranges = store.place.ranges
+    for variable in store.place.variables():
+        loop, axis = _loop(store.place, variable)
+        if variable.name not in unused or loop.step[axis] != index(1):
+            continue
+        following = part.lo.substitute({variable.name: index(variable) + 1})
+        if not (ranges.equal(part.hi, following) and ranges.nonnegative(part.hi - part.lo)):
+            continue
+        _independent(loop, axis)
+        if not always.nonnegative(loop.hi[axis] - loop.lo[axis] - 1):
+            lack = f"`assume({loop.hi[axis]} > {loop.lo[axis]})`"
+            raise _Unshown(f"slices follow each other by the loop over {variable}, but it may have no step: {lack}")
+        unused.discard(variable.name)
+        first, last = (part.lo.substitute({variable.name: end}) for end in (loop.lo[axis], loop.hi[axis]))
+        return _Part(first, last)
     return part
 
 

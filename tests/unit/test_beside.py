@@ -58,3 +58,46 @@ def test_three_parts() -> None:
 )
 def test_parts_that_do_not_cover_it_once(first: str, second: str) -> None:
     assert verdict(first, second) in ("UNKNOWN", "refused")
+
+
+SLICES = """
+edition(1)
+
+@kernel
+def copied(x: In[f32, M, N], z: In[f32, S], y: Out[f32, M, N]):
+    assume(ASSUMED)
+    for s, j in tiles((S, N), (1, 64)):
+        lo, hi = LO, HI
+        for i in range(0, hi - lo, 16):
+            store(y[lo:hi], (i, j), load(x[lo:hi], (i, j), (16, 64)) + load(z, (s,), (1,))[:, None])
+"""
+
+
+def sliced(lo: str, hi: str, assumed: str = "S >= 1") -> str:
+    text = SLICES.replace("LO", lo).replace("HI", hi).replace("ASSUMED", assumed)
+    (found,) = coverage.prove(parse(text).kernels[0])
+    return found.verdict if found.verdict == "PROVED" else found.detail
+
+
+def test_slices_that_a_loop_moves() -> None:
+    assert sliced("s * M // S", "(s + 1) * M // S") == "PROVED"
+    assert sliced("s * (M // S)", "(s + 1) * (M // S)", "M % S == 0") == "PROVED"
+
+
+def test_without_a_step_nothing_is_stored() -> None:
+    assert "assume(S > 0)" in sliced("s * M // S", "(s + 1) * M // S", "M >= 1")
+
+
+@pytest.mark.parametrize(
+    ("lo", "hi"),
+    [
+        ("s * M // S", "(s + 1) * M // S + 1"),  # they overlap
+        ("s * M // S + 1", "(s + 1) * M // S + 1"),  # the first element
+        ("s * (M // S)", "(s + 1) * (M // S)"),  # what is left over
+        ("(S - s - 1) * M // S", "(S - s) * M // S"),  # backwards: true, and not shown
+        ("s * M // S", "(s + 2) * M // S"),
+        ("minimum(s, 2) * M // S", "minimum(s + 1, 2) * M // S"),
+    ],
+)
+def test_slices_that_are_not_shown_to_follow_each_other(lo: str, hi: str) -> None:
+    assert sliced(lo, hi) != "PROVED"
