@@ -14,8 +14,9 @@ HEADER = frozenset({"schedule", "shape_class", "distribution", "shared", "mbarri
 THRESHOLDS = (1, 40, 97, 130, 200, 300, 500)
 """Of conditions and ends: some are beyond the sizes that any proof runs, none beyond those of `soundness`."""
 FUNCTIONS = (
-    ("maximum", "minimum"), ("max", "min", "sum", "prod"), ("exp", "exp2", "tanh", "sigmoid", "abs"), ("store", "atomic_add"),
-    ("copy", "copy_async"), ("barrier", "commit", "fence_async"), ("argmax", "argmin"), ("cdiv", "maximum"),
+    ("maximum", "minimum"), ("max", "min", "sum", "prod"), ("exp", "exp2", "tanh", "sigmoid", "abs"),
+    ("store", "atomic_add"), ("copy", "copy_async"), ("barrier", "commit", "fence_async"), ("argmax", "argmin"),
+    ("cdiv", "maximum"),
 )  # fmt: skip
 COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
 ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.FloorDiv, ast.Mod)
@@ -194,6 +195,8 @@ def transposed(function: ast.FunctionDef, source: random.Random) -> str:
 def arguments(function: ast.FunctionDef, source: random.Random) -> str:
     """Two parts of a call, a tuple or an operation change places."""
     nodes = [n for s in function.body for n in ast.walk(s) if isinstance(n, ast.Call | ast.Tuple | ast.BinOp)]
+    if not nodes:
+        return ""
     node = source.choice(nodes)
     before = ast.unparse(node)
     if isinstance(node, ast.BinOp):
