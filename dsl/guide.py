@@ -178,7 +178,8 @@ Python syntax but is parsed, never run: only the words below exist. It begins wi
   one cannot follow is dropped and noted; what does not fit is refused. A block of sm_90a has 232448 bytes of shared
   memory: for `stages` times (BM + BN) * BK elements, and with `persistent=True` for a tile of the output, too. On
   sm_90a `warps` matters to the schedule for any calls only: write `warps=8` if it spills.
-- Slices that a loop over s moves, `y[s * M // S:(s + 1) * M // S]`, cover y once `assume(S >= 1)` says that there is one.
+- Slices that a loop over s moves, `y[s * M // S:(s + 1) * M // S]`, cover y once `assume(S >= 1)` says that it has
+  a step.
 - A `@program` calls kernels one after the other: `t = temp(f32, (S, N))` is written whole by one call, then read.
 """
 
