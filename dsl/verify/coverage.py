@@ -105,7 +105,7 @@ def _parts(out: Array, store: Touch, always: Ranges) -> list[_Part]:
     if store.kind == "scatter":
         raise _Unshown("the positions of a scatter are data")
     unused = {v.name for v in store.place.variables() if not _once(store.place, v)} - _pinned(store.place)
-    found = [_axis_part(store, c, dim, unused) for c, dim in zip(store.view.coordinates, out.dims, strict=True)]
+    found = [_axis_part(store, c, dim, unused, always) for c, dim in zip(store.view.coordinates, out.dims, strict=True)]
     parts = [_one_after_another(store, part, unused, always) for part in found]
     if unused:
         moved = ", ".join(sorted(unused))
@@ -149,7 +149,7 @@ def _loop(place: Place, variable: Symbol) -> tuple[For, int]:
     return found
 
 
-def _axis_part(store: Touch, coordinate: Index, dim: Index, unused: set[str]) -> _Part:
+def _axis_part(store: Touch, coordinate: Index, dim: Index, unused: set[str], always: Ranges) -> _Part:
     digits = [s for s in coordinate.symbols() if s.kind == "position"]
     if not digits:
         return _integer_part(store.place, coordinate, unused)
@@ -166,7 +166,7 @@ def _axis_part(store: Touch, coordinate: Index, dim: Index, unused: set[str]) ->
     for digit in ordered:
         if not store.place.ranges.equal(factors[digit], reached):
             raise _Unshown(f"the view's axes overlap, or leave gaps, in {coordinate}")
-        reached = reached * _digit_length(store, digit, unused)
+        reached = reached * _digit_length(store, digit, unused, always)
     return _groups_joined(store, _Part(rest, rest + reached), dim, unused)
 
 
@@ -225,7 +225,7 @@ def _strided(place: Place, coordinate: Index, variable: Symbol, unused: set[str]
     return _Part(parts[1] + loop.lo[axis], parts[1] + loop.hi[axis])
 
 
-def _digit_length(store: Touch, digit: Symbol, unused: set[str]) -> Index:
+def _digit_length(store: Touch, digit: Symbol, unused: set[str], always: Ranges) -> Index:
     """The length of one view axis, once it is shown that the tiles cover it exactly once."""
     axis = next((a for a in range(len(store.view.axes)) if position(a) == digit), None)
     if axis is None:
@@ -237,7 +237,7 @@ def _digit_length(store: Touch, digit: Symbol, unused: set[str]) -> Index:
     if not variables:
         _one_tile(store, axis, start, extent, bounds.length)
     elif len(variables) == 1:
-        _many_tiles(store, start, extent, bounds.length, variables[0])
+        _many_tiles(store, start, extent, bounds.length, variables[0], always)
         unused.discard(variables[0].name)
     else:
         raise _Unshown(f"the start {start} counts with several loops")
@@ -259,17 +259,25 @@ def _only_positions(place: Place) -> dict[str, Index]:
     return {v.name: (found := _loop(place, v))[0].lo[found[1]] for v in once}
 
 
-def _many_tiles(store: Touch, start: Index, extent: Index, length: Index, variable: Symbol) -> None:
+def _many_tiles(store: Touch, start: Index, extent: Index, length: Index, variable: Symbol, always: Ranges) -> None:
     loop, axis = _loop(store.place, variable)
     scale, rest = start.affine(variable) or (index(0), start)
     if rest != index(0) or (scale.constant or 0) < 1:
         raise _Unshown(f"the store starts at {start}, not at a multiple of the loop variable {variable}")
     if scale * loop.step[axis] != extent:
         raise _Unshown(f"the store moves by {scale * loop.step[axis]} from tile to tile, but the tile has {extent}")
-    if loop.lo[axis] != index(0) or not store.place.ranges.nonnegative(scale * loop.hi[axis] - length):
+    around = _around(store.place, loop, always)
+    if loop.lo[axis] != index(0) or not around.nonnegative(scale * loop.hi[axis] - length):
         covered = f"{loop.lo[axis]} to {scale * loop.hi[axis]}"
         raise _Unshown(f"the tiles run from {covered}, the view has {length} elements")
     _independent(loop, axis)
+
+
+def _around(place: Place, loop: For, always: Ranges) -> Ranges:
+    """What is known in front of a loop: inside it one knows that it has a step, which is to be shown."""
+    for outer in place.loops[: place.loops.index(loop)]:
+        always = always.inside(outer)
+    return always
 
 
 def _independent(loop: For, axis: int) -> None:

@@ -10,6 +10,7 @@ from kernelagent.dsl import parse
 from kernelagent.dsl.level2 import parse_schedule
 from kernelagent.dsl.level2.print_schedule import print_schedule
 from kernelagent.dsl.targets.calls import Choices
+from kernelagent.dsl.verify.families import Choice, argue
 from kernelagent.dsl.verify.records import Findings, verdict_of
 from kernelagent.dsl.verify.schedule.cases import Case, cases
 from kernelagent.dsl.verify.schedule.prove import prove
@@ -130,3 +131,19 @@ def test_one_element_too_many_for_a_largest() -> None:
     assert verdict_of(prove(case).obligations) == "PROVED"
     line = next(x for x in text.split("\n") if "coords(0" in x)
     not_proved(proved(case, text, line, line.replace(" < ", " <= ")), "flow")
+
+
+# Kernels of tiles -----------------------------------------------------------------------------------------
+
+
+def test_a_loop_that_may_have_no_step_does_not_cover() -> None:
+    """Inside of a loop one knows that it has a step, and there M is at least 1."""
+    text = """edition(1)
+
+@kernel
+def f(x: In[f32, M], o: Out[f32, 1]):
+    for i in tiles((M,), (8,)):
+        store(o, (i,), load(x, (0,), (8,), fill=0))
+"""
+    found = argue(parse(text), Choice({}, {}, {}), solver=True)
+    assert [o.verdict for o in found if o.family == "coverage"] == ["UNKNOWN"]
