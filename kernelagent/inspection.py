@@ -52,7 +52,7 @@ class Part:
         sizes = "".join(f", {d}={n}" for d, n in self.dims.items())
         relies = f", which relies on {', '.join(self.guards)}" if self.guards else ", for every call"
         lines = [f"{self.kernel}{sizes}: {self.shape_class} class{relies}"]
-        lines += [f"  choice         {choice}" for choice in self.choices]
+        lines += [f"  choice         {choice}" for choice in dict.fromkeys(self.choices)]
         return "\n".join([*lines, *([str(self.machine)] if self.machine else self._said())])
 
     def _said(self) -> list[str]:

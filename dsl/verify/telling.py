@@ -59,8 +59,11 @@ def told(counterexamples: Sequence[Counterexample], text: str, filename: str = "
     """A block of at most 12 lines for each of the first groups, and a line that counts the others."""
     blocks: list[str] = []
     every = groups(counterexamples)
+    mended = next((g.number for g in every if fixes(g.first)), None)
     for group in every[:MOST_GROUPS]:
         block = counterexample_text(group, text, filename)
+        if mended is not None and isinstance(group.first, ScheduleCounterexample) and not fixes(group.first):
+            block += f"\n  fix: that of [{mended}]"
         together = "\n".join((*blocks, block))
         fits = tokens(together) <= MOST_TOKENS - _RESERVED_TOKENS
         if blocks and not (fits and together.count("\n") < MOST_LINES - _RESERVED_LINES):

@@ -42,6 +42,9 @@ def _of_workload(found: Diagnostic, problem: Problem, workload: Workload) -> Dia
     hint = found.hint
     if found.code == "assume-violated":
         hint = _taking(found, workload)
+    elif found.code in ("missing-array", "unknown-array"):
+        names = ", ".join(t.name for t in (*problem.inputs, *problem.outputs))
+        hint = f"the arrays of {problem.name} are: {names}; they are bound by name"
     elif found.code == "dim-mismatch":
         hint = _own_dim(found, problem, workload) or hint
     return replace(found, hint=hint)

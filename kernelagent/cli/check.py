@@ -63,7 +63,7 @@ def check(
     other = read_text(against) if against else None
     named, chosen, sizes = known_arch(arch, text), read_dtypes(dtypes), read_dims(dims)
     if target == "cpu":
-        _refuse_ignored(arch, sizes, text)
+        _refuse_ignored(arch, sizes, recheck, text)
     with shown_progress():
         report = check_text(
             text, problem, target=target, quick=quick, arch=named, dtypes=chosen, dims=sizes, against=other,
@@ -79,7 +79,7 @@ def check(
     ctx.exit(0 if report.ok else EXIT_WRONG_CANDIDATE)
 
 
-def _refuse_ignored(arch: str | None, dims: Mapping[str, int], text: str) -> None:
+def _refuse_ignored(arch: str | None, dims: Mapping[str, int], recheck: bool, text: str) -> None:
     """Raises CallError for what only code for GPUs depends on, and for another architecture than the schedule's."""
     from kernelagent.dsl.level2 import target_of
     from kernelagent.errors import CallError
@@ -87,6 +87,8 @@ def _refuse_ignored(arch: str | None, dims: Mapping[str, int], text: str) -> Non
     own = target_of(text)
     if own is None and arch is not None:
         raise CallError("--arch says nothing of a kernel for the CPU", f"add --target cuda, or leave out --arch {arch}")
+    if own is None and recheck:
+        raise CallError("--recheck is for proofs of schedules, which code for the CPU has not", "add --target cuda")
     if own is not None and arch not in (None, own):
         hint = f"leave out --arch; `kernelagent inspect KERNEL --arch {arch} --schedule` prints one for {arch}"
         raise CallError(f"the schedule is for {own}, not {arch}", hint)

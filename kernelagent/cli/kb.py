@@ -38,19 +38,20 @@ def _open(base: Path | None):  # type: ignore[no-untyped-def]  # the facade is i
 def stats(base: Path | None, as_json: bool) -> None:
     """Counts of trials, and what techniques gained.
 
-    Gains are the parent's time by the trial's, drawn towards 1 where trials are few.
+    Gains are the parent's time by the trial's. What is expected of another trial is their mean, drawn towards 1 where
+    trials are few.
     """
     record = _open(base).stats()
     if as_json:
         return print_json(record)
     for name, value in record.items():
         if not isinstance(value, (dict, list)):
-            click.echo(f"{name:20} {value}")
+            click.echo(f"{name.replace('_', ' '):22} {value}")
     gains = record.get("gains", [])
     if gains:
         click.echo()
         table(
-            ("technique or move", "bottleneck", "trials", "failures", "mean gain", "best gain"),
+            ("technique or move", "bottleneck", "trials", "failures", "expected gain", "best gain"),
             [(g["technique"], g["bottleneck"], g["trials"], g["failures"],
               _factor(g, "mean_log_gain"), _factor(g, "best_log_gain")) for g in gains],
         )  # fmt: skip

@@ -38,6 +38,7 @@ def kernel(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("--recheck",), "--recheck is for proofs of schedules"),
         (("--arch", "sm_80"), "add --target cuda, or leave out --arch sm_80"),
         (("--dim", "C=64"), "--dim fixes extents of GPU code only"),
         (("--target", "cuda", "--dim", "C=64"), "no tile has the extent `C`"),
@@ -95,3 +96,48 @@ def test_families_say_what_the_documentation_says() -> None:
     told = {name: text.removesuffix(" (below)") for names, text in rows for name in re.findall(r"`(\w+)`", names)}
     assert len(told) > 15
     assert told.items() <= families().items()
+
+
+def test_every_verdict_level_and_status_is_explained() -> None:
+    from kernelagent.dsl.verify.records import _LEVELS, Verdict
+    from kernelagent.harness.records import Status
+
+    from kernelagent.cli.explain import STATUSES, VERDICTS
+
+    assert {*get_args(Verdict), *_LEVELS} - {""} == set(VERDICTS)
+    assert {*get_args(Status)} - set(VERDICTS) == set(STATUSES)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("PROVED_BOUNDED", "for the sizes that the detail names"),
+        ("field_tested(3)", "finite fields"),
+        ("untimed", "there is no device"),
+        ("BOUNDS", "every coordinate of every access lies inside its array"),
+    ],
+)
+def test_words_of_reports_are_explained_however_they_are_written(word: str, said: str, tmp_path: Path) -> None:
+    done = kernelagent("explain", word, folder=tmp_path)
+    assert done.returncode == 0
+    assert said in done.stdout
+
+
+def test_the_list_of_codes_ends_with_families_verdicts_and_statuses(tmp_path: Path) -> None:
+    shown = kernelagent("explain", folder=tmp_path).stdout
+    assert "families of proofs: bounds, overflow" in shown
+    assert "verdicts: PROVED, PROVED_BOUNDED" in shown
+    assert "statuses of trials: PASSED" in shown
+
+
+def test_arrays_of_another_problem_are_told_with_the_problems_own(kernel: Path) -> None:
+    done = kernelagent("check", kernel.name, "--problem", "gemm_nt", folder=kernel.parent)
+    assert done.returncode == 1
+    assert "the arrays of gemm_nt are: a, b, c; they are bound by name" in done.stdout
+
+
+def test_a_gap_says_what_is_stored_and_where(kernel: Path) -> None:
+    kernel.write_text(COPY.replace("store(y, (i, j)", "store(y, (i, j + 1)"))
+    done = kernelagent("check", kernel.name, folder=kernel.parent)
+    assert done.returncode == 1
+    assert re.search(r"why: line 6 stores \[0\.\.\d+, 1\.\.\d+\] of \[0\.\.\d+, 0\.\.\d+\]", done.stdout)
