@@ -442,6 +442,7 @@ def folding(skeleton: Skeleton) -> Folding:
     rooms = [x.room for x in loops if x.room is not None]
     lows = [x.lo for x in loops]
     most = max((c for x in (*asked, *rooms, *lows) for c in constants(x)), default=1)
+    most = max(most, *(cap(x) or 0 for x in rooms)) if rooms else most
     steps = [abs(s) for s in inner.values()] or [1]
     deepest = max((b.stages for b in skeleton.kernel.barriers), default=1)
     reach = 2 * most + max(2, deepest) * max(steps)  # beyond it, no role is more than one tile ahead of another

@@ -77,12 +77,13 @@ def examine(case: Case, quick: bool = False) -> Ordered:
         _, events = _run(case, found[count])
         if events:
             return Ordered(events, found[count])
-    if every and later_longer(case.kernel, outermost(case.kernel)):
-        events, sizes = _each_kind(case, found)
-        if events:
-            return Ordered(events, sizes)
-    left = _left_out(case.kernel, found) if every else _uncertain(case.kernel, found, cycle, needed)
-    left = left or several_lengths(case.kernel)
+    if every:
+        ran = _each_kind(case, found)
+        if ran.events:
+            return ran
+        left = ran.reason
+    else:
+        left = _uncertain(case.kernel, found, cycle, needed) or several_lengths(case.kernel)
     left = left or late(case.kernel, longest if cycle is None else cycle.first, ring)
     turned = case.merged.turning.span
     left = left or nested(case.kernel)
@@ -138,17 +139,26 @@ def _cycle(case: Case, sizes: Sizes) -> _Cycle | None:
     return _Cycle(max((f for f, _ in pairs), default=0), lcm(*(p for _, p in pairs)))
 
 
-def _each_kind(case: Case, found: dict[int, Sizes]) -> tuple[tuple[Event, ...], Sizes]:
-    """One tile of each way in which loops that end early can be long, where that depends on the tile's place."""
-    ran: set[tuple[int, ...]] = set()
+def _each_kind(case: Case, found: dict[int, Sizes]) -> Ordered:
+    """Where a tile's place makes loops shorter that end early: one tile of each length that there is."""
+    loops = outermost(case.kernel)
+    if not later_longer(case.kernel, loops):
+        return Ordered()
+    longest = max(most_iterations(loop) or 0 for loop in loops)
+    missing = [n for n in range(1, longest + 1) if n not in found]
+    if missing:
+        return Ordered(reason=f"no sizes were found with {missing[0]} iterations")
+    ran: dict[int, tuple[int, ...]] = {}
     for sizes in found.values():
-        for at, lengths in kinds(case.kernel, outermost(case.kernel), sizes):
-            if lengths not in ran:
-                ran.add(lengths)
+        for at, lengths in kinds(case.kernel, loops, sizes):
+            if ran.get(max(lengths), lengths) != lengths:
+                return Ordered(reason="loops of one tile have lengths of their own")
+            if max(lengths) not in ran:
+                ran[max(lengths)] = lengths
                 _, events = _run(case, sizes, block=block_of(case.kernel, at, sizes))
                 if events:
-                    return events, sizes
-    return (), {}
+                    return Ordered(events, sizes)
+    return Ordered()
 
 
 def _run(
@@ -254,16 +264,6 @@ def _uncertain(kernel: dev.DeviceKernel, found: dict[int, Sizes], cycle: _Cycle 
         return f"the state of the block did not come back within {_span(max(found), max(found))}"
     missing = [n for n in range(1, needed + 1) if n not in found and n % (gcd(*found) or 1) == 0]
     return f"no sizes were found with {missing[0]} iterations" if missing and len(steps(kernel)) > 1 else ""
-
-
-def _left_out(kernel: dev.DeviceKernel, found: dict[int, Sizes]) -> str:
-    """Of loops that end early, those that a place makes shorter: all counts were looked for."""
-    loops = outermost(kernel)
-    if not later_longer(kernel, loops):
-        return ""
-    longest = max(most_iterations(loop) or 0 for loop in loops)
-    missing = [n for n in range(1, longest + 1) if n not in found]
-    return f"no sizes were found with {missing[0]} iterations" if missing else ""
 
 
 def _unlike(kernel: dev.DeviceKernel) -> str:

@@ -19,12 +19,14 @@ from kernelagent.dsl.verify.schedule.sizes import (
     by_trips,
     fits,
     outermost,
+    reachable,
+    several_tiles,
     tile_count,
     trips,
     whole_calls,
 )
 from kernelagent.dsl.verify.schedule.visible import Access, accesses, hidden
-from kernelagent.dsl.verify.schedule.whole import Launch
+from kernelagent.dsl.verify.schedule.whole import RESIDENT, Launch
 from kernelagent.dsl.verify.shapes import completed, members, whole_rows
 
 _TRIED = 300
@@ -50,6 +52,24 @@ def sizes_to_run(case: Case, iterations: int, ran: Sequence[Launch]) -> Iterator
         made = [launch.made for launch in ran]
         if hidden(access, made) and (more := _revealing(case, access, made)) is not None:
             yield more
+    if case.kernel.grid.persistent and untaken(case.kernel, _outcomes(ran)):
+        yield from _turns(case)
+
+
+def _turns(case: Case) -> Iterator[Sizes]:
+    """Two tiles for every block, of two iterations: what it does with the second may be another branch."""
+    two = reachable(case, 2) or next(iter(by_trips(case, 1).values()), None)
+    more = several_tiles(case, two, 2 * RESIDENT) if two is not None else None
+    yield from () if more is None else (more,)
+
+
+def _outcomes(launches: Sequence[Launch]) -> dict[int, set[bool]]:
+    """Which ways each branch went."""
+    found: dict[int, set[bool]] = {}
+    for launch in launches:
+        for branch, ways in launch.outcomes.items():
+            found[branch] = found.get(branch, set()) | ways
+    return found
 
 
 def branches_unlike(case: Case, ran: Sequence[Launch], empty: Sequence[Launch]) -> str:
@@ -57,12 +77,8 @@ def branches_unlike(case: Case, ran: Sequence[Launch], empty: Sequence[Launch]) 
     entry = case.oracle.entry if case.oracle is not None else None
     if reason := foreign(case.kernel, entry if isinstance(entry, ir.Kernel) else None):
         return reason
-    outcomes: dict[int, set[bool]] = {}
-    for launch in (*ran, *empty):
-        for branch, ways in launch.outcomes.items():
-            outcomes[branch] = outcomes.get(branch, set()) | ways
     largest = max((n for launch in ran for n in launch.sizes.values()), default=0)
-    return untaken(case.kernel, outcomes) or unreached(case.kernel, largest)
+    return untaken(case.kernel, _outcomes([*ran, *empty])) or unreached(case.kernel, largest)
 
 
 def unlike(case: Case, ran: Sequence[Launch], empty: Sequence[Launch], iterations: int) -> str:

@@ -81,6 +81,8 @@ def positive(d: Index) -> Decision:
     value = d.constant
     if value is not None:
         return value > 0
+    if cap(d) is not None and (ends := _each_end(d)) is not None:
+        return ends
     offset = next((c for m, c in d.terms if m == ()), 0)
     base = d - offset
     if base.terms[0][1] < 0:
@@ -95,6 +97,22 @@ def positive(d: Index) -> Decision:
             return positive(a - b.constant * (threshold + 1) + 1)
         case _:
             return Above(reduced, threshold)
+
+
+def _each_end(d: Index) -> Decision | None:
+    """Of a length that has a cap: the least of several is above 0, in a sum, if each of them is. So roles ask the same
+    whose loops end at `min(N, i + 128)` and at `min(64, N, i + 128)`, and for no threshold beyond the cap. Taken apart
+    is first what leaves lengths with a cap: `min(lo + 64, hi) - lo` is 64 and `hi - lo`."""
+    found: list[tuple[bool, tuple[Index, Index]]] = []
+    for monomial, coefficient in d.terms:
+        match monomial:
+            case (Extremum(which, a, b),):
+                rest = d - Index(((monomial, coefficient),))
+                found.append(((which == "min") == (coefficient > 0), (rest + coefficient * a, rest + coefficient * b)))
+    if not found:
+        return None
+    every, parts = next((f for f in found if all(cap(x) is not None for x in f[1])), found[0])
+    return Several(tuple(positive(x) for x in parts), every)
 
 
 def holds(condition: Condition, decide: Callable[[Compare], Decision], ask: Ask) -> bool:
