@@ -34,7 +34,7 @@ _RANKS = (EQUAL, "FIELD_TESTED", "NUMERICALLY_TESTED", "UNKNOWN")
 @dataclass(frozen=True)
 class Judged:
     """What was said of a case. `shown`: refuted with an input on which two outputs differ; `line`: where the first
-    counterexample points."""
+    counterexample that has a line points."""
 
     name: str
     expect: str
@@ -65,7 +65,7 @@ def judge(number: int) -> Judged:
     else:
         said, detail = verdict(report)
         shown = any(_differs(c) for c in report.counterexamples)
-        line = next((_line(case.text, c) for c in report.counterexamples if _differs(c)), "")
+        line = next((_line(case.text, c) for c in report.counterexamples if _differs(c) and c.lines), "")
     return Judged(case.name, case.expect, said, shown, line, round(time.process_time() - begin, 2), detail)
 
 
@@ -100,7 +100,7 @@ def _differs(failure: Counterexample) -> bool:
 
 
 def _line(text: str, failure: Counterexample) -> str:
-    return text.splitlines()[failure.lines[0] - 1].strip() if failure.lines else ""
+    return text.splitlines()[failure.lines[0] - 1].strip()
 
 
 def _level(obligation: Obligation) -> str:

@@ -47,7 +47,7 @@ def test_wrong_kernels_are_not_equal_over_the_reals(case: Case) -> None:
     assert not shown_equal(case)
 
 
-@pytest.mark.parametrize("case", sample("wrong", 4, LIGHT), ids=str)
+@pytest.mark.parametrize("case", sample("wrong", 9, LIGHT), ids=str)
 def test_wrong_kernels_are_refuted_with_an_input_on_which_outputs_differ(case: Case) -> None:
     report = check_for(case.text, case.of, target="cpu", quick=False)
     assert any(o.family in ("semantics", "numeric") and o.verdict == "REFUTED" for o in report.obligations)

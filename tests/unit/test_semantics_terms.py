@@ -16,7 +16,17 @@ from kernelagent.dsl.verify.semantics.compare import cancelled, equal
 from kernelagent.dsl.verify.semantics.constants import literal
 from kernelagent.dsl.verify.semantics.program import known_of
 from kernelagent.dsl.verify.semantics.reductions import fresh, reduction
-from kernelagent.dsl.verify.semantics.terms import ONE, Binder, Element, Parameter, Poly, atom, from_index, number
+from kernelagent.dsl.verify.semantics.terms import (
+    ONE,
+    Binder,
+    Element,
+    Parameter,
+    Poly,
+    atom,
+    constant_power,
+    from_index,
+    number,
+)
 
 SPAN = Span(1, 1, 1, 1)
 KERNEL = ir.Kernel("k", (), (), (), ("M", "N"), (), (), (), (), (), SPAN)
@@ -126,3 +136,57 @@ def test_products_of_sums_may_be_summed_in_any_order() -> None:
 
     rows_first = _sum(lambda v: _sum(lambda u: chain(u, v), zero, N), zero, m)
     assert rows_first == _sum(lambda u: _sum(lambda v: chain(u, v), zero, m), zero, N)
+
+
+def _real(p: Poly) -> float:
+    """As `value`, with named constants."""
+    constants = {"ln2": math.log(2.0), "pi": math.pi}
+    total = 0.0
+    for mono, coefficient in p.terms:
+        product = float(coefficient)
+        for factor, exponent in mono.factors:
+            base = constants[factor.name] if isinstance(factor, Parameter) else _real(factor.base)  # type: ignore[attr-defined]
+            product *= base ** float(exponent)
+        total += product
+    return total
+
+
+SPECIAL = [f / math.sqrt(n) for n in (2, 3, 12, 32, 96, 1000) for f in (1.0, 1 / math.log(2.0), -0.05, 0.044715)]
+
+
+@given(st.one_of(st.floats(1e-9, 1e9), st.sampled_from(SPECIAL), st.floats(0.125, 8, width=32)))
+def test_a_literal_is_read_as_a_number_within_a_rounding_step_of_f32(x: float) -> None:
+    assert math.isclose(_real(literal(x)), x, rel_tol=2.0**-24)
+
+
+@given(st.fractions(Fraction(1, 5000), 5000, max_denominator=5000), st.sampled_from((-3, -2, -1, 1, 2, 3)))
+def test_powers_of_numbers_are_what_they_are_and_have_one_form(x: Fraction, halves: int) -> None:
+    root = constant_power(x, Fraction(halves, 2))
+    assert math.isclose(_real(root), float(x) ** (halves / 2), rel_tol=1e-12)
+    assert root * root == number(x**halves)
+    assert fn.power(root, Fraction(-1)) == constant_power(x, Fraction(-halves, 2))
+
+
+def test_scales_of_scores_have_one_form_however_they_are_written() -> None:
+    assert literal(0.17677669529663687) == fn.power(literal(5.656854249492381), Fraction(-1))
+    assert literal(0.25503486164919736) == literal(0.17677669529663687) * literal(1.4426950408889634)
+    assert literal(0.1) + literal(0.9) == ONE
+
+
+def test_logistic_terms_have_one_form() -> None:
+    e = fn.exp(A)
+    below = fn.power(ONE + e, Fraction(-1))
+    assert e * below == ONE - below
+    assert e * e * below == e - ONE + below
+    assert fn.sigmoid(A) + fn.sigmoid(-A) == ONE
+    assert fn.tanh(A) == fn.sigmoid(A.scaled(Fraction(2))).scaled(Fraction(2)) - ONE
+    assert fn.log(ONE - fn.sigmoid(A)) == fn.log(fn.sigmoid(A)) - A
+
+
+def test_lengths_of_tiles_over_the_places_of_a_tile_are_the_whole() -> None:
+    """Hermite's identity."""
+    name, four = fresh(), ix.index(4)
+    u = ix.symbol(name, "loop")
+    for length in (ix.floordiv(N - 1 - u, four), ix.floordiv(N - 4 + u, four)):
+        binder = Binder(name, (ix.index(0),), (four,))
+        assert reduction("sum", binder, from_index(length) + ONE, KNOWN) - number(4) == from_index(N - 4)
