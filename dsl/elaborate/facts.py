@@ -52,6 +52,18 @@ class Facts:
         self.loops.extend(zip(variables, lo, hi, strict=True))
         self._shown.clear()
 
+    def copied(self) -> Facts:
+        """The same knowledge, to be added to: answers that this one gives are not the other's."""
+        return Facts(
+            list(self.loops), list(self.known), list(self.divisible), dict(self.members), dict(self.ranges),
+            set(self.distinct), dict(self.partitions),
+        )  # fmt: skip
+
+    def know(self, *values: Index) -> None:
+        """Take in indices that are >= 0."""
+        self.known += values
+        self._shown.clear()
+
     def leave(self, count: int) -> None:
         del self.loops[len(self.loops) - count :]
         self._shown.clear()
@@ -74,6 +86,7 @@ class Facts:
                 self.ranges[array] = (index(0), total + 1)
 
     def add_condition(self, condition: Condition) -> None:
+        self._shown.clear()
         match condition:
             case AllOf(parts):
                 for part in parts:

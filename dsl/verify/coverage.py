@@ -267,10 +267,18 @@ def _many_tiles(store: Touch, start: Index, extent: Index, length: Index, variab
     if scale * loop.step[axis] != extent:
         raise _Unshown(f"the store moves by {scale * loop.step[axis]} from tile to tile, but the tile has {extent}")
     around = _around(store.place, loop, always)
-    if loop.lo[axis] != index(0) or not around.nonnegative(scale * loop.hi[axis] - length):
+    if loop.lo[axis] != index(0) or not _reaches(around, scale * loop.hi[axis], length):
         covered = f"{loop.lo[axis]} to {scale * loop.hi[axis]}"
         raise _Unshown(f"the tiles run from {covered}, the view has {length} elements")
     _independent(loop, axis)
+
+
+def _reaches(around: Ranges, end: Index, length: Index) -> bool:
+    """Whether tiles from 0 to `end` reach the length: some, or none where the length is none, too."""
+    if around.nonnegative(end - length):
+        return True
+    some, none = (around.where(Compare(relation, end, index(n))) for relation, n in ((">=", 1), ("<=", 0)))
+    return some.nonnegative(end - length) and none.nonnegative(-length)
 
 
 def _around(place: Place, loop: For, always: Ranges) -> Ranges:

@@ -11,7 +11,6 @@ which turn a division into a question without one. Sound and incomplete: False m
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from copy import copy
 
 from kernelagent.dsl.elaborate.facts import Facts
 from kernelagent.dsl.index import (
@@ -46,24 +45,24 @@ class Ranges:
         for assume in assumes:
             facts.add(assume)
             if assume.condition is not None:
-                facts.known += [b - 1 for b in _divisors(assume.condition)]
+                facts.know(*(b - 1 for b in _divisors(assume.condition)))
         for name, values in facts.members.items():
-            facts.known.append(symbol(name, "dim") - min(values))
+            facts.know(symbol(name, "dim") - min(values))
         lengths = {a.name: a.dims[0] - 1 for a in kernel.arrays if a.name in facts.partitions}
         return cls(facts, lengths)
 
     def inside(self, loop: For) -> Ranges:
         """Knowledge in the body of a loop: its variables are in range, and the range is not empty."""
-        facts = self._copy()
+        facts = self._facts.copied()
         facts.enter_loop(loop)
-        facts.known += [hi - 1 - lo for lo, hi in zip(loop.lo, loop.hi, strict=True)]
+        facts.know(*(hi - 1 - lo for lo, hi in zip(loop.lo, loop.hi, strict=True)))
         return Ranges(facts, self.groups)
 
     def counting(self, variable: Symbol, lo: Index, hi: Index) -> Ranges:
         """Knowledge about something that runs over [lo, hi), where there is such a thing."""
-        facts = self._copy()
+        facts = self._facts.copied()
         facts.enter((variable,), (lo,), (hi,))
-        facts.known.append(hi - 1 - lo)
+        facts.know(hi - 1 - lo)
         return Ranges(facts, self.groups)
 
     def data_range(self, array: str) -> tuple[Index, Index] | None:
@@ -71,7 +70,7 @@ class Ranges:
         return self._facts.ranges.get(array)
 
     def where(self, condition: Condition) -> Ranges:
-        facts = self._copy()
+        facts = self._facts.copied()
         facts.add_condition(condition)
         return Ranges(facts, self.groups)
 
@@ -113,12 +112,6 @@ class Ranges:
     def divisibilities(self) -> list[tuple[Index, Index]]:
         """Pairs (a, b) with a % b == 0."""
         return list(self._facts.divisible)
-
-    def _copy(self) -> Facts:
-        facts = copy(self._facts)
-        facts.loops, facts.known = list(facts.loops), list(facts.known)
-        facts.divisible, facts.members = list(facts.divisible), dict(facts.members)
-        return facts
 
     def _nonnegative(self, value: Index, depth: int) -> bool:
         value = self._exact_products(value)
