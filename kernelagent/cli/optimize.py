@@ -142,6 +142,8 @@ def closing_lines(record: dict[str, Any]) -> list[str]:
     if record["untimed"]:
         return _untimed_lines(record, best)
     lines = [_found(record, best)]
+    if best["trial"] == 0:
+        lines.append("winner: the problem's own kernel; no trial was faster")
     rivals = [f"{ratio:.2f}x {name}" for name, ratio in best["speedup"].items()]
     if rivals:
         lines.append(f"speed: {', '.join(rivals)} (times taken in turns, outputs preallocated)")

@@ -71,7 +71,7 @@ class Board:
         """Quick rivals come first, compiled ones later."""
         known = dict(self.baselines) | {b["name"]: b["time_ms"] for b in event["baselines"]}
         self.baselines = list(known.items())
-        self.stage = "seed kernel"
+        self.stage = "final comparison" if self.trials else "seed kernel"
 
     def _proposal(self, event: Event) -> None:
         self.notes[event["number"]] = describe(event["proposal"])

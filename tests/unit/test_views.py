@@ -95,3 +95,13 @@ def test_a_long_trial_names_its_steps() -> None:
     shown = stream.getvalue().splitlines()[1:]
     assert shown[0].startswith("trial 3: split_roles(): compiling gemm (aligned) for sm_90a ...")
     assert len(shown) <= 5
+
+
+def test_late_rivals_belong_to_the_end() -> None:
+    view = PlainView(io.StringIO())
+    none = {"kind": "baseline", "baselines": []}
+    view(none)
+    assert view.board.stage == "seed kernel"
+    view(finished(0, "PASSED", 1.0))
+    view(none)
+    assert view.board.stage == "final comparison"
