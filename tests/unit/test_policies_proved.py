@@ -60,14 +60,31 @@ def open_obligations(text: str, dims: dict[str, int]) -> list[str]:
     return [f"{o.family} {o.verdict} {o.line}: {o.detail}" for o in found if o.verdict in ("REFUTED", "UNKNOWN")]
 
 
-def test_pingpong_with_its_own_walk_is_proved() -> None:
-    """Each consumer counts the steps of the tiles that it leaves to the other."""
-    text = GEMM.format(policy="roles=pingpong, stages=4, persistent=True", step=64)
-    case = next(iter(cases(parse(text), Choices({}, {}, {}, {}), "sm_90a")))
-    said = {o.family: o.verdict for o in prove(case).obligations}
-    assert [r.name for r in case.kernel.roles] == ["producer", "even", "odd"]
-    assert said["protocol"] == "PROVED"
-    assert "REFUTED" not in said.values()
+def left_open(text: str, dims: dict[str, int]) -> list[str]:
+    """What is shown for some sizes, or not at all, of the schedules with roles."""
+    aligned = [c for c in cases(parse(text), Choices({}, {}, {}, dims), "sm_90a") if c.kernel.roles]
+    assert aligned
+    found = [o for case in aligned for o in prove(case).obligations if o.family != "stability"]
+    return [f"{o.family} {o.verdict} {o.line}: {o.detail}" for o in found if o.verdict != "PROVED"]
+
+
+@pytest.mark.parametrize("policy", ["stages=2, persistent=True", "stages=3, cluster=(2, 1)"])
+def test_pingpong_is_proved_for_all_sizes(policy: str) -> None:
+    """Each consumer counts the steps of the tiles that it leaves to the other, and stores every second one."""
+    assert left_open(GEMM.format(policy=f"roles=pingpong, {policy}", step=64), {}) == []
+
+
+@pytest.mark.parametrize("roles", ["cooperative", "overlapped"])
+def test_windows_are_proved_for_all_sizes(roles: str) -> None:
+    """No state comes back within a few iterations: all counts of them are run."""
+    window = "pipeline(maximum(0, i - 128), minimum(N, i + 128), BN)"
+    text = ATTENTION.format(policy=f"roles={roles}, stages=2").replace("pipeline(0, N, BN)", window)
+    assert left_open(text, {"D": 64}) == []
+
+
+def test_persistent_attention_is_proved_for_all_sizes() -> None:
+    """Its consumer has an iteration more in each tile than its producer."""
+    assert left_open(ATTENTION.format(policy="roles=overlapped, stages=2, persistent=True"), {"D": 64}) == []
 
 
 @pytest.mark.parametrize(("policy", "step"), random.Random(2).sample(policies(), SAMPLED))

@@ -168,11 +168,12 @@ def several_tiles(case: Case, found: Sizes, count: int) -> Sizes | None:
     few as possible along the others; None if there is no such dim."""
     grid = innermost(case.kernel.grid)
     looped = steps(case.kernel)
-    rows = len(grid.hi) - 2  # along which the blocks of a cluster lie
+    rows = len(grid.hi) - 2  # along which the blocks of a cluster lie, and along the columns
+    along = (case.kernel.cluster, 1) if grid.together == (1, 1) else grid.together
     for axis in reversed(range(len(grid.hi))):
         for symbol in grid.hi[axis].symbols():
             if symbol.kind == "dim" and symbol.name not in looped:
-                each = case.kernel.cluster if axis == rows else 1
+                each = along[axis - rows] if axis >= rows >= 0 else 1
                 wider = {**narrow(case, found), symbol.name: (grid.step[axis].constant or 1) * count * each}
                 accepted = completed(case.shapes, wider)
                 if accepted is not None and fits(case.kernel, accepted):
