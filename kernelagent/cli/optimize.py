@@ -190,8 +190,10 @@ def _checked(best: dict[str, Any]) -> str:
 
 
 def _found(record: dict[str, Any], best: dict[str, Any]) -> str:
-    share = f", {100 * best['sol_fraction']:.0f}% of this machine's ceiling" if best.get("sol_fraction") else ""
+    from kernelagent.views.summary import share
+
+    near = f", {share(best['sol_fraction'])} of this machine's ceiling" if best.get("sol_fraction") else ""
     return (
-        f"{record['problem']} {record['workload']}: {milliseconds(best['time_ms'])} ms{share}, "
+        f"{record['problem']} {record['workload']}: {milliseconds(best['time_ms'])} ms{near}, "
         f"{best['status']}, after {record['trials']} trials in {record['seconds']:.0f} s ({record['stop_reason']})"
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from kernelagent.dsl.verify.summary import level_text
 from kernelagent.harness.permits import permit
+from kernelagent.views.summary import share
 
 from .svg import Bar, gap_chart, progress_chart
 
@@ -257,7 +258,7 @@ def number(value: float | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.0f}%"
+    return "-" if value is None else share(value)
 
 
 def speedup(entry: Entry, rival_ms: float | None) -> str:

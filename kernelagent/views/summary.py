@@ -138,3 +138,8 @@ def figure(value: float) -> str:
     if 0 < value < 0.01:
         return f"{value:.3g}"
     return f"{value:.3f}" if value < 100 else f"{value:.1f}"
+
+
+def share(value: float) -> str:
+    """A fraction in whole percent; what would read as nothing is `<1%`."""
+    return "<1%" if 0 < value < 0.005 else f"{100 * value:.0f}%"

@@ -10,7 +10,7 @@ import pytest
 from kernelagent.dsl.verify.progress import say
 
 from kernelagent.views.plain import PlainView
-from kernelagent.views.summary import describe, figure, milliseconds
+from kernelagent.views.summary import describe, figure, milliseconds, share
 
 STARTED = {
     "kind": "run-started", "run": "r", "problem": "p", "workload": "w", "target": "cpu", "proposer": "search",
@@ -105,3 +105,10 @@ def test_late_rivals_belong_to_the_end() -> None:
     view(finished(0, "PASSED", 1.0))
     view(none)
     assert view.board.stage == "final comparison"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.56, "56%"), (0.0033, "<1%"), (0.006, "1%"), (0.0, "0%"), (1.02, "102%")]
+)
+def test_a_small_share_is_not_nothing(value: float, shown: str) -> None:
+    assert share(value) == shown
