@@ -26,7 +26,7 @@ from kernelagent.dsl.level2.traverse import grids
 from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.verify.schedule.automaton import Automaton, Letter
 from kernelagent.dsl.verify.schedule.cases import Call, Case, call
-from kernelagent.dsl.verify.schedule.closing import snapshot, within_tile
+from kernelagent.dsl.verify.schedule.closing import may_end, snapshot, within_tile
 from kernelagent.dsl.verify.schedule.control import ordering
 from kernelagent.dsl.verify.schedule.counts import Count, Unsteady, counts
 from kernelagent.dsl.verify.schedule.domains.unknown import Unknown
@@ -282,7 +282,7 @@ def _machine(case: Case, made: Call, driver: Driver, letters: Alphabet, found: A
             found.iterate(lambda: within_tile(machine, actor))
             return
         found.arrive(snapshot(machine, actor))
-        found.torn |= not _may_end(machine, actor)
+        found.torn |= not may_end(machine, actor)
         if found.torn or machine.events or len(found.heads) >= most or found.spent:
             machine.stop()
 
@@ -292,17 +292,6 @@ def _machine(case: Case, made: Call, driver: Driver, letters: Alphabet, found: A
     for statement in dev.statements(case.kernel):
         machine.statement_number(statement)  # the same in every walk, whatever is met first
     return machine
-
-
-def _may_end(machine: Machine, actor: Actor) -> bool:
-    """Whether nothing is under way that nobody waits for, were there no tile more."""
-    role = next((r for r in machine.kernel.roles if r.name == actor.name), None)
-    waited = role is not None and any(isinstance(s, dev.WaitBulk) and s.pending == 0 for s in role.after)
-    for groups, later in ((actor.products, False), (actor.stores, waited)):
-        times = actor.block.shadow.readers.get(groups.agent)
-        if times is not None and not later and bool((times[0] > groups.done).any()):
-            return False
-    return True
 
 
 def _left(found: Automaton) -> str:

@@ -17,7 +17,7 @@ from kernelagent.dsl.index import Index, index, mod
 from kernelagent.dsl.level2.traverse import every_grid
 from kernelagent.dsl.verify.schedule.steady import line_of
 from kernelagent.dsl.verify.schedule.thresholds import Distance, distances
-from kernelagent.dsl.verify.schedule.trips import compared
+from kernelagent.dsl.verify.schedule.trips import compared, shift
 from kernelagent.dsl.verify.sites import walk
 
 NEAR = 8
@@ -38,7 +38,8 @@ def foreign(kernel: dev.DeviceKernel, entry: ir.Kernel | None) -> str:
                 pass
             case _:
                 continue
-        if not all(d.constant is not None or d in own or -d in own or _near(d, known) for d in compared(condition)):
+        asked = (d for d in compared(condition) if d.constant is None and not (d in own or -d in own))
+        if not all(_near(d, known) or _in_rounds(d, kernel) for d in asked):
             return f"line {line_of(s)} asks for sizes or places that no run may come to"
     return ""
 
@@ -77,6 +78,16 @@ def _near(d: Index, known: list[Distance]) -> bool:
             rest = (d - sign * distance.value).constant
             if rest is not None and rest % distance.step == 0 and abs(rest) <= NEAR * distance.step:
                 return True
+    return False
+
+
+def _in_rounds(d: Index, kernel: dev.DeviceKernel) -> bool:
+    """Whether a difference comes back within a few iterations: sums are promoted with every second one."""
+    for loop in (s for s in dev.statements(kernel) if isinstance(s, dev.For) and len(s.variables) == 1):
+        step = loop.step[0].constant
+        if step and d.symbols() == {loop.variables[0]}:
+            name = loop.variables[0].name
+            return any(shift(d, {name: step * n}) == 0 for n in range(1, NEAR + 1))
     return False
 
 

@@ -60,6 +60,7 @@ class Tiles:
     fronts: list[bytes] = field(default_factory=list)  # of the role that is first
     steady: bool = True  # the two of each tile, and of each loop that no constant bounds, are equal
     returned: bool = False
+    ends: bool = True  # in front of every tile the walk may end as well
     _whose: Place | None = None
     _tile: dict[Place, int] = field(default_factory=dict)
     _count: dict[Place, int] = field(default_factory=dict)  # iterations of the tile so far
@@ -68,6 +69,7 @@ class Tiles:
     def watch(self, machine: Machine, actor: Actor, head: dev.For | dev.Grid) -> None:
         place = (id(head), actor.block.number)
         if isinstance(head, dev.Grid):
+            self.ends &= may_end(machine, actor)
             self._whose = self._whose or place
             if place == self._whose:
                 self.fronts.append(snapshot(machine, actor))
@@ -87,6 +89,17 @@ class Tiles:
             first = self._first[place]
             self.steady &= first is not None and first == within_tile(machine, actor)
         self._count[place] += 1
+
+
+def may_end(machine: Machine, actor: Actor) -> bool:
+    """Whether nothing of a role in front of a tile is under way that nobody waits for, were there no tile more."""
+    role = next((r for r in machine.kernel.roles if r.name == actor.name), None)
+    waited = role is not None and any(isinstance(s, dev.WaitBulk) and s.pending == 0 for s in role.after)
+    for groups, later in ((actor.products, False), (actor.stores, waited)):
+        times = actor.block.shadow.readers.get(groups.agent)
+        if times is not None and not later and bool((times[0] > groups.done).any()):
+            return False
+    return True
 
 
 def closes(heads: list[bytes]) -> tuple[int, int] | None:

@@ -215,6 +215,10 @@ def _walk(case: Case, count: Count, period: int, tiles: int) -> Ordered:
         return Ordered(events, sizes)
     if count.number and not seen.returned:
         return Ordered(reason=f"with {count.number} iterations a tile the state of the block did not come back")
+    if not seen.ends:
+        return Ordered(
+            reason="a tile begins while accesses of the one before are under way that the last would not end"
+        )
     count.steady = seen.steady
     return Ordered()
 

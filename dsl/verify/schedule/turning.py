@@ -116,7 +116,7 @@ def _rings(kernel: dev.DeviceKernel, uses: Sequence[Use], periods: Mapping[str, 
     free = [c for c in periods if not _asked_elsewhere(kernel, c)]
     rings: list[Ring] = []
     for counter in free:
-        counted = {u.name for u in uses if any(counter in _symbols(x) for x in u.asked())}
+        counted = list(dict.fromkeys(u.name for u in uses if any(counter in _symbols(x) for x in u.asked())))
         own = [u for u in uses if u.name in counted]
         if counted and all(_steps(u, counter, stages[u.name], periods[counter]) for u in own):
             rings.append(Ring(counter, {name: stages[name] for name in counted}))
