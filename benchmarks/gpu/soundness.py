@@ -5,15 +5,15 @@
 
 A text is changed by 1 to 3 edits of its syntax: numbers, names, operators, conditions, statements. Sets:
 
-    schedules  those that mutants are made of; proved ones whose code is another one run in the emulator at odd, even and
-               far sizes, with copies late, early and at random, and are compared with the interpreter of the kernel of
-               tiles that the unchanged schedule was made for
+    schedules  those that mutants are made of; proved ones whose code is another one run in the emulator at odd, even
+               and far sizes, with copies late, early and at random, and are compared with the interpreter of the
+               kernel of tiles that the unchanged schedule was made for
     random     the same with schedules of random kernels
     kernels    kernels of tiles: what is argued of them for all sizes is held against runs of the interpreter with NaN
                in every void element, and a few run compiled for the CPU
 
-Whatever goes wrong is a hole in the proofs. `--alarms` runs a share of the refuted schedules too. Each set gets its part
-of the seconds. `--write` puts the counts into benchmarks/results/soundness.json. Needs a C++ compiler and no GPU.
+Whatever goes wrong is a hole in the proofs. `--alarms` runs a share of the refuted schedules too. Each set gets its
+part of the seconds. `--write` puts the counts into benchmarks/results/soundness.json. Needs a C++ compiler and no GPU.
 """
 
 from __future__ import annotations

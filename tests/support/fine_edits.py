@@ -265,6 +265,7 @@ def _is_header(statement: ast.stmt) -> bool:
 
 def _any_statement(function: ast.FunctionDef, source: random.Random) -> tuple[list[ast.stmt], int]:
     at = [(b, k) for b in _blocks(function) for k, s in enumerate(b) if not _is_header(s)]
+    at = at or [(function.body, len(function.body) - 1)]  # edits before this one left nothing else
     simple = [(b, k) for b, k in at if not isinstance(b[k], ast.For | ast.If | ast.With)]
     return source.choice(simple if simple and source.random() < 0.85 else at)
 

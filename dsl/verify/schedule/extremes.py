@@ -25,6 +25,7 @@ from kernelagent.dsl.verify.schedule.whole import expected_outputs, rounded, run
 
 FAR = 1000.0
 """exp of it is not finite in f64, of its negative 0."""
+WIDE = ("f16", "bf16", "f32", "f64")
 ASIDE = 5.0
 """Nearly all of what is drawn lies on one side then."""
 SIGNS = ((-1, -1), (1, 1), (1, -1), (-1, 1))
@@ -71,10 +72,9 @@ def _orders(s: dev.Statement) -> bool:
 
 
 def far_from_zero(case: Case, sizes: Sizes) -> Iterator[Event]:
-    """Results that are no numbers, of the first signs that show any. Raises Unmodelled, LookupError."""
+    """Results that are no numbers, of the first inputs that show any. Raises Unmodelled, LookupError."""
     made = call(case, sizes)
-    for signs in SIGNS:
-        far = _moved(made, signs, FAR)
+    for far in (*(_moved(made, signs, FAR) for signs in SIGNS), _rising(made, 1), _rising(made, -1)):
         expected = expected_outputs(case, far, None)
         if expected is None:
             continue
@@ -83,6 +83,13 @@ def far_from_zero(case: Case, sizes: Sizes) -> Iterator[Event]:
         if found:
             yield from found
             return
+
+
+def _rising(made: Call, step: int) -> Call:
+    """Rows of numbers far apart that rise, or fall: the largest is at an end, where masks cut."""
+    floats = {n: a for n, a in made.arrays.items() if a.ndim and from_numpy(a.dtype) in WIDE}
+    sorted_ = {n: np.sort(a * a.dtype.type(FAR), axis=-1)[..., ::step] for n, a in floats.items()}
+    return replace(made, arrays={**made.arrays, **sorted_})
 
 
 def _whole(made: Call) -> Call:
@@ -94,7 +101,7 @@ def _whole(made: Call) -> Call:
 def _moved(made: Call, signs: tuple[int, int], far: float) -> Call:
     arrays, number = dict(made.arrays), 0
     for name, data in made.arrays.items():
-        if from_numpy(data.dtype) in ("f16", "bf16", "f32", "f64"):
+        if from_numpy(data.dtype) in WIDE:
             arrays[name] = data + data.dtype.type(far * signs[number % 2])
             number += 1
     return replace(made, arrays=arrays)
