@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 from kernelagent.dsl.diagnostics import KernelError
@@ -23,8 +24,11 @@ from kernelagent.dsl.verify.semantics.blame import lets
 from kernelagent.dsl.verify.semantics.edits import Edit, edits
 from kernelagent.dsl.verify.trials import Trial
 
-TRIED = 120
+TRIED = 90
 """Edits that type and are run."""
+
+_PROOFS = 3
+"""Edits that agree on every trial, and are looked at closely."""
 
 _WORK = 6_000_000
 """Of the interpreter, for all first runs together."""
@@ -49,8 +53,13 @@ def repaired(
     if graph.missing:
         return None
     trials = _ordered(module, choice, reference)
-    for edit, other in _alternatives(module, choice, reference, trials[0], lines, graph):
-        if _agrees(other, reference, trials[1:], choice) and _equal(other, choice, graph) and _safe(other, choice):
+    agreeing = (
+        (edit, other)
+        for edit, other in _alternatives(module, choice, reference, trials[0], lines, graph)
+        if _agrees(other, reference, trials[1:], choice)
+    )
+    for edit, other in islice(agreeing, _PROOFS):
+        if _equal(other, choice, graph) and _safe(other, choice):
             return Repair(edit)
     return None
 
