@@ -30,9 +30,7 @@ def foreign(kernel: dev.DeviceKernel, entry: ir.Kernel | None) -> str:
     own = set(_asked_by(entry)) if entry is not None else set()
     for s in dev.statements(kernel):
         match s:
-            case dev.If(condition=dev.Fragment()):
-                continue
-            case dev.If(condition=condition):
+            case dev.If(condition=condition) if not isinstance(condition, dev.Fragment):
                 pass
             case dev.Let(operation=dev.FromCondition(condition)):
                 pass
