@@ -18,6 +18,8 @@ EVERY = {"equal": 10, "wrong": 32}
 FIRST = {"equal": 120, "wrong": 260}
 """As expected in the first run, of 155 equal and 261 wrong kernels."""
 
+FLOOR = {"equal": 151, "wrong": 261}
+
 
 def sample(expect: str) -> list[int]:
     return [n for n, case in enumerate(CASES) if case.expect == expect][:: EVERY[expect]]
@@ -57,4 +59,4 @@ def test_the_score_of_the_whole_set_does_not_fall() -> None:
     assert as_expected(first) == FIRST
     assert last["score"]["kernels"] == len(CASES)
     assert last["score"]["false"] == []
-    assert all(as_expected(last)[kind] >= FIRST[kind] for kind in FIRST)
+    assert all(as_expected(last)[kind] >= FLOOR[kind] for kind in FLOOR)

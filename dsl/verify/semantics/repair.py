@@ -16,6 +16,8 @@ from kernelagent.dsl.diagnostics import KernelError
 from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.interpreter.fault import RunError, WorkLimit
 from kernelagent.dsl.interpreter.instances import Instances
+from kernelagent.dsl.interpreter.machine import Options
+from kernelagent.dsl.interpreter.run import execute
 from kernelagent.dsl.ir import Module
 from kernelagent.dsl.verify.families import Choice
 from kernelagent.dsl.verify.numeric import Reference, failures
@@ -30,8 +32,10 @@ TRIED = 90
 _PROOFS = 3
 """Edits that agree on every trial, and are looked at closely."""
 
-_WORK = 6_000_000
-"""Of the interpreter, for all first runs together."""
+_FEWEST = 10
+
+_WORK, _TOGETHER = 6_000_000, 30_000_000
+"""Of the interpreter, for one run, and for the first runs of all edits."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +79,28 @@ def _alternatives(
     module: Module, choice: Choice, reference: Reference, trial: Trial, lines: Sequence[int], graph: g.ReferenceGraph
 ) -> Iterator[tuple[Edit, Module]]:
     """Edited texts that agree on one trial."""
-    tried = 0
+    tried, most = 0, _most(module, choice, trial)
     for edit in edits(module.text, lines, _literals(graph), _ranks(module)):
         try:
             other = parse(edit.applied(module.text))
         except (KernelError, SyntaxError):
             continue
         tried += 1
-        if tried > TRIED:
+        if tried > most:
             return
         if _agrees(other, reference, (trial,), choice):
             yield edit, other
+
+
+def _most(module: Module, choice: Choice, trial: Trial) -> int:
+    """How many edits are run: fewer where a run takes much."""
+    options = Options(widen=True, target=choice.target)
+    tunables = {**choice.tunables, **trial.tunables}
+    try:
+        work = execute(module, trial.arrays, trial.scalars, tunables, options, choice.instances).work
+    except (KernelError, RunError):
+        return TRIED
+    return max(_FEWEST, min(TRIED, _TOGETHER // max(work, 1)))
 
 
 def _ranks(module: Module) -> dict[str, int]:
