@@ -53,7 +53,7 @@ def examine(
     """Obligations of the family `claims`, and diagnostics of claims that say nothing. `shown`: of other families."""
     if not _any(module):
         return Findings(), ()
-    runs = _runs(module, choice, work_limit, time.monotonic() + seconds)
+    runs = _runs(module, choice, work_limit, time.thread_time() + seconds)
     findings, diagnostics = Findings(), []
     for key, statement in _expects(module):
         made, said = _settled(module, key, statement, runs)
@@ -94,7 +94,7 @@ def _runs(module: ir.Module, choice: Choice, work_limit: int, end: float) -> _Sh
     shown = _Shown()
     dims = sorted({d for k in module.kernels for d in k.dims})
     for first in sizes(module, choice.tunables):
-        if len(shown.trials) >= RUNS or (shown.trials and time.monotonic() > end):
+        if len(shown.trials) >= RUNS or (shown.trials and time.thread_time() > end):
             break
         found = deepened(module, first, choice.tunables, ITERATIONS) or first
         trial = draw(module.entry, found, choice.dtypes, choice.scalars, choice.tunables, seed=len(shown.trials))

@@ -277,7 +277,7 @@ def _reaches(around: Ranges, end: Index, length: Index) -> bool:
     """Whether tiles from 0 to `end` reach the length: some, or none where the length is none, too."""
     if around.nonnegative(end - length):
         return True
-    some, none = (around.where(Compare(relation, end, index(n))) for relation, n in ((">=", 1), ("<=", 0)))
+    some, none = around.where(Compare(">=", end, index(1))), around.where(Compare("<=", end, index(0)))
     return some.nonnegative(end - length) and none.nonnegative(-length)
 
 

@@ -76,11 +76,11 @@ def _argue(kernel: Kernel, solver: bool) -> Iterator[Obligation]:
 def run_trials(module: Module, choice: Choice, effort: Effort) -> tuple[list[str], list[Counterexample]]:
     """Sizes that were run without failure, and the first failure if there is one. Runs with a dim of 0 can only fail:
     they show too little to be listed."""
-    end = time.monotonic() + effort.seconds
+    end = time.thread_time() + effort.seconds
     done: list[str] = []
     tunables = _all_tunables(module.entry, choice)
     tried = itertools.islice(sizes(module, tunables), 3 * effort.trials)
-    for dims in _with_empty(module, tried, lambda: len(done) >= effort.trials or time.monotonic() > end):
+    for dims in _with_empty(module, tried, lambda: len(done) >= effort.trials or time.thread_time() > end):
         trial = draw(module.entry, dims, choice.dtypes, choice.scalars, choice.tunables, seed=len(done))
         outcome = run_trial(module, trial, effort.work_limit, choice.instances, choice.target)
         if outcome.counterexamples:

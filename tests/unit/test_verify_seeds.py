@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,4 +65,10 @@ def test_seed_is_proved_and_agrees_with_its_reference(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_quick_check_of_a_seed_takes_under_half_a_second(name: str) -> None:
     text = problems.load(name).seed_kernel
-    assert min(check(text).seconds for _ in range(2)) < 0.5
+
+    def cpu_seconds() -> float:  # of this thread, however busy the machine is
+        begin = time.thread_time()
+        check(text)
+        return time.thread_time() - begin
+
+    assert min(cpu_seconds() for _ in range(2)) < 0.5
