@@ -227,3 +227,16 @@ def test_what_no_normal_form_shows_is_split_into_cases_or_tested() -> None:
     assert level(prove(problem("softplus", lambda xp, x: xp.log(1.0 + xp.exp(x)), text))) == EQUAL
     text = elements("floor(v) * floor(v) - floor(v) * (floor(v) - 1.0)")
     assert level(prove(problem("floor", lambda xp, x: xp.floor(x), text))) == EQUAL
+
+
+def padded(xp: Any, x: Any) -> Any:
+    wide = xp.concat([xp.zeros((x.shape[0], 1), dtype=x.dtype), x], axis=1)
+    return xp.sin(wide[:, : x.shape[1]]) + xp.zeros((1, 1))
+
+
+def test_zeros_in_the_reference_are_field_values() -> None:
+    """`xp.zeros` is a view of a literal; a normal form that differs leads to the runs over finite fields."""
+    text = elements("sin(load(x, (i, j - 1), (BR, BC), fill=0))")
+    module = parse(text)
+    of = problem("padded", padded, text)
+    assert agreeing(module, choice(), graph_of(of), reference_of(of, module)) == (6, "")

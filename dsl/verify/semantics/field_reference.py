@@ -34,8 +34,14 @@ class FieldReference:
         """The node's values as field values."""
         value, dtype = self.node(number), self.graph.nodes[number].dtype
         if dtype == "weak":
-            return np.asarray(self.field.constant(value), np.int64)
+            return self._literals(np.asarray(value))
         return value if is_float(dtype) else self.field.whole(value)
+
+    def _literals(self, values: Any) -> Array:
+        """Literals, or views of arrays of them such as `xp.zeros`."""
+        found, which = np.unique(values, return_inverse=True)
+        encoded = np.array([self.field.constant(n) for n in found.tolist()], np.int64)
+        return encoded[which].reshape(values.shape)
 
     def node(self, number: int) -> Any:
         if number not in self._made:
