@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 from kernelagent.dsl.check_text import check
 from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.verify.draw import draw
@@ -126,3 +127,41 @@ def rows(x: In[f16, M, N], y: Out[f16, M], BM=4, BN=8):
     (found,) = [o for o in check(text).obligations if o.family == "accumulator"]
     assert found.verdict == "UNKNOWN"
     assert "f16" in found.detail
+
+
+ROUNDED = """edition(1)
+@kernel
+def rows(x: In[f32, M, N], y: Out[f32, M], BM=4, BN=8):
+    for i in tiles((M,), (BM,)):
+        acc = zeros((BM,), f32)
+        top = full((BM,), -inf, f32)
+        for j in pipeline(0, N, BN):
+            t = load(x, (i, j), (BM, BN))
+            top = cast(cast(maximum(top, max(t, axis=1)), bf16), f32)
+            acc = acc + sum(t, axis=1)
+        store(y, (i,), cast(cast(acc, bf16), f32) + top)
+"""
+
+
+@pytest.mark.parametrize("narrow", ["bf16", "f16", "i8"])
+def test_a_sum_that_goes_through_a_narrow_type_in_every_iteration_is_refuted(narrow: str) -> None:
+    text = ROUNDED.replace("acc + sum(t, axis=1)", f"cast(cast(acc * 0.5 + sum(t, axis=1), {narrow}), f32)")
+    report = check(text)
+    (found,) = [o for o in report.obligations if o.family == "accumulator"]
+    assert (report.verdict, found.verdict, found.line) == ("REFUTED", "REFUTED", 10)
+    assert narrow in found.detail
+
+
+def test_a_sum_that_is_rounded_behind_its_loop_is_not_refuted() -> None:
+    (found,) = [o for o in check(ROUNDED).obligations if o.family == "accumulator"]
+    assert found.verdict == "PROVED"
+
+
+def test_a_sum_that_an_inner_loop_rounds_is_refuted_once() -> None:
+    text = ROUNDED.replace(
+        "            acc = acc + sum(t, axis=1)",
+        """            for k in range(0, 2, 1):
+                acc = cast(cast(acc + sum(t, axis=1), bf16), f32)""",
+    )
+    (found,) = [o for o in check(text).obligations if o.family == "accumulator"]
+    assert (found.verdict, found.line) == ("REFUTED", 11)
