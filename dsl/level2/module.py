@@ -74,11 +74,11 @@ def check_target(module: ScheduledModule, arch: str) -> None:
 # Sizes for test runs -------------------------------------------------------------------------------------
 
 
-def outline(module: ScheduledModule) -> ir.Module:
-    """The module with the loops of its schedule and what its guards demand of contiguous arrays, from which
-    `verify.shapes` takes sizes. Nothing can be computed with it."""
+def outline(module: ScheduledModule, dense: bool = True) -> ir.Module:
+    """The module with the loops of its schedule and what its guards demand of sizes, from which `verify.shapes` takes
+    them; `dense`: of sizes of contiguous arrays. Nothing can be computed with it."""
     schedule = module.schedule
-    assumes = tuple(_assume(c, schedule) for c in _conditions(schedule))
+    assumes = tuple(_assume(c, schedule) for c in _conditions(schedule, dense))
     kernel = _kernel(schedule, assumes, tuple(_loops(schedule)))
     return ir.Module(module.text, module.edition, (kernel,), ())
 
@@ -87,7 +87,7 @@ def _assume(condition: Compare, schedule: dev.DeviceKernel) -> ir.Assume:
     return ir.Assume(condition, None, str(condition), schedule.grid.origin.span)
 
 
-def _conditions(schedule: dev.DeviceKernel) -> Iterator[Compare]:
+def _conditions(schedule: dev.DeviceKernel, dense: bool) -> Iterator[Compare]:
     arrays = {a.name: a for a in schedule.arrays}
     for guard in schedule.shape_class.guards:
         match guard:
@@ -95,7 +95,7 @@ def _conditions(schedule: dev.DeviceKernel) -> Iterator[Compare]:
                 yield _divides(symbol(dim, "dim"), value)
             case Guard("range", dim, value):
                 yield Compare("<=", symbol(dim, "dim"), index(value))
-            case Guard("aligned", name, value) if len(arrays[name].dims) > 1:
+            case Guard("aligned", name, value) if dense and len(arrays[name].dims) > 1:
                 yield _divides(arrays[name].dims[-1], max(value * 8 // bits(arrays[name].dtype), 1))
             case _:
                 pass

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from kernelagent.dsl import device as dev
 from kernelagent.dsl.verify.schedule.machine import Actor, Event, Machine
+from kernelagent.dsl.verify.schedule.pitches import strides
 from kernelagent.dsl.verify.schedule.places import grid_of, held, view_positions
 from kernelagent.dsl.verify.schedule.registers import value_of
 
@@ -81,13 +82,13 @@ def whole_vectors(
     steps = flat != flat[..., :1] + np.arange(vector)
     odd = inside.all(-1) & ((flat[..., 0] % vector != 0) | steps.any(-1))
     for broken, kind, why in (
-        (cut, "cut-vector", "ends inside"),
-        (odd, "misaligned", "does not begin at a multiple of"),
+        (cut, "cut-vector", "is cut by the end of the row or of its view"),
+        (odd, "misaligned", f"does not begin at a multiple of {vector}"),
     ):
         if broken.any():
             thread, part = (int(x) for x in np.argwhere(broken)[0])
             first = tuple(int(c.reshape(layout.threads, -1, vector)[thread, part, 0]) for c in at)
-            message = f"an access of {vector} elements at {view.array}[{', '.join(map(str, first))}] {why} {vector}"
+            message = f"an access of {vector} elements at {view.array}[{', '.join(map(str, first))}] {why}"
             site = m.sites[m.site(actor, statement)]
             m.note(
                 Event("alignment", kind, site, message, thread=actor.first_thread + thread, array=view.array,
@@ -96,10 +97,9 @@ def whole_vectors(
 
 
 def _flat(m: Machine, array: str, at: tuple[Any, ...]) -> Any:
-    flat: Any = 0
-    for coordinate, extent in zip(at, m.memory.shapes[array], strict=True):
-        flat = flat * extent + coordinate
-    return flat
+    """Elements from the array's begin, in rows as far apart as the class asks."""
+    apart = strides(m.kernel, array, m.memory.shapes[array])
+    return sum(coordinate * stride for coordinate, stride in zip(at, apart, strict=True))
 
 
 def _times(shape: tuple[int, ...]) -> str:

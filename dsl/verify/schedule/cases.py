@@ -70,7 +70,7 @@ def cases(module: ir.Module, choices: Choices, arch: str) -> Iterator[Case]:
     from kernelagent.dsl.targets.cuda.units import device_units
 
     if isinstance(module, ScheduledModule):
-        yield Case(module.schedule, outline(module), None, choices.consts, module.claimed)
+        yield Case(module.schedule, outline(module, dense=False), None, choices.consts, module.claimed)
         return
     for unit in device_units(module, choices, arch):
         alone = ir.Module(module.text, module.edition, (unit.item.kernel,), ())

@@ -36,8 +36,10 @@ def reason(machine: Watched, seen: Seen) -> str:
             )
         case "uninitialised":
             return _unwritten(machine, seen)
-        case "outside" | "stage" | "cut-vector" | "misaligned":
-            return f"there {_values(event.site.variables)}" if event.site.variables else ""
+        case "cut-vector":
+            return "; ".join(part for part in (_rows(machine, event), _there(event)) if part)
+        case "outside" | "stage" | "misaligned":
+            return _there(event)
         case "stored-twice":
             return f"the second store is by block {event.site.block} at {_values(event.site.variables) or 'its tile'}"
         case "exit-in-flight":
@@ -49,6 +51,23 @@ def reason(machine: Watched, seen: Seen) -> str:
 
 def _values(variables: Mapping[str, int]) -> str:
     return ", ".join(f"{k}={v}" for k, v in variables.items())
+
+
+def _there(event: Event) -> str:
+    return f"there {_values(event.site.variables)}" if event.site.variables else ""
+
+
+def _rows(machine: Watched, event: Event) -> str:
+    """That no guard asks for whole accesses in a row, where none does: padded rows are aligned at any length."""
+    statement = event.site.statement
+    access = statement.operation if isinstance(statement, dev.Let) else statement
+    last = next(a for a in machine.kernel.arrays if a.name == event.array).dims[-1]
+    length, vector = last.evaluate(machine.sizes), getattr(access, "vector", 1)
+    if length % vector == 0:
+        return ""
+    return (
+        f"rows of {length} elements may be padded to an aligned stride: only divides({last}, {vector}) keeps them out"
+    )
 
 
 # Asynchronous work ---------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from kernelagent.dsl.targets.cuda.units import Placed, holds, unmapped
 from kernelagent.dsl.verify.schedule.budget import spend
 from kernelagent.dsl.verify.schedule.cases import Case
 from kernelagent.dsl.verify.schedule.deepest import block_of, iterations, later_longer, longest_tile
+from kernelagent.dsl.verify.schedule.pitches import strides
 from kernelagent.dsl.verify.schedule.trips import cap
 from kernelagent.dsl.verify.shapes import completed, deepened, emptied, sizes, whole_rows
 from kernelagent.dsl.walks import counts_of, tile_counts
@@ -266,15 +267,11 @@ def tile_count(kernel: dev.DeviceKernel, found: Sizes) -> int:
 
 
 def fits(kernel: dev.DeviceKernel, found: Sizes) -> bool:
-    """Whether dense arrays of these sizes, well aligned, take the schedule's shape class."""
+    """Whether arrays of these sizes, aligned and padded as the schedule's shape class asks, take it."""
     shapes = {a.name: tuple(d.evaluate(found) for d in a.dims) for a in kernel.arrays}
-    placed = {name: Placed(0, shape, _dense(shape)) for name, shape in shapes.items()}
+    placed = {name: Placed(0, shape, strides(kernel, name, shape)) for name, shape in shapes.items()}
     taken = all(holds(guard, kernel.arrays, placed, found) for guard in kernel.shape_class.guards)
     return taken and not (0 in found.values() and any(unmapped(kernel, placed)))
-
-
-def _dense(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def whole_calls(case: Case, iterations: int) -> list[Sizes]:
@@ -287,14 +284,21 @@ def whole_calls(case: Case, iterations: int) -> list[Sizes]:
         deep = deepened(case.shapes, first, {}, rounds) or first
         tiny, one = (_all_about(case, first, n) for n in (3, 1))
         for candidate, most in ((deep, FEW), (tiny, SEVERAL), (first, SEVERAL), (one, SEVERAL)):
-            whole = candidate and whole_rows(case.shapes, candidate, ALIGNED)
-            fitting = next((c for c in (candidate, whole) if c is not None and fits(case.kernel, c)), None)
+            rounded = (None,) if candidate is None else (candidate, *_rounded(case, candidate))
+            fitting = next((c for c in rounded if c is not None and fits(case.kernel, c)), None)
             cut = cut_everywhere(case, fitting) if fitting and candidate is first else fitting
             smaller = few_tiles(case, cut, most) if cut else None
             found += [] if smaller is None or smaller in found else [smaller]
         if len(found) >= 3:
             break
     return found[:4]
+
+
+def _rounded(case: Case, found: Sizes) -> Iterator[Sizes | None]:
+    """The sizes with whole rows where the class asks for them, and nowhere else; then everywhere."""
+    divided = {g.subject for g in case.kernel.shape_class.guards if g.kind == "divides"}
+    yield completed(case.shapes, {d: -(-n // ALIGNED) * ALIGNED if d in divided else n for d, n in found.items()})
+    yield whole_rows(case.shapes, found, ALIGNED)
 
 
 def _all_about(case: Case, first: Sizes, extent: int) -> Sizes:
