@@ -109,7 +109,7 @@ def test_sizes_agree_with_the_table(library: ctypes.CDLL, request: pytest.Fixtur
             assert library.b_size(*longs(rows, depth)) == atoms.packed_b_floats(level, rows, depth)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.integers(1, 70),
     depth=st.integers(1, 50),
@@ -164,7 +164,7 @@ def product(library: ctypes.CDLL, variant: str, a: Array, b: Array, start: Array
     return acc.array[:, :cols]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(size=SIZES, accumulate=st.booleans(), gap=st.integers(0, 2))
 def check_product(library: ctypes.CDLL, variant: str, size: tuple[int, int, int], accumulate: bool, gap: int) -> None:
     rows, cols, depth = size
@@ -203,7 +203,7 @@ def test_nan_and_infinity_reach_their_own_elements_only(library: ctypes.CDLL) ->
         np.testing.assert_array_equal(got, a @ b)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(size=SIZES, accumulate=st.booleans())
 def check_bytes(library: ctypes.CDLL, size: tuple[int, int, int], accumulate: bool) -> None:
     rows, cols, depth = size

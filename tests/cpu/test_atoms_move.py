@@ -32,7 +32,7 @@ def library(request: pytest.FixtureRequest) -> ctypes.CDLL:
     return build(TEXT, request.param)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.integers(1, 70), cols=st.integers(1, 70), stream=st.booleans(), offset=st.integers(0, 5))
 def check_transpose(library: ctypes.CDLL, rows: int, cols: int, stream: bool, offset: int) -> None:
     source = np.random.default_rng(rows + 71 * cols).standard_normal((rows, cols + 3)).astype(np.float32)[:, :cols]
@@ -56,7 +56,7 @@ def test_transpose_moves_bits(library: ctypes.CDLL) -> None:
     assert (target[:, lanes:] == 7).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(size=st.integers(0, 3000), stream=st.booleans(), to=st.integers(0, 70), start=st.integers(0, 70))
 def check_copy(library: ctypes.CDLL, size: int, stream: bool, to: int, start: int) -> None:
     source = np.random.default_rng(size).integers(0, 255, start + size, dtype=np.uint8)

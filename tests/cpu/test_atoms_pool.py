@@ -92,7 +92,7 @@ def run(library: ctypes.CDLL, runtime: ctypes.CDLL, n: int, chunk: int, threads:
     assert (seen == (1 if n > 0 else 0)).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n=st.integers(0, 5000), chunk=st.integers(1, 300), threads=st.integers(1, 9))
 def test_every_item_once(library: ctypes.CDLL, runtime: ctypes.CDLL, n: int, chunk: int, threads: int) -> None:
     run(library, runtime, n, chunk, threads)

@@ -36,7 +36,7 @@ def kernel(name: str) -> str:
 SIZES = st.integers(1, 70)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SIZES, SIZES, SIZES, st.sampled_from(LEVELS))
 def test_gemm_of_any_size(m: int, n: int, k: int, level: str) -> None:
     tunables = {"BM": 32, "BN": 48, "BK": 24}
@@ -44,14 +44,14 @@ def test_gemm_of_any_size(m: int, n: int, k: int, level: str) -> None:
     assert_same(kernel("gemm"), arrays, tunables=tunables, level=level, **CLOSE)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(SIZES, SIZES, SIZES)
 def test_linear_gelu_of_any_size(m: int, n: int, k: int) -> None:
     arrays = {"x": floats(m, k), "w": floats(n, k, seed=1), "b": floats(n, seed=2), "y": zeros(m, n)}
     assert_same(kernel("linear_gelu"), arrays, tunables={"BM": 32, "BN": 48, "BK": 24}, **CLOSE)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 9), st.integers(1, 300), st.sampled_from(LEVELS))
 def test_row_kernels_of_any_size(m: int, n: int, level: str) -> None:
     x, y = floats(m, n), zeros(m, n)
@@ -59,14 +59,14 @@ def test_row_kernels_of_any_size(m: int, n: int, level: str) -> None:
     assert_same(kernel("rmsnorm"), {"x": x, "w": floats(n), "y": y}, level=level, tunables={"BN": 300}, **CLOSE)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 80), st.integers(1, 80), st.sampled_from(LEVELS))
 def test_transpose_of_any_size(m: int, n: int, level: str) -> None:
     arrays = {"x": floats(m, n), "y": zeros(n, m)}
     assert_same(kernel("transpose"), arrays, level=level, tunables={"BM": 32, "BN": 32}, rtol=0, atol=0)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(1, 40), st.integers(0, 40), st.sampled_from([(1, 1), (4, 2)]), st.sampled_from(LEVELS))
 def test_causal_attention_of_any_size(m: int, more: int, heads: tuple[int, int], level: str) -> None:
     h, g = heads

@@ -71,7 +71,7 @@ def emitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., NDArray[A
     return places
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.sampled_from(RASTERS), st.sampled_from(TOGETHER), st.sampled_from(GROUPS),
     st.tuples(st.integers(1, 3), st.integers(1, 17), st.integers(1, 17)),

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
 from typing import Any
 
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernelagent.dsl.layout import Layout, LayoutError, leaves, size
 
 EXTENTS = (1, 2, 3, 4, 6)
 STRIDES = (0, 1, 2, 3, 4, 6, 8, 12, 24)
-
-
-def law(*operands: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """`given` without a deadline: enumeration takes long on a busy machine."""
-    return lambda test: settings(deadline=None)(given(*operands)(test))
 
 
 def nestings(flat: st.SearchStrategy[list[tuple[int, Any]]]) -> st.SearchStrategy[Layout]:

@@ -149,7 +149,7 @@ def in_place(draw: st.DrawFn) -> str:
     )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(in_place())
 def test_what_is_proved_holds_in_runs(text: str) -> None:
     try:

@@ -161,7 +161,7 @@ def spans_of(buffers: tuple[dev.SharedBuffer, ...]) -> dict[str, tuple[int, int]
     return {b.name: (b.offset, b.offset + dev.stage_bytes(b) * b.stages) for b in buffers}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 10**6), st.booleans())
 def test_no_hazard_is_left(seed: int, persistent: bool) -> None:
     r = random.Random(seed)
@@ -185,7 +185,7 @@ def removals(body: Body, original: Body) -> Iterator[Body]:
                 yield (*body[:k], replace(statement, otherwise=inner), *body[k + 1 :])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10**6))
 def test_each_barrier_is_needed_in_straight_lines(seed: int) -> None:
     """Without loops and branches nothing can be left out."""
@@ -260,7 +260,7 @@ def defined_before_use(r: random.Random, known: frozenset[str] = frozenset(), de
     return tuple(made)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 10**6))
 def test_what_is_read_has_not_been_overwritten(seed: int) -> None:
     r = random.Random(seed)

@@ -31,7 +31,7 @@ from kernelagent.dsl.targets.calls import Choices, concrete_calls
 from support.random_kernels import Program
 from support.random_products import FAMILIES
 
-FAST = settings(deadline=None, max_examples=50)
+FAST = settings(max_examples=50)
 PROGRAMS = [(family, seed) for family in FAMILIES for seed in range(12)]
 
 

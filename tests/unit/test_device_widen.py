@@ -41,7 +41,7 @@ def expressions() -> st.SearchStrategy[Index]:
     return st.recursive(leaves, combine, max_leaves=7)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(expressions(), st.lists(st.integers(0, 9), min_size=4, max_size=4))
 def test_a_divisor_divides_whatever_the_sizes_are(value: Index, factors: list[int]) -> None:
     at = {name: multiple * f for (name, multiple), f in zip(MULTIPLES.items(), factors, strict=True)}

@@ -114,7 +114,7 @@ def test_refused_views(view: str, expected: str) -> None:
     assert code(view, "(0,)", "(1,)") == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(-3, 3), st.integers(1, 3), st.integers(0, 9), st.integers(0, 8), st.integers(0, 9), st.integers(0, 9)
 )
@@ -130,7 +130,7 @@ def test_windows_and_slices_by_numpy(offset: int, stride: int, shape: int, size:
     np.testing.assert_array_equal(gathered(cut, source, {"M": size}), expected[lo:hi])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 9), st.integers(-3, 9), st.integers(1, 6), st.integers(0, 9), st.integers(0, 12))
 def test_live_positions_are_those_inside_the_view(size: int, start: int, extent: int, lo: int, hi: int) -> None:
     text = TEXT.format(view=f"x[{lo}:{hi}]", position="(n,)", shape=f"({extent},)", dims="M", assume="0 <= t < M")

@@ -17,7 +17,7 @@ from kernelagent.dsl.targets.cuda.emit_shared import SharedAddress, pitches, til
 from kernelagent.dsl.targets.cuda.registers import LayoutMismatch, Loops
 from support.device_kernels import Maker
 
-FAST = settings(deadline=None, max_examples=60)
+FAST = settings(max_examples=60)
 THREADS = 64
 
 

@@ -21,7 +21,7 @@ from kernelagent.dsl.targets.cuda.registers import (
     run_along,
 )
 
-FAST = settings(deadline=None, max_examples=80)
+FAST = settings(max_examples=80)
 
 
 @st.composite

@@ -19,7 +19,7 @@ from support.translation import schedules
 SHAPES = st.lists(st.integers(1, 12), min_size=1, max_size=4)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(SHAPES, st.sampled_from(sorted(set(BASES.values()))))
 def test_codes_tell_all_elements_apart_and_from_a_fill(shape: list[int], base: int) -> None:
     runs = [Code(base, p).values(shape).reshape(-1) for p in range(places(prod(shape), base))]
@@ -46,7 +46,6 @@ def test_other_values_decode_to_nothing(code: float) -> None:
     assert decoded([1.0, code], 13) is None
 
 
-@settings(deadline=None)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 40))
 def test_one_element_of_each_summed_row_is_hot(rows: int, depth: int, shift: int) -> None:
     """With the extent of the sum as modulus: one in each row, and no two rows next to each other share it."""

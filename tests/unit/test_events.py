@@ -67,7 +67,7 @@ def test_a_log_cut_at_any_byte_loads(finished: Path) -> None:
     assert sizes == set(range(len(whole) + 1))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(share=st.floats(0, 1))
 def test_an_appended_event_replaces_a_half_written_line(
     finished: Path, tmp_path_factory: pytest.TempPathFactory, share: float

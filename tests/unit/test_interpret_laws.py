@@ -16,7 +16,7 @@ from kernelagent.dsl.verify.trials import same_bits
 F32 = np.float32
 SIZE = st.integers(0, 9)
 TILE = st.integers(1, 5)
-FEW = settings(max_examples=40, deadline=None)
+FEW = settings(max_examples=40)
 
 LEAVES = [
     ("x", lambda x, y: x),

@@ -78,7 +78,7 @@ outcomes = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(outcomes, st.randoms(use_true_random=False))
 def test_gains_are_a_function_of_the_set_of_trials(log: list[Trial], order: random.Random) -> None:
     learner = Learner()

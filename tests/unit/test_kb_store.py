@@ -97,7 +97,7 @@ def test_lineage_runs_from_the_seed(tmp_path: Path) -> None:
     assert kb.lineage("unknown") == []
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.lists(trials, max_size=4), st.lists(trials, max_size=4), st.lists(trials, max_size=4))
 def test_merging_is_set_union(a: list[Trial], b: list[Trial], c: list[Trial]) -> None:
     with tempfile.TemporaryDirectory() as folder:

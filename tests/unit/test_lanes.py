@@ -26,7 +26,7 @@ from kernelagent.dsl.lanes import (
 )
 from kernelagent.dsl.layout import Layout, basis
 
-FAST = settings(deadline=None, max_examples=60)
+FAST = settings(max_examples=60)
 SHAPES = st.lists(st.sampled_from([1, 2, 3, 4, 6, 8]), min_size=1, max_size=3).map(tuple)
 
 

@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from kernelagent.dsl.layout import LayoutError, row_major
 from kernelagent.dsl.swizzle import ComposedLayout, Swizzle, affine_columns, bank_conflicts, gf2_rank
-from support.layouts import law
 
 WIDTHS = (1, 2, 4, 8, 16)
 
@@ -44,19 +44,19 @@ def test_the_rank_law_on_random_affine_maps() -> None:
     assert {1, 2, 4, 8} <= seen
 
 
-@law(st.lists(st.integers(0, 200), min_size=32, max_size=32), st.sampled_from(WIDTHS))
+@given(st.lists(st.integers(0, 200), min_size=32, max_size=32), st.sampled_from(WIDTHS))
 def test_any_map(words: list[int], width: int) -> None:
     address = lambda lane: words[lane] * width  # noqa: E731
     assert bank_conflicts(address, width) == simulated(address, width)
 
 
-@law(st.integers(0, 80), st.sampled_from(WIDTHS))
+@given(st.integers(0, 80), st.sampled_from(WIDTHS))
 def test_strided_rows(stride: int, width: int) -> None:
     address = lambda lane: stride * lane * width  # noqa: E731
     assert bank_conflicts(address, width) == simulated(address, width)
 
 
-@law(st.lists(st.integers(0, 255), max_size=6))
+@given(st.lists(st.integers(0, 255), max_size=6))
 def test_rank(columns: list[int]) -> None:
     span = {0}
     for column in columns:

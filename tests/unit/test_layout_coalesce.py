@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import itertools
 
+from hypothesis import given
 from kernelagent.dsl.layout import Layout, coalesce, filter_modes, filter_zeros, flatten, image, modes, rank, size
-from support.layouts import law, layouts, table
+from support.layouts import layouts, table
 
 SIGNED = (-6, -4, -1, 0, 1, 2, 3, 4, 6, 8, 12)
 
 
-@law(layouts(SIGNED))
+@given(layouts(SIGNED))
 def test_coalesce_keeps_size_and_function(a: Layout) -> None:
     simple = coalesce(a)
     assert size(simple) == size(a)
     assert table(simple) == table(a)
 
 
-@law(layouts(SIGNED))
+@given(layouts(SIGNED))
 def test_coalesce_is_flat_and_idempotent(a: Layout) -> None:
     simple = coalesce(a)
     assert isinstance(simple.shape, int) or all(isinstance(extent, int) for extent in simple.shape)
@@ -37,7 +38,7 @@ def test_coalesce_is_a_normal_form() -> None:
     assert len(seen) < count == sum((3 * 7) ** k for k in range(1, 4))
 
 
-@law(layouts(SIGNED))
+@given(layouts(SIGNED))
 def test_coalesce_by_profile_works_in_each_mode(a: Layout) -> None:
     by_mode = coalesce(a, (1,) * rank(a))
     assert modes(by_mode) == tuple(coalesce(m) for m in modes(a))
@@ -46,13 +47,13 @@ def test_coalesce_by_profile_works_in_each_mode(a: Layout) -> None:
     assert modes(first_only) == (coalesce(modes(a)[0]), *modes(a)[1:])
 
 
-@law(layouts(SIGNED))
+@given(layouts(SIGNED))
 def test_flatten_keeps_the_function(a: Layout) -> None:
     assert table(flatten(a)) == [flatten(a)(i) for i in range(size(a))] == table(a)
     assert all(isinstance(m.shape, int) for m in modes(flatten(a)))
 
 
-@law(layouts(SIGNED))
+@given(layouts(SIGNED))
 def test_filters_keep_the_image_and_drop_stride_zero(a: Layout) -> None:
     assert image(filter_zeros(a)) == image(filter_modes(a)) == image(a)
     assert all(m.shape == 1 or m.stride != 0 for m in modes(filter_modes(a)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from kernelagent.dsl.layout import (
     Layout,
@@ -17,13 +17,13 @@ from kernelagent.dsl.layout import (
     modes,
     size,
 )
-from support.layouts import attempt, compact, law, layouts
+from support.layouts import attempt, compact, layouts
 
 TARGETS = st.integers(1, 200)
 CANDIDATES = st.one_of(layouts(), compact(gaps=True))
 
 
-@law(CANDIDATES, TARGETS)
+@given(CANDIDATES, TARGETS)
 def test_complement_laws(a: Layout, target: int) -> None:
     rest = attempt(complement, a, target)
     assume(rest is not None)
@@ -37,13 +37,13 @@ def test_complement_laws(a: Layout, target: int) -> None:
     assert is_injective(both) == is_injective(a)
 
 
-@law(compact(gaps=True), TARGETS)
+@given(compact(gaps=True), TARGETS)
 def test_complement_fills_every_hole(a: Layout, target: int) -> None:
     both = image(concatenate(a, complement(a, target)))
     assert both == set(range(len(both)))
 
 
-@law(layouts())
+@given(layouts())
 def test_what_is_not_injective_without_its_zeros_is_refused(a: Layout) -> None:
     moving = [leaf for leaf in leaves(a) if leaf[0] > 1 and leaf[1] != 0]
     assume(moving)

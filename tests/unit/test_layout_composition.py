@@ -7,15 +7,16 @@ from functools import cache
 from typing import Any
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from kernelagent.dsl.layout import Basis, Layout, LayoutError, coalesce, column_major, composition, cosize, modes, size
-from support.layouts import attempt, compact, compatible, law, layouts, table
+from support.layouts import attempt, compact, compatible, layouts, table
 
 SMALL = (0, 1, 2, 3, 4, 6)
 RIGHT = st.one_of(layouts(SMALL, 3), compact(3, gaps=True))
 
 
-@law(st.one_of(layouts(), compact(gaps=True)), RIGHT)
+@given(st.one_of(layouts(), compact(gaps=True)), RIGHT)
 def test_an_accepted_composition_is_the_composed_function(a: Layout, b: Layout) -> None:
     made = attempt(composition, a, b)
     if made is not None:
@@ -24,7 +25,7 @@ def test_an_accepted_composition_is_the_composed_function(a: Layout, b: Layout) 
         assert compatible(b.shape, made.shape)
 
 
-@law(layouts())
+@given(layouts())
 def test_identity(a: Layout) -> None:
     assert table(composition(a, Layout(size(a), 1))) == table(a)
     assert composition(a, None) == a
@@ -32,7 +33,7 @@ def test_identity(a: Layout) -> None:
     assert [coalesce(m) for m in modes(by_mode)] == [coalesce(m) for m in modes(a)]
 
 
-@law(compact(4), compact(3, gaps=True), compact(2))
+@given(compact(4), compact(3, gaps=True), compact(2))
 def test_associative_where_defined(a: Layout, b: Layout, c: Layout) -> None:
     ab, bc = attempt(composition, a, b), attempt(composition, b, c)
     left = attempt(composition, ab, c) if ab else None
@@ -41,7 +42,7 @@ def test_associative_where_defined(a: Layout, b: Layout, c: Layout) -> None:
         assert table(left) == table(right)
 
 
-@law(layouts(largest=3), st.lists(st.integers(1, 4), min_size=1, max_size=3))
+@given(layouts(largest=3), st.lists(st.integers(1, 4), min_size=1, max_size=3))
 def test_a_tuple_composes_mode_by_mode(a: Layout, tile: list[int]) -> None:
     made = attempt(composition, a, tuple(tile))
     parts = [attempt(composition, m, Layout(t, 1)) for m, t in zip(modes(a), tile, strict=False)]

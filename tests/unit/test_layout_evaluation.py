@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from kernelagent.dsl.layout import (
     Layout,
@@ -23,15 +24,15 @@ from kernelagent.dsl.layout import (
     size,
     slice_,
 )
-from support.layouts import compact, law, layouts, table
+from support.layouts import compact, layouts, table
 
 
-@law(layouts())
+@given(layouts())
 def test_one_number_counts_with_the_leftmost_mode_fastest(a: Layout) -> None:
     assert [a(i) for i in range(size(a))] == table(a)
 
 
-@law(layouts())
+@given(layouts())
 def test_flat_and_nested_coordinates_agree_with_one_number(a: Layout) -> None:
     extents = [extent for extent, _ in leaves(a)]
     for i, reverse in enumerate(itertools.product(*(range(e) for e in reversed(extents)))):
@@ -47,14 +48,14 @@ def _fill(shape: object, digits: object) -> object:
     return tuple(_fill(part, digits) for part in shape) if isinstance(shape, tuple) else next(digits)  # type: ignore[call-overload]
 
 
-@law(layouts())
+@given(layouts())
 def test_one_coordinate_per_mode(a: Layout) -> None:
     sizes = [range(size(m)) for m in modes(a)]
     for at in itertools.product(*sizes):
         assert a(*at) == sum(m(c) for m, c in zip(modes(a), at, strict=True))
 
 
-@law(layouts(), st.data())
+@given(layouts(), st.data())
 def test_slice_keeps_the_free_coordinates(a: Layout, data: st.DataObject) -> None:
     free = data.draw(st.lists(st.booleans(), min_size=rank(a), max_size=rank(a)))
     fixed = [data.draw(st.integers(0, size(m) - 1)) for m in modes(a)]
@@ -72,24 +73,24 @@ def test_slice_reaches_into_a_nested_mode() -> None:
     assert (str(part), offset) == ("(3,4):(10,100)", 1)
 
 
-@law(layouts())
+@given(layouts())
 def test_cosize_is_the_largest_offset_plus_one(a: Layout) -> None:
     assert cosize(a) == max(table(a)) + 1 == a.cosize
 
 
-@law(layouts())
+@given(layouts())
 def test_image_and_injectivity(a: Layout) -> None:
     assert image(a) == set(table(a))
     assert is_injective(a) == (len(set(table(a))) == len(table(a)))
     assert is_bijective(a) == (sorted(table(a)) == list(range(size(a))))
 
 
-@law(compact())
+@given(compact())
 def test_compact_layouts_are_bijections(a: Layout) -> None:
     assert is_bijective(a)
 
 
-@law(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.randoms(use_true_random=False))
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.randoms(use_true_random=False))
 def test_orders(shape: list[int], shuffle: object) -> None:
     order = list(range(len(shape)))
     shuffle.shuffle(order)  # type: ignore[attr-defined]

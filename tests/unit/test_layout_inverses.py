@@ -5,20 +5,20 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import assume
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from kernelagent.dsl.inverses import left_inverse, max_common_vector, right_inverse
 from kernelagent.dsl.layout import Layout, LayoutError, composition, is_injective, ordered, row_major, size
-from support.layouts import attempt, compact, law, layouts
+from support.layouts import attempt, compact, layouts
 
 
-@law(st.one_of(layouts(), compact(gaps=True)))
+@given(st.one_of(layouts(), compact(gaps=True)))
 def test_right_inverse(a: Layout) -> None:
     inverse = right_inverse(a)
     assert [a(inverse(i)) for i in range(size(inverse))] == list(range(size(inverse)))
 
 
-@law(compact())
+@given(compact())
 def test_a_bijection_has_one_inverse(a: Layout) -> None:
     inverse = right_inverse(a)
     assert size(inverse) == size(a)
@@ -26,7 +26,7 @@ def test_a_bijection_has_one_inverse(a: Layout) -> None:
     assert [inverse(a(i)) for i in range(size(a))] == list(range(size(a)))
 
 
-@law(st.one_of(layouts(), compact(gaps=True)))
+@given(st.one_of(layouts(), compact(gaps=True)))
 def test_left_inverse(a: Layout) -> None:
     inverse = attempt(left_inverse, a)
     assume(inverse is not None)
@@ -35,7 +35,7 @@ def test_left_inverse(a: Layout) -> None:
     assert [inverse(a(i)) for i in range(size(a))] == list(range(size(a)))
 
 
-@law(compact(gaps=True))
+@given(compact(gaps=True))
 def test_padded_layouts_have_a_left_inverse(a: Layout) -> None:
     inverse = left_inverse(a)
     assert [inverse(a(i)) for i in range(size(a))] == list(range(size(a)))
@@ -74,7 +74,7 @@ PAIRS = st.tuples(
 ).map(_same_size)
 
 
-@law(PAIRS)
+@given(PAIRS)
 def test_a_common_vector_is_contiguous_in_both(pair: tuple[Layout, Layout]) -> None:
     a, b = pair
     width, order = max_common_vector(a, b), right_inverse(b)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from kernelagent.dsl.layout import Layout, LayoutError, downcast, image, leaves, recast, row_major, upcast
-from support.layouts import attempt, compact, law, layouts, table
+from support.layouts import attempt, compact, layouts, table
 
 UNITS = st.sampled_from((2, 3, 4, 8))
 
 
-@law(st.one_of(layouts(), compact(gaps=True)), UNITS)
+@given(st.one_of(layouts(), compact(gaps=True)), UNITS)
 def test_downcast_then_upcast_is_the_identity(a: Layout, n: int) -> None:
     finer = attempt(downcast, a, n)
     assume(finer is not None)
@@ -20,13 +20,13 @@ def test_downcast_then_upcast_is_the_identity(a: Layout, n: int) -> None:
     assert upcast(finer, n) == a
 
 
-@law(st.one_of(layouts(), compact(gaps=True)), UNITS)
+@given(st.one_of(layouts(), compact(gaps=True)), UNITS)
 def test_downcast_covers_the_parts_of_each_element(a: Layout, n: int) -> None:
     assume(sum(stride == 1 for _, stride in leaves(a)) == 1)
     assert image(downcast(a, n)) == {x * n + r for x in table(a) for r in range(n)}
 
 
-@law(st.one_of(layouts(), compact(gaps=True)), UNITS)
+@given(st.one_of(layouts(), compact(gaps=True)), UNITS)
 def test_upcast_gives_the_units_that_are_touched(a: Layout, n: int) -> None:
     wider = attempt(upcast, a, n)
     assume(wider is not None)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import assume
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from kernelagent.dsl.layout import Layout, LayoutError, composition, image, row_major, size
 from kernelagent.dsl.swizzle import ComposedLayout, Swizzle, commutes, over, slice_composed
-from support.layouts import attempt, compact, law, layouts
+from support.layouts import attempt, compact, layouts
 
 
 def _swizzle(drawn: tuple[int, int, int, int]) -> Swizzle:
@@ -20,28 +20,28 @@ def _swizzle(drawn: tuple[int, int, int, int]) -> Swizzle:
 SWIZZLES = st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 2), st.sampled_from((1, -1))).map(_swizzle)
 
 
-@law(SWIZZLES)
+@given(SWIZZLES)
 def test_a_swizzle_is_an_involution_and_a_bijection(swizzle: Swizzle) -> None:
     domain = range(1 << (swizzle.base + abs(swizzle.shift) + swizzle.bits))
     assert [swizzle(swizzle(x)) for x in domain] == list(domain)
     assert {swizzle(x) for x in domain} == set(domain)
 
 
-@law(SWIZZLES)
+@given(SWIZZLES)
 def test_a_swizzle_keeps_vectors_of_its_base(swizzle: Swizzle) -> None:
     vector = 1 << swizzle.base if swizzle.shift > 0 else 1
     for x in range(0, 2 * swizzle.period, vector):
         assert [swizzle(x + k) for k in range(vector)] == [swizzle(x) + k for k in range(vector)]
 
 
-@law(SWIZZLES, st.integers(0, 64), st.integers(0, 5))
+@given(SWIZZLES, st.integers(0, 64), st.integers(0, 5))
 def test_aligned_offsets_commute(swizzle: Swizzle, x: int, blocks: int) -> None:
     offset = blocks * swizzle.period
     assert commutes(swizzle, offset)
     assert swizzle(offset + x) == offset + swizzle(x)
 
 
-@law(SWIZZLES, st.integers(1, 300))
+@given(SWIZZLES, st.integers(1, 300))
 def test_other_offsets_do_not_commute(swizzle: Swizzle, offset: int) -> None:
     assume(not commutes(swizzle, offset))
     assert any(swizzle(offset + x) != offset + swizzle(x) for x in range(2 * swizzle.period))
@@ -58,7 +58,7 @@ def test_a_swizzle_is_the_published_formula() -> None:
         assert narrowest(row * 32 + chunk * 16) == row * 32 + (chunk ^ row // 4 % 2) * 16
 
 
-@law(SWIZZLES, st.integers(0, 40), layouts(largest=3), st.data())
+@given(SWIZZLES, st.integers(0, 40), layouts(largest=3), st.data())
 def test_a_slice_keeps_its_offset_inside(swizzle: Swizzle, offset: int, a: Layout, data: st.DataObject) -> None:
     assume(isinstance(a.shape, tuple))
     composed = ComposedLayout(swizzle, offset, a)
@@ -69,7 +69,7 @@ def test_a_slice_keeps_its_offset_inside(swizzle: Swizzle, offset: int, a: Layou
     assert part(at) == composed((row, *at))
 
 
-@law(SWIZZLES, st.integers(0, 40), compact(3), compact(2))
+@given(SWIZZLES, st.integers(0, 40), compact(3), compact(2))
 def test_composition_passes_through(swizzle: Swizzle, offset: int, a: Layout, b: Layout) -> None:
     assume(attempt(composition, a, b) is not None)
     composed = ComposedLayout(swizzle, offset, a)

@@ -24,20 +24,20 @@ from kernelagent.dsl.layout import (
 )
 from kernelagent.dsl.swizzle import ComposedLayout, Swizzle
 from kernelagent.dsl.tiling import zipped_divide
-from support.layouts import attempt, compact, law, layouts
+from support.layouts import attempt, compact, layouts
 
 LOOP, K = symbol("i", "loop"), symbol("K", "dim")
 SWIZZLES = (Swizzle(0, 0, 0), Swizzle(1, 1, 2), Swizzle(2, 1, 3), Swizzle(3, 0, -3))
 
 
-@law(layouts(), st.sampled_from(SWIZZLES))
+@given(layouts(), st.sampled_from(SWIZZLES))
 def test_index_coordinates_agree_with_numbers(a: Layout, swizzle: Swizzle) -> None:
     for layout in (a, ComposedLayout(swizzle, 5, a)):
         symbolic = index(layout(LOOP))
         assert [symbolic.evaluate({"i": i}) for i in range(size(a))] == [layout(i) for i in range(size(a))]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(layouts(largest=3), st.sampled_from(SWIZZLES), st.data())
 def test_z3_coordinates_agree_with_numbers(a: Layout, swizzle: Swizzle, data: st.DataObject) -> None:
     i = z3.Int("i")
@@ -47,7 +47,7 @@ def test_z3_coordinates_agree_with_numbers(a: Layout, swizzle: Swizzle, data: st
         assert value.as_long() == layout(at)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(layouts(largest=3), st.sampled_from(SWIZZLES), st.data())
 def test_z3_bit_vectors_agree_with_numbers(a: Layout, swizzle: Swizzle, data: st.DataObject) -> None:
     i, layout = z3.BitVec("i", 32), ComposedLayout(swizzle, 5, a)
@@ -56,7 +56,7 @@ def test_z3_bit_vectors_agree_with_numbers(a: Layout, swizzle: Swizzle, data: st
     assert value.as_long() == layout(at)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(compact(3), compact(2))
 def test_z3_proves_compositions(a: Layout, b: Layout) -> None:
     made = attempt(composition, a, b)
@@ -85,7 +85,7 @@ def _at(a: Layout, value: int) -> Layout:
     return Layout(tuple(e for e, _ in leaves(a)), tuple(numbers))
 
 
-@law(layouts(largest=3), compact(2), st.integers(0, 2), st.integers(1, 9))
+@given(layouts(largest=3), compact(2), st.integers(0, 2), st.integers(1, 9))
 def test_runtime_strides_compose_and_coalesce_as_numbers_do(a: Layout, b: Layout, mode: int, value: int) -> None:
     symbolic = _with_runtime_stride(a, mode)
     numbers = _at(symbolic, value)
@@ -110,7 +110,7 @@ def test_a_tile_of_a_runtime_matrix() -> None:
     assert offset == 16 * LOOP * K + 16
 
 
-@law(compact(3), compact(2))
+@given(compact(3), compact(2))
 def test_basis_strides_give_coordinates(a: Layout, b: Layout) -> None:
     """The coordinate layout composes as its offsets do: weighting its vectors gives the offset layout."""
     strides = [d for _, d in leaves(a)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from kernelagent.dsl.layout import (
     Layout,
@@ -27,7 +27,7 @@ from kernelagent.dsl.tiling import (
     zipped_divide,
     zipped_product,
 )
-from support.layouts import attempt, compact, compatible, law, layouts, table
+from support.layouts import attempt, compact, compatible, layouts, table
 
 TILES = st.one_of(layouts((1, 2, 3, 4, 6), 2), compact(2, gaps=True))
 MATRICES = st.tuples(st.sampled_from((4, 6, 12)), st.sampled_from((4, 8)), st.integers(0, 3)).map(
@@ -35,7 +35,7 @@ MATRICES = st.tuples(st.sampled_from((4, 6, 12)), st.sampled_from((4, 8)), st.in
 )
 
 
-@law(st.one_of(compact(), layouts()), TILES)
+@given(st.one_of(compact(), layouts()), TILES)
 def test_division_is_the_tile_and_a_permutation(a: Layout, b: Layout) -> None:
     divided = attempt(logical_divide, a, b)
     assume(divided is not None)
@@ -45,7 +45,7 @@ def test_division_is_the_tile_and_a_permutation(a: Layout, b: Layout) -> None:
     assert sorted(table(divided)) == sorted(table(a))
 
 
-@law(MATRICES, st.sampled_from((1, 2, 4)), st.sampled_from((1, 2, 4, None)))
+@given(MATRICES, st.sampled_from((1, 2, 4)), st.sampled_from((1, 2, 4, None)))
 def test_divisions_by_mode_differ_in_grouping_only(a: Layout, m: int, n: int | None) -> None:
     assume(a.shape[0] % m == 0)  # type: ignore[index]
     tiles = (m, n)
@@ -76,7 +76,7 @@ def test_a_tile_must_divide() -> None:
         zipped_divide(Layout((4, 4), (1, 4)), (2, 2, 2))
 
 
-@law(compact(3, gaps=True), st.one_of(compact(2), layouts((0, 1, 2, 4), 2)))
+@given(compact(3, gaps=True), st.one_of(compact(2), layouts((0, 1, 2, 4), 2)))
 def test_product_repeats_the_block(a: Layout, b: Layout) -> None:
     product = attempt(logical_product, a, b)
     assume(product is not None)
@@ -88,7 +88,7 @@ def test_product_repeats_the_block(a: Layout, b: Layout) -> None:
     assert image(block) & image(copies) == {0}
 
 
-@law(compact(2), compact(2))
+@given(compact(2), compact(2))
 def test_zipped_product_gathers(a: Layout, b: Layout) -> None:
     tiles = tuple(size(m) for m in modes(b))[: rank(a)]
     parts = [attempt(logical_product, m, t) for m, t in zip(modes(a), tiles, strict=False)]
@@ -101,7 +101,7 @@ def test_zipped_product_gathers(a: Layout, b: Layout) -> None:
     assert modes(copies) == (*(p[1] for p in pairs), *modes(a)[len(tiles) :])
 
 
-@law(compact(3), compact(3))
+@given(compact(3), compact(3))
 def test_blocked_and_raked_products_have_equal_images(a: Layout, b: Layout) -> None:
     blocked, raked = attempt(blocked_product, a, b), attempt(raked_product, a, b)
     assume(blocked is not None)
@@ -121,7 +121,7 @@ def test_products_place_the_block() -> None:
     assert str(logical_product(Layout((2, 2), (4, 1)), Layout(6, 1))) == "((2,2),(2,3)):((4,1),(2,8))"
 
 
-@law(compact(2), st.integers(1, 3), st.integers(1, 3), st.permutations((0, 1)))
+@given(compact(2), st.integers(1, 3), st.integers(1, 3), st.permutations((0, 1)))
 def test_tile_to_shape_fills_the_shape(a: Layout, m: int, n: int, order: list[int]) -> None:
     assume(rank(a) == 2)
     block = modes(a)

@@ -241,7 +241,7 @@ def test_texts_that_are_no_text() -> None:
 TOKENS = re.compile(r"\w+|[^\w\s]|\n +|\n")
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.sampled_from(sorted(TEXTS)), st.integers(0, 2**32))
 def test_mutated_texts_parse_or_raise_kernel_error(name: str, seed: int) -> None:
     """Tokens dropped, doubled or exchanged: a schedule that satisfies every rule, or diagnostics."""

@@ -143,19 +143,19 @@ def parsed(text: str) -> object:
     return evaluate(state(), ast.parse(text, mode="eval").body)  # type: ignore[arg-type]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(indices())
 def test_index_integers_parse_back(value: Index) -> None:
     assert parsed(index_text(value)) == value
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(conditions())
 def test_conditions_parse_back(condition: Condition) -> None:
     assert parsed(condition_text(condition)) == condition
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_views_parse_back(data: st.DataObject) -> None:
     rank = data.draw(st.integers(0, 3))
@@ -260,7 +260,7 @@ class Draw:
         return dev.DeviceKernel("made", "sm_80", general, 32, (y,), (), ("N",), (), grid)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.integers(0, 2**32))
 def test_any_structure_parses_back(seed: int) -> None:
     kernel = Draw(seed).kernel()

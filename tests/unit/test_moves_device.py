@@ -8,7 +8,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernelagent.dsl import moves, parse
 from kernelagent.dsl.diagnostics import Diagnostic, KernelError
@@ -83,7 +83,7 @@ def test_a_move_is_taken_or_answered(rung: str) -> None:
         assert refused or after != before, (move, arguments)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(st.data())
 def test_any_sequence_keeps_the_values(data: st.DataObject) -> None:
     text = RUNGS[data.draw(st.sampled_from(sorted(RUNGS)))]

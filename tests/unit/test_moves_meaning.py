@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernelagent.dsl import moves
 from kernelagent.dsl.elaborate import parse
@@ -65,7 +65,7 @@ def test_each_structural_move_preserves_the_values(name: str) -> None:
             _require_same(name, new, {**SMALL, "BC": 64})  # the arm that holds the row in one tile
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(st.data())
 def test_sequences_of_random_moves_preserve_the_values(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(problems.names()))
@@ -118,7 +118,7 @@ def test_each_structural_move_on_a_written_text_preserves_the_values(name: str) 
         _require_written_same(name, moves.apply(move, text, **arguments))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(st.data())
 def test_moves_that_no_seed_offers_preserve_the_values_too(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(WRITTEN)))

@@ -6,7 +6,7 @@ from itertools import pairwise
 from math import prod
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kernelagent.dsl.raster import RASTERS, filled, hilbert, place
 
@@ -35,7 +35,6 @@ def test_on_squares_of_powers_of_two_it_is_hilberts(side: int) -> None:
         size //= 2
 
 
-@settings(deadline=None)
 @given(st.integers(2, 48), st.integers(2, 48), st.integers(8, 132))
 def test_a_wave_reads_few_rows_and_columns(rows: int, columns: int, wave: int) -> None:
     """Tiles of a wave of blocks: rows plus columns at most thrice those of a square of as many tiles."""

@@ -30,7 +30,7 @@ def without_swizzle(kernel: dev.DeviceKernel) -> dev.DeviceKernel:
     return replace(kernel, buffers=tuple(replace(b, swizzle=None) for b in kernel.buffers))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from([4, 8, 16]),
     st.lists(st.integers(0, 11), min_size=5, max_size=5),

@@ -31,7 +31,7 @@ def base(name: str) -> Case:
     return next(cases(module, Choices({}, {}, {}, {}), module.schedule.target))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.sampled_from([(8, 16), (16, 64), (4, 8, 16)]), st.sampled_from([32, 64]), st.sampled_from([1, 2, 4]))
 def test_registers_lie_where_the_distribution_says(shape: tuple[int, ...], threads: int, vector: int) -> None:
     layout = striped(shape, threads, vector)

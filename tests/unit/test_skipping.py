@@ -85,7 +85,7 @@ def _kept_outside(lo: Callable[[int], int], hi: Callable[[int], int], keeps: int
     return False
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(-6, 9), st.integers(-5, 5), st.integers(0, 2))
 def test_what_is_proved_is_so_when_counted(reach: int, keeps: int, first: int) -> None:
     """Proved exactly where counting at many sizes finds no column that is kept and left out."""

@@ -190,7 +190,7 @@ def test_untraceable(function: Any, says: str) -> None:
     m=st.integers(1, 2000), n=st.integers(1, 2000), k=st.integers(1, 2000),
     more=st.tuples(st.integers(0, 500), st.integers(0, 500), st.integers(0, 500)),
 )  # fmt: skip
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_bound_grows_with_the_sizes(m: int, n: int, k: int, more: tuple[int, int, int]) -> None:
     small = solar.bound(GEMM, Workload("a", {"M": m, "N": n, "K": k}), "h200")
     large = solar.bound(GEMM, Workload("b", {"M": m + more[0], "N": n + more[1], "K": k + more[2]}), "h200")
@@ -199,7 +199,7 @@ def test_bound_grows_with_the_sizes(m: int, n: int, k: int, more: tuple[int, int
 
 
 @given(m=st.integers(1, 80), extra=st.integers(0, 40))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_causal_work_is_the_triangle(m: int, extra: int) -> None:
     dims = {"B": 1, "H": 2, "G": 1, "M": m, "N": m + extra, "D": 16}
     assert solar.bound(CAUSAL, Workload("w", dims), "b200").macs == hand_attention(dims, causal=True)["macs"]

@@ -92,7 +92,7 @@ def test_multicast_halves_what_is_read_of_the_shared_operand() -> None:
     assert apart["shared"] == paired["shared"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["row", "column", "grouped", "hilbert", "4"]))
 def test_every_tile_of_a_grid_is_visited_once(rows: int, columns: int, order: str) -> None:
     kernel = schedule(RUNGS["05_stages"])

@@ -170,7 +170,7 @@ def outcome(text: str) -> str | list[str]:
     return "accepted"
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(sorted(TEXTS)), st.integers(0, 2**32))
 def test_mutated_texts_parse_or_raise_kernel_error(name: str, seed: int) -> None:
     generator = random.Random(seed)
@@ -179,7 +179,7 @@ def test_mutated_texts_parse_or_raise_kernel_error(name: str, seed: int) -> None
     assert found == "accepted" or "error" in found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=200))
 def test_arbitrary_texts_raise_kernel_error(text: str) -> None:
     with pytest.raises(KernelError):

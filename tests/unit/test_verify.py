@@ -8,7 +8,7 @@ from kernelagent.dsl.check_text import check
 from kernelagent.dsl.elaborate import parse
 from kernelagent.dsl.verify.families import Choice, argue
 from kernelagent.dsl.verify.records import Counterexample, Obligation, counts, worst
-from kernelagent.dsl.verify.shapes import sizes
+from kernelagent.dsl.verify.shapes import orders, sizes
 
 GEMM = """edition(1)
 @kernel
@@ -302,6 +302,33 @@ def f(x: In[f32, M, K], y: Out[f32, M, P], BM=8):
     assert found
     assert all(s["K"] % 4 == 0 and s["P"] == s["K"] // 4 and s["M"] >= s["K"] for s in found)
     assert {s["M"] for s in found} & {7, 9}
+
+
+def test_of_every_two_dims_both_orders_are_tried() -> None:
+    module = parse(GEMM.replace("BM=8, BN=16", "BM=8, BN=64"))
+    found = list(orders(module, {}))
+    assert all(any(s[a] > s[b] for s in found) for a in "MNK" for b in "MNK" if a != b)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_dim_that_is_taken_for_a_smaller_one_is_refuted(quick: bool) -> None:
+    text = "edition(1)\n" + BOUNDED["gathered"].replace("N, 8]", "N, D]").replace("V, 8]", "V, D]")
+    text = text.replace("(N,), (4,)", "(N, V), (4, 8)").replace("for i in", "for i, d in").replace("i, 0)", "i, d)")
+    text = text.replace("(4,)), 0), (4, 8)", "(4,)), d), (4, 8)")
+    (found,) = check(text, quick=quick).counterexamples
+    assert (found.family, found.array) == ("coverage", "y")
+    assert found.sizes["V"] < found.sizes["D"]
+    assert found.element is not None
+    assert found.element[1] >= found.sizes["V"]
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_positions_below_another_dim_are_tried_where_it_is_the_larger_one(quick: bool) -> None:
+    text = "edition(1)\n" + BOUNDED["gathered"].replace("x: In[f32, V, 8]", "x: In[f32, N, 8], z: In[f32, V]")
+    (found,) = check(text, quick=quick).counterexamples
+    assert (found.family, found.array) == ("bounds", "x")
+    assert isinstance(found.found, int)
+    assert found.found >= found.sizes["N"]
 
 
 def test_verdicts_combine_to_the_worst() -> None:
