@@ -21,7 +21,8 @@ level(2)
 @kernel
 def gemm(a: In[bf16, M, K], w: In[bf16, N, K], y: Out[bf16, M, N], alpha: f32):
     schedule(sm_80, threads=128, min_blocks=2)
-    shape_class("aligned", unit_stride(a), aligned(a, 16), unit_stride(w), aligned(w, 16), aligned(y, 4), divides(K, 8))
+    shape_class("aligned", unit_stride(a), aligned(a, 16), unit_stride(w), aligned(w, 16), aligned(y, 4), divides(K, 8),
+                divides(N, 2))
     a_copy = distribution((128, 32), lanes=((4, 1, 8), (32, 0, 1)), values=((8, 1, 1), (4, 0, 32)))
     w_copy = distribution((64, 32), lanes=((4, 1, 8), (32, 0, 1)), values=((8, 1, 1), (2, 0, 32)))
     tile = distribution((128, 64), lanes=((4, 1, 2), (8, 0, 1), (2, 1, 32), (2, 0, 64)),
@@ -159,7 +160,7 @@ line of the level-one text a statement came from.
 1. `schedule(sm_80, threads=128, min_blocks=2)`: threads are whole warps of 32; `min_blocks` blocks must fit on a
    multiprocessor. Targets: {targets}. Shared memory of a block: {limits}.
 2. `shape_class("aligned", ...)`: what dispatch checks before this text runs: {guards}. Accesses of more than one
-   element need `aligned(x, bytes)`.
+   element need `aligned(x, bytes)`, and `divides(N, vector)` for rows that do not end inside one.
 3. `name = distribution(...)` and `name = shared(...)`, each once, used by name.
 4. One `for i, j in tiles((M, N), (128, 64)):`; all work stands inside. `raster=grouped, group=8` orders tiles (row,
    column, hilbert), `persistent=True` lets blocks stride over them. A second `tiles` as the last statement makes a
