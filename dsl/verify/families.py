@@ -15,7 +15,7 @@ from kernelagent.dsl.verify.bounds import Question
 from kernelagent.dsl.verify.draw import draw
 from kernelagent.dsl.verify.ranges import Ranges
 from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation, worst
-from kernelagent.dsl.verify.shapes import emptied, sizes
+from kernelagent.dsl.verify.shapes import emptied, orders, sizes
 from kernelagent.dsl.verify.trials import run_trial
 
 
@@ -79,7 +79,7 @@ def run_trials(module: Module, choice: Choice, effort: Effort) -> tuple[list[str
     end = time.thread_time() + effort.seconds
     done: list[str] = []
     tunables = _all_tunables(module.entry, choice)
-    tried = itertools.islice(sizes(module, tunables), 3 * effort.trials)
+    tried = itertools.islice(_ordered(module, tunables), 3 * effort.trials)
     for dims in _with_empty(module, tried, lambda: len(done) >= effort.trials or time.thread_time() > end):
         trial = draw(module.entry, dims, choice.dtypes, choice.scalars, choice.tunables, seed=len(done))
         outcome = run_trial(module, trial, effort.work_limit, choice.instances, choice.target)
@@ -88,6 +88,14 @@ def run_trials(module: Module, choice: Choice, effort: Effort) -> tuple[list[str
         if not outcome.skipped and 0 not in dims.values():
             done.append(trial.text())
     return done, []
+
+
+def _ordered(module: Module, tunables: Mapping[str, int | bool]) -> Iterator[dict[str, int]]:
+    """The most telling sizes, those of which each dim is the largest, and the rest."""
+    telling = sizes(module, tunables)
+    yield from itertools.islice(telling, 1)
+    yield from orders(module, tunables)
+    yield from telling
 
 
 def _with_empty(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 
 from kernelagent.dsl.index import (
@@ -30,6 +30,30 @@ def sizes(module: Module, tunables: Mapping[str, int | bool]) -> Iterator[dict[s
 
     Every result satisfies the entry's assumptions on sizes.
     """
+    yield from _possible(module, tunables, lambda choices: itertools.islice(_combinations(choices), _SEARCHED))
+
+
+def orders(module: Module, tunables: Mapping[str, int | bool]) -> Iterator[dict[str, int]]:
+    """Sizes of which each dim in turn is the largest, by more than a tile: of every two dims, both orders.
+
+    One dim taken for another shows only where it is the smaller one, or only where it is the larger.
+    """
+    yield from _possible(module, tunables, _each_largest)
+
+
+def _each_largest(choices: Sequence[Sequence[int]]) -> Iterator[tuple[int, ...]]:
+    least = [min(c) for c in choices]
+    for axis in range(len(choices)) if len(choices) > 1 else ():
+        others = max(n for a, n in enumerate(least) if a != axis)
+        yield (*least[:axis], 2 * others + 3, *least[axis + 1 :])
+
+
+def _possible(
+    module: Module,
+    tunables: Mapping[str, int | bool],
+    combined: Callable[[Sequence[Sequence[int]]], Iterator[tuple[int, ...]]],
+) -> Iterator[dict[str, int]]:
+    """What is combined of the candidates of each dim, put right and within what the entry assumes, each once."""
     entry = module.entry
     conditions = _conditions(module)
     derived = _derived(conditions, entry.dims)
@@ -38,8 +62,10 @@ def sizes(module: Module, tunables: Mapping[str, int | bool]) -> Iterator[dict[s
     extents |= _of_distinct(entry, extents)
     unknown = extents.get("", 1)  # no loop ends at it, but one with a literal end may cut it into tiles
     choices = [_candidates(d, extents.get(d, unknown), conditions) for d in free]
+    whole = {d: max([_factor(c, d) for c in conditions], default=1) for d in free}
     seen: set[tuple[int, ...]] = set()
-    for picked in itertools.islice(_combinations(choices), _SEARCHED):
+    for chosen in combined(choices):
+        picked = [-(-n // whole[d]) * whole[d] for d, n in zip(free, chosen, strict=True)]
         found = _complete(dict(zip(free, picked, strict=True)), derived, tunables)
         if found is None or tuple(found.values()) in seen or not _allowed(found, conditions, tunables):
             continue

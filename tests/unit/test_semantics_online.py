@@ -240,3 +240,25 @@ def test_zeros_in_the_reference_are_field_values() -> None:
     module = parse(text)
     of = problem("padded", padded, text)
     assert agreeing(module, choice(), graph_of(of), reference_of(of, module)) == (6, "")
+
+
+ARGMAX = """
+top, at = full((BR,), -inf, f32), zeros((BR,), f32)
+for j in pipeline(0, C, BC):
+    t = load(x, (i, j), (BR, BC))
+    m, p = max(t, axis=1), cast(argmax(t, axis=1) + j, f32)
+    better = m > top
+    at = where(better, p, at)
+    top = maximum(top, m)
+store(y, (i,), at)
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("", ""), ("m > top", "m >= top"), ("full((BR,), -inf, f32)", "zeros((BR,), f32)")]
+)
+def test_positions_of_maxima_are_tried_on_ties_and_below_zero(right: str, wrong: str) -> None:
+    text = rows(ARGMAX.replace(right, wrong)).replace("In[T, R, C], y: Out[T, R]", "In[f32, R, C], y: Out[f32, R]")
+    of = problem("argmax", lambda xp, x: xp.astype(xp.argmax(x, axis=1), xp.float64), text, ("R",))
+    refuted = any(o.verdict == "REFUTED" for o in prove(of).obligations if o.family == "semantics")
+    assert refuted == (right != wrong)
