@@ -21,8 +21,8 @@ level(2)
 @kernel
 def gemm(a: In[bf16, M, K], w: In[bf16, N, K], y: Out[bf16, M, N], alpha: f32):
     schedule(sm_80, threads=128, min_blocks=2)
-    shape_class("aligned", unit_stride(a), aligned(a, 16), unit_stride(w), aligned(w, 16), aligned(y, 4), divides(K, 8),
-                divides(N, 2))
+    shape_class("aligned", unit_stride(a), aligned(a, 16), unit_stride(w), aligned(w, 16), unit_stride(y),
+                aligned(y, 4), divides(K, 8), divides(N, 2))
     a_copy = distribution((128, 32), lanes=((4, 1, 8), (32, 0, 1)), values=((8, 1, 1), (4, 0, 32)))
     w_copy = distribution((64, 32), lanes=((4, 1, 8), (32, 0, 1)), values=((8, 1, 1), (2, 0, 32)))
     tile = distribution((128, 64), lanes=((4, 1, 2), (8, 0, 1), (2, 1, 32), (2, 0, 64)),
