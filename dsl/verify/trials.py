@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from kernelagent.dsl.diagnostics import KernelError
@@ -17,9 +17,9 @@ from kernelagent.dsl.interpreter.instances import Instances
 from kernelagent.dsl.interpreter.machine import Options
 from kernelagent.dsl.interpreter.memory import Cell, StoreLog
 from kernelagent.dsl.interpreter.run import CallRun, Run, execute
-from kernelagent.dsl.ir import Module, Scatter, Statement, Store
+from kernelagent.dsl.ir import Module
+from kernelagent.dsl.verify.gaps import lines_of_gap, reached
 from kernelagent.dsl.verify.records import Counterexample, Family
-from kernelagent.dsl.verify.sites import walk
 from kernelagent.dsl.verify.void_stores import void_because
 
 _FAMILY: dict[str, Family] = {
@@ -143,28 +143,9 @@ def _coverage_failure(trial: Trial, call: CallRun, cell: Cell, log: StoreLog) ->
     elif len(missing):
         element = tuple(int(i) for i in missing[0])
         message = f"{_element(cell.name, element)} is never stored ({trial.text()})"
-        nothing = {"lines": (_array_line(call, cell),), "why": _reached(call, cell, log)}
+        nothing = {"lines": lines_of_gap(call, cell, log), "why": reached(call, cell, log)}
         place = _void_store(call, log, element) or nothing
         yield Counterexample(message=message, element=element, found=0, **place, **common)
-
-
-def _reached(call: CallRun, cell: Cell, log: StoreLog) -> str:
-    """Which part of an array its stores reach, and where they stand."""
-    statements = (s for s, _ in walk(call.kernel))
-    lines = list(dict.fromkeys(s.origin.span.line for s in statements if _stores(s, cell.name)))
-    where = f"line{'s' * (len(lines) > 1)} {' and '.join(map(str, lines))}"
-    stored = np.argwhere(log.count > 0)
-    if not len(stored):
-        return f"nothing is stored by {where}"
-    parts = [f"{lo}..{hi}" for lo, hi in zip(stored.min(axis=0), stored.max(axis=0), strict=True)]
-    whole = [f"0..{n - 1}" for n in log.count.shape]
-    if parts == whole:
-        return f"{where} leaves gaps: {len(stored)} of {log.count.size} elements are stored"
-    return f"{where} stores [{', '.join(parts)}] of [{', '.join(whole)}]"
-
-
-def _stores(statement: Statement, array: str) -> TypeGuard[Store | Scatter]:
-    return isinstance(statement, Store | Scatter) and statement.view.array == array
 
 
 def _void_store(call: CallRun, log: StoreLog, element: tuple[int, ...]) -> dict[str, Any] | None:
@@ -226,7 +207,3 @@ def _element(name: str, element: tuple[int, ...]) -> str:
 
 def _iteration(values: Mapping[str, int]) -> str:
     return "(" + ", ".join(f"{name}={value}" for name, value in values.items()) + ")"
-
-
-def _array_line(call: CallRun, cell: Cell) -> int:
-    return next((a.span.line for a in call.kernel.arrays if a.name == cell.name), call.kernel.span.line)

@@ -218,6 +218,7 @@ def copy(x: In[f32, N], y: Out[f32, N], B=4):
         store(y, (i,), load(x, (i,), (B,)) + 1.0)
 """)
     assert found.family == "coverage"
+    assert found.lines == (5, 4)
     assert found.element is not None
     assert found.element[0] >= found.sizes["N"] // 4 * 4
     assert found.found == 0

@@ -16,6 +16,7 @@ from kernelagent.dsl import index as ix
 from kernelagent.dsl import ir
 from kernelagent.dsl.index import Index
 from kernelagent.dsl.verify.families import Choice
+from kernelagent.dsl.verify.gaps import store_line
 from kernelagent.dsl.verify.numeric import Reference
 from kernelagent.dsl.verify.records import Counterexample, Findings, Obligation
 from kernelagent.dsl.verify.semantics import graph as g
@@ -86,7 +87,7 @@ def prove_semantics(
         failure = found.failure
         if fixing and reference is not None and not failure.lines:
             failure = _mended(module, choice, graph, reference, differences, failure)
-        return remarks + _refuted(outputs, differences, failure)
+        return remarks + _refuted(module, outputs, differences, failure)
     rest = [a for a in outputs if a.name in differences]
     fields, why = (0, "")
     if rest and reference is not None and not graph.missing:
@@ -129,13 +130,15 @@ def _tested(array: ir.Array, difference: Difference, runs: int, fields: int, why
     return Obligation("semantics", "TESTED", difference.line, detail, array.name, level)
 
 
-def _refuted(outputs: list[ir.Array], differences: Mapping[str, Difference], failure: Counterexample) -> Findings:
+def _refuted(
+    module: ir.Module, outputs: list[ir.Array], differences: Mapping[str, Difference], failure: Counterexample
+) -> Findings:
     """The failure, at the line to look at. Terms that agree do not help where a value is not finite or never stored."""
     wrong = next((a for a in outputs if a.name == failure.array), outputs[0])
     obligations: list[Obligation] = []
     for array in outputs:
         difference = differences.get(array.name)
-        line = difference.line if difference is not None else array.span.line
+        line = difference.line if difference is not None else store_line(module, array)
         if array is wrong:
             failure = replace(failure, lines=failure.lines or (line,))
             obligations.append(Obligation("semantics", "REFUTED", failure.lines[0], failure.message, array.name))
@@ -173,7 +176,7 @@ def read(module: ir.Module, choice: Choice, graph: g.ReferenceGraph) -> Reading:
     except Undenoted as reason:
         outputs = [a for a in module.entry.arrays if a.role != "In"]
         return Reading(
-            tuple(found), tuple(Difference(a.name, reason.line or a.span.line, str(reason)) for a in outputs)
+            tuple(found), tuple(Difference(a.name, reason.line or store_line(module, a), str(reason)) for a in outputs)
         )
 
 
