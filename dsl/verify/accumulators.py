@@ -97,10 +97,10 @@ def _rounded(kernel: Kernel) -> Iterator[tuple[Carried, Value, int]]:
                 ends.update({c.inside.number: (c.initial,) for c in carried})
             case If(merged=merged):
                 ends.update({m.result.number: (m.then, m.otherwise) for m in merged})
-    for carried in (c for loop in loops for c in loop.carried if not _narrow(c.end.type.dtype)):
-        path = _Path(carried.inside, made, ends)
-        if path.leads(carried.end) and path.adds and path.narrow is not None:
-            yield carried, path.narrow, made[path.narrow.number][1]
+    for one in (c for loop in loops for c in loop.carried if not _narrow(c.end.type.dtype)):
+        path = _Path(one.inside, made, ends)
+        if path.leads(one.end) and path.adds and path.narrow is not None:
+            yield one, path.narrow, made[path.narrow.number][1]
 
 
 class _Path:

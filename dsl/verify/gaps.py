@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from kernelagent.dsl.index import Symbol
 from kernelagent.dsl.interpreter.held import Array as Held
 from kernelagent.dsl.interpreter.memory import Cell, StoreLog
 from kernelagent.dsl.interpreter.run import CallRun
@@ -69,7 +70,7 @@ def _short_axes(log: StoreLog) -> list[int]:
 
 def _moving(kernel: Kernel, store: Touch, axes: list[int]) -> Iterator[int]:
     """Lines of the loops that move a store along one of these axes; the outermost first."""
-    symbols = set()
+    symbols = set[Symbol]()
     for axis in axes:
         symbols |= store.view.coordinates[axis].symbols()
     for view_axis, start in enumerate(store.start):
