@@ -56,6 +56,8 @@ def _binary_range(k: Context, word: str, a: ir.Value, b: ir.Value, depth: int) -
             return x[0] + y[0], x[1] + y[1] - 1
         case "sub":
             return x[0] - y[1] + 1, x[1] - y[0]
+        case "maximum" | "minimum" if (kept := _idle(k, word, x, y) or _idle(k, word, y, x)) is not None:
+            return kept
         case "minimum":
             return k.facts.minimum(x[0], y[0]), k.facts.minimum(x[1], y[1])
         case "maximum":
@@ -65,6 +67,12 @@ def _binary_range(k: Context, word: str, a: ir.Value, b: ir.Value, depth: int) -
         case "floordiv" if y[1] == y[0] + 1 and k.facts.nonnegative(y[0] - 1):
             return x[0] // y[0], (x[1] - 1) // y[0] + 1
     return None
+
+
+def _idle(k: Context, word: str, x: Range, limit: Range) -> Range | None:
+    """x where the limit changes none of its elements."""
+    idle = k.facts.less_equal(limit[1] - 1, x[0]) if word == "maximum" else k.facts.less_equal(x[1] - 1, limit[0])
+    return x if idle else None
 
 
 def source_arrays(k: Context, value: ir.Value, depth: int = 8) -> set[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from kernelagent.dsl.index import Atom, Element, FloorDiv, Index, Mod, Symbol, index
 from kernelagent.dsl.ir import Kernel, ViewAxis, position
 from kernelagent.dsl.verify.ranges import Ranges
-from kernelagent.dsl.verify.sites import Computed, Place, Touch, computed, touches
+from kernelagent.dsl.verify.sites import ELEMENT, Computed, Place, Touch, computed, touches
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,14 @@ def _with_positions(ranges: Ranges, touch: Touch, coordinate: Index) -> Ranges:
 
 def _of_listed(touch: Touch, axis: ViewAxis) -> Iterator[Question]:
     """Positions that are data: shown only through a declared range of the array they come from."""
-    listed = Symbol(f"element of {touch.source or 'the index tile'}", "loop")
-    source = touch.place.ranges.data_range(touch.source) if touch.source else None
+    array, made = (touch.source, index(ELEMENT)) if touch.source else touch.clamped or (None, index(ELEMENT))
+    listed = Symbol(f"element of {array or 'the index tile'}", "loop")
+    source = touch.place.ranges.data_range(array) if array else None
     ranges = touch.place.ranges if source is None else touch.place.ranges.counting(listed, *source)
     subject = f"{touch.view.array}, positions from data"
-    value = index(listed)
+    value = made.substitute({ELEMENT.name: index(listed)})
     for bound, side in ((value - axis.lo, f"at least {axis.lo}"), (axis.hi - 1 - value, f"below {axis.hi}")):
-        text = f"{listed} is {side}"
+        text = f"{value} is {side}"
         yield replace(_ask(bound, ranges, touch.place, text, subject), from_data=source is None)
 
 

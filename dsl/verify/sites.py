@@ -6,14 +6,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from kernelagent.dsl.index import Condition, Index, Negation, Symbol, condition_indices
+from kernelagent.dsl.dtypes import DTYPES
+from kernelagent.dsl.index import (
+    Condition,
+    Index,
+    Negation,
+    Symbol,
+    condition_indices,
+    index,
+    maximum,
+    minimum,
+)  # fmt: skip
 from kernelagent.dsl.ir import (
+    Binary,
     Broadcast,
     Cast,
     ExpandDims,
     For,
     FromCondition,
     FromIndex,
+    Full,
     Gather,
     If,
     Iota,
@@ -33,6 +45,8 @@ from kernelagent.dsl.ir import (
 )  # fmt: skip
 from kernelagent.dsl.verify.ranges import Ranges
 
+ELEMENT = Symbol("an element", "loop")
+"""Of an array, in `Touch.clamped`."""
 Kind: TypeAlias = Literal["load", "gather", "store", "scatter", "add"]
 
 
@@ -71,6 +85,7 @@ class Touch:
     source: str | None = None  # the array that the listed positions were loaded from, unchanged
     filled: bool = False
     listing: Load | None = None  # what loaded the listed positions, if nothing but their type has changed since
+    clamped: tuple[str, Index] | None = None  # the array of listed positions, and what is made of its elements ELEMENT
 
 
 @dataclass(frozen=True)
@@ -93,15 +108,17 @@ def touches(kernel: Kernel) -> Iterator[Touch]:
             case Let(value, Gather(view, start, axis, indices, fill)):
                 source, filled = _source(indices, made), fill is not None
                 shape, live = value.type.shape, value.type.live
-                yield Touch("gather", view, start, shape, live, place, axis, source, filled, _listing(indices, made))
+                listing, clamped = _listing(indices, made), _clamped(indices, made)
+                yield Touch("gather", view, start, shape, live, place, axis, source, filled, listing, clamped)
             case Store(view, start, value, _):
                 yield Touch("store", view, start, value.type.shape, value.type.live, place)
             case Scatter(view, start, scattered, indices, value, atomic, _):
                 kind: Kind = "add" if atomic else "scatter"
                 source = _source(indices, made) if indices is not None else None
                 listing = _listing(indices, made) if indices is not None else None
+                clamped = _clamped(indices, made) if indices is not None else None
                 shape, live = value.type.shape, value.type.live
-                yield Touch(kind, view, start, shape, live, place, scattered, source, False, listing)
+                yield Touch(kind, view, start, shape, live, place, scattered, source, False, listing, clamped)
 
 
 def _source(value: Value, made: dict[int, Operation]) -> str | None:
@@ -109,8 +126,49 @@ def _source(value: Value, made: dict[int, Operation]) -> str | None:
     match made.get(value.number):
         case Load(view, _, None) | Gather(view, _, _, _, None):
             return view.array
-        case Cast(x) | Reshape(x) | ExpandDims(x) | Broadcast(x) | Permute(x) | Take(x):
+        case Cast(x) if _keeps(x, value):
             return _source(x, made)
+        case Reshape(x) | ExpandDims(x) | Broadcast(x) | Permute(x) | Take(x):
+            return _source(x, made)
+    return None
+
+
+def _keeps(x: Value, cast: Value) -> bool:
+    """Whether the type of a cast holds every integer of the type before it."""
+    before, after = DTYPES[x.type.dtype], DTYPES[cast.type.dtype]
+    if before.kind == after.kind:
+        return before.kind in ("int", "uint") and after.bits >= before.bits
+    return (before.kind, after.kind) == ("uint", "int") and after.bits > before.bits
+
+
+def _clamped(value: Value, made: dict[int, Operation]) -> tuple[str, Index] | None:
+    """The array of positions, moved and kept within limits, and a position as an expression in its element."""
+    match made.get(value.number):
+        case Load(view, _, None) | Gather(view, _, _, _, None):
+            return view.array, index(ELEMENT)
+        case Cast(x) if _keeps(x, value):
+            return _clamped(x, made)
+        case Reshape(x) | ExpandDims(x) | Broadcast(x) | Permute(x) | Take(x):
+            return _clamped(x, made)
+        case Binary("maximum" | "minimum" as word, a, b):
+            for data, limit in ((a, b), (b, a)):
+                found, bound = _clamped(data, made), _integer(limit, made)
+                if found is not None and bound is not None:
+                    return found[0], (maximum if word == "maximum" else minimum)(found[1], bound)
+    return None
+
+
+def _integer(value: Value, made: dict[int, Operation]) -> Index | None:
+    """A tile whose elements are all one index integer."""
+    match made.get(value.number):
+        case Full(number) if isinstance(number, int) and not isinstance(number, bool):
+            return index(number)
+        case FromIndex(at):
+            return at
+        case Cast(x) if _keeps(x, value):
+            return _integer(x, made)
+        case Broadcast(x) | ExpandDims(x) | Reshape(x):
+            return _integer(x, made)
     return None
 
 

@@ -173,6 +173,40 @@ def f(x: In[f32, N], y: Out[f32, N]):
     assert {o.verdict for o in full.obligations if o.family == "bounds"} == {"PROVED"}
 
 
+@pytest.mark.parametrize(
+    ("positions", "assumed"),
+    [
+        ("maximum({}, 0)", "0 <= ids < V"),
+        ("maximum({}, 0)", "-1 <= ids < V, V >= 1"),
+        ("minimum(maximum({}, 0), V - 1)", "-5 <= ids < 2 * V, V >= 1"),
+        ("maximum(0, minimum(V - 1, cast({}, i64)))", "0 <= ids <= V, V >= 1"),
+    ],
+)
+def test_positions_kept_within_limits_are_proved(positions: str, assumed: str) -> None:
+    text = "edition(1)\n" + BOUNDED["gathered"].replace("0 <= ids < V", assumed)
+    loaded = "load(ids, (i,), (4,))"
+    assert verdicts(text.replace(loaded, positions.format(loaded)), "bounds") == {"PROVED"}
+
+
+@pytest.mark.parametrize(
+    ("positions", "assumed"),
+    [
+        ("maximum({}, 0)", "-1 <= ids < V"),
+        ("maximum({}, 0)", "0 <= ids <= V"),
+        ("maximum({}, 1)", "0 <= ids < V"),
+        ("minimum({}, V - 1)", "-1 <= ids < V"),
+        ("maximum(cast({}, i8), 0)", "0 <= ids < V"),
+        ("maximum({} + 1, 0)", "0 <= ids < V"),
+        ("cast({}, i8)", "0 <= ids < V"),
+        ("cast(cast({}, u8), i32)", "0 <= ids < V"),
+    ],
+)
+def test_limits_that_are_too_wide_prove_nothing(positions: str, assumed: str) -> None:
+    text = "edition(1)\n" + BOUNDED["gathered"].replace("0 <= ids < V", assumed)
+    loaded = "load(ids, (i,), (4,))"
+    assert verdicts(text.replace(loaded, positions.format(loaded)), "bounds") == {"PROVED", "UNKNOWN"}
+
+
 def test_positions_from_data_without_an_assumption_are_refuted() -> None:
     text = "edition(1)\n" + BOUNDED["labels"].replace("    assume(0 <= labels < V)\n", "")
     found = refuted(text)
