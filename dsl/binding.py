@@ -154,6 +154,8 @@ class _Binder:
     def sizes(self) -> None:
         """Dims that occur again, literal dims, and dims that are expressions of others."""
         for array, axis, dim, size in self.pending:
+            if any(s.name not in self.dims for s in dim.symbols()):
+                continue  # told below as dims that nothing fixes
             try:
                 expected = dim.evaluate(self.dims)
             except ZeroDivisionError:
@@ -170,7 +172,7 @@ class _Binder:
                 self.report("dim-mismatch", message, array.span, hint, expected=expected, given=size)
         unbound = [d for d in self.entry.dims if d not in self.dims]
         for name in unbound:
-            message = f"nothing fixes the dim `{name}`: the arrays that have it were not given"
+            message = f"nothing fixes the dim `{name}`: the arrays that have it by itself were not given"
             self.report("dim-unbound", message, self.entry.span, "pass the output array as well")
 
     # Scalars -----------------------------------------------------------------------------------

@@ -162,3 +162,17 @@ def k(x: In[f32, N], y: Out[f32, N], res: In[f32, N] = None, BN=64):
         bind(parse(text), arrays)
     assert "absent={'res'}" in (caught.value.diagnostics[0].hint or "")
     assert bind(parse(text, absent=frozenset({"res"})), arrays).dims == {"N": 7}
+
+
+def test_a_dim_that_only_an_output_has_by_itself_is_named_when_that_is_left_out() -> None:
+    module = parse("""edition(1)
+@kernel
+def k(x: In[f32, B, 2 * P], y: Out[f32, B, P], BB=4, BP=8):
+    for b, p in tiles((B, P), (BB, BP)):
+        store(y, (b, p), load(x[:, 0:P], (b, p), (BB, BP)) - 1.0)
+""")
+    assert bind(module, {"x": ((3, 6), "f32"), "y": ((3, 3), "f32")}).dims == {"B": 3, "P": 3}
+    with pytest.raises(KernelError) as raised:
+        bind(module, {"x": ((3, 6), "f32")})
+    (found,) = raised.value.diagnostics
+    assert (found.code, "`P`" in found.message) == ("dim-unbound", True)
