@@ -7,7 +7,7 @@ from itertools import islice
 from math import prod
 
 from kernelagent.dsl import device as dev
-from kernelagent.dsl.index import Element, cdiv
+from kernelagent.dsl.index import Element, Index, cdiv
 from kernelagent.dsl.level2.traverse import every_grid, grids
 from kernelagent.dsl.lower.device.grids import innermost
 from kernelagent.dsl.targets.cuda.units import Placed, holds, unmapped
@@ -22,6 +22,8 @@ from kernelagent.dsl.walks import counts_of, tile_counts
 Sizes = Mapping[str, int]
 _SEARCHED = 400
 _DOUBLINGS = 6
+_SPAN = 16 * 2520
+"""Of a dim, to see how fast loops grow with it: parts of up to 10, and of 16, divide it."""
 FEW, SEVERAL = 6, 24
 """Tiles of a launch with many iterations each, and of others."""
 ALIGNED = 16
@@ -58,7 +60,7 @@ def trips(kernel: dev.DeviceKernel, found: Sizes) -> int | None:
     are few whatever the sizes; None where data decides, or nothing is defined."""
     loops = outermost(kernel)
     try:
-        known = {**found, **_first_tile(kernel, found)}
+        known = {**found, **first_tile(kernel, found)}
         if kernel.grid.inner is None and _empty(kernel.grid, known):
             return None
         if later_longer(kernel, loops):
@@ -78,7 +80,8 @@ def _empty(grid: dev.Grid, known: Sizes) -> bool:
     return any(hi.evaluate(known) <= lo.evaluate(known) for lo, hi in zip(grid.lo, grid.hi, strict=True))
 
 
-def _first_tile(kernel: dev.DeviceKernel, found: Sizes) -> dict[str, int]:
+def first_tile(kernel: dev.DeviceKernel, found: Sizes) -> dict[str, int]:
+    """The sizes with the loop variables of the first tile, where no data decides them."""
     known = dict(found)
     for grid in every_grid(kernel):
         for variable, lo in zip(grid.variables, grid.lo, strict=True):
@@ -137,13 +140,25 @@ def steps(kernel: dev.DeviceKernel) -> dict[str, int]:
     loops = outermost(kernel)
     ends = dict(zip(kernel.grid.variables, kernel.grid.hi, strict=True)) if later_longer(kernel, loops) else {}
     for loop in loops:
-        for hi, step in zip(loop.hi, loop.step, strict=True):
+        for lo, hi, step in zip(loop.lo, loop.hi, loop.step, strict=True):
             width = step.constant or 1
             places = [ends[v].symbols() for v in hi.symbols() & ends.keys()]  # `range(0, i)`: as far as tiles go
             for symbol in hi.symbols().union(*places):
                 if symbol.kind in ("dim", "param"):
-                    found[symbol.name] = max(width, found.get(symbol.name, 1))
+                    each = _for_one_more(kernel, hi - lo, symbol.name, width)
+                    found[symbol.name] = max(each, found.get(symbol.name, 1))
     return found
+
+
+def _for_one_more(kernel: dev.DeviceKernel, length: Index, name: str, width: int) -> int:
+    """By how much a dim grows for one iteration more in the first tile: by 4 steps where the loop is over a quarter of
+    it, by the step where it is over all of it or more, and where data decides; other dims are 1."""
+    try:
+        known = first_tile(kernel, dict.fromkeys(kernel.dims, 1))
+        longer = length.evaluate({**known, name: 2 * _SPAN}) - length.evaluate({**known, name: _SPAN})
+    except (KeyError, ZeroDivisionError):
+        return width
+    return -(-width * _SPAN // longer) if 0 < longer < _SPAN else width
 
 
 def limited(kernel: dev.DeviceKernel) -> bool:
@@ -256,7 +271,7 @@ def _along(kernel: dev.DeviceKernel, found: Sizes, axis: int) -> int | None:
 
 def tile_count(kernel: dev.DeviceKernel, found: Sizes) -> int:
     """Tiles of all grids that do not depend on data, inner ones taken as often as outer ones run."""
-    known, total = _first_tile(kernel, found), 1
+    known, total = first_tile(kernel, found), 1
     for grid in grids(kernel.grid):
         for count in counts_of(grid):
             try:
@@ -327,4 +342,4 @@ def _idle(kernel: dev.DeviceKernel, found: Sizes) -> bool:
         return False
 
 
-__all__ = ["Sizes", "by_trips", "empty_calls", "fits", "outermost", "trips", "whole_calls"]
+__all__ = ["Sizes", "by_trips", "empty_calls", "first_tile", "fits", "outermost", "trips", "whole_calls"]

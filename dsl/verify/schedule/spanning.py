@@ -12,6 +12,7 @@ from kernelagent.dsl.index import Element, Index, index
 from kernelagent.dsl.verify.schedule.alike import Part, Unlike, parts_of, spans, unspanned
 from kernelagent.dsl.verify.schedule.branching import foreign, unreached, untaken
 from kernelagent.dsl.verify.schedule.cases import Call, Case, call
+from kernelagent.dsl.verify.schedule.remainders import uncut
 from kernelagent.dsl.verify.schedule.sizes import (
     ALIGNED,
     SEVERAL,
@@ -43,6 +44,7 @@ def sizes_to_run(case: Case, iterations: int, ran: Sequence[Launch]) -> Iterator
     if _longest(case, ran) < iterations:
         counts = by_trips(case, iterations + _FURTHER)
         yield from islice((s for n, s in counts.items() if n >= iterations), 1)
+    yield from (sizes for _, sizes in uncut(case, [launch.sizes for launch in ran]))
     parts = parts_of(case)
     for part in () if isinstance(parts, Unlike) else parts:
         made = [launch.made for launch in ran]
@@ -88,6 +90,9 @@ def unlike(case: Case, ran: Sequence[Launch], empty: Sequence[Launch], iteration
         return reason
     if outermost(case.kernel) and _longest(case, ran) < iterations:
         return f"no launch was small enough with {iterations} iterations"
+    for loop, _ in uncut(case, [launch.sizes for launch in ran]):
+        line = loop.origin.span.line
+        return f"no launch was small enough in which the loop of line {line} is long and its last step cut"
     parts = parts_of(case)
     if isinstance(parts, Unlike):
         return parts.reason
