@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TypeAlias
 
 from kernelagent.dsl import device as dev
 from kernelagent.dsl import dtypes as types
@@ -15,6 +16,7 @@ from kernelagent.dsl.level2.rules import Broken, shape_text
 from kernelagent.dsl.level2.traverse import parts
 from kernelagent.dsl.targets.cuda.archs import Arch, arch, archs
 
+_Use: TypeAlias = tuple[str, int]
 SHARED_ALIGNMENT = 16
 """Bytes: the widest access."""
 CLUSTERED = (9, 0)
@@ -147,18 +149,20 @@ def check_overlap(kernel: dev.DeviceKernel, a: dev.SharedBuffer, b: dev.SharedBu
         _check_turns(kernel, a, b, [t for block in part.blocks for t in _trace(block)] * (1 + again))
 
 
-def _check_turns(kernel: dev.DeviceKernel, a: dev.SharedBuffer, b: dev.SharedBuffer, trace: list[str | None]) -> None:
-    last: str | None = None
+def _check_turns(kernel: dev.DeviceKernel, a: dev.SharedBuffer, b: dev.SharedBuffer, trace: list[_Use | None]) -> None:
+    last: _Use | None = None
     barrier = True
-    for name in trace:
-        if name is None:
+    for use in trace:
+        if use is None:
             barrier = True
-        elif name in (a.name, b.name):
-            if last not in (None, name) and not barrier:
+        elif use[0] in (a.name, b.name):
+            if last is not None and last[0] != use[0] and not barrier:
+                lines = last[1], use[1]
                 message = f"`{a.name}` and `{b.name}` share bytes, and no barrier lies between their uses"
-                hint = f"put `barrier()` between them, or give `{b.name}` an offset of its own: {_behind(kernel, b)}"
-                raise Broken("shared-overlap", message, hint, "offset", first=a.name, second=b.name)
-            last, barrier = name, False
+                hint = f"put `barrier()` between lines {lines[0]} and {lines[1]}, "
+                hint += f"or give `{b.name}` an offset of its own: {_behind(kernel, b)}"
+                raise Broken("shared-overlap", message, hint, "offset", first=a.name, second=b.name, lines=lines)
+            last, barrier = use, False
 
 
 def _behind(kernel: dev.DeviceKernel, b: dev.SharedBuffer) -> int:
@@ -166,10 +170,11 @@ def _behind(kernel: dev.DeviceKernel, b: dev.SharedBuffer) -> int:
     return -(-others.shared_bytes // 128) * 128
 
 
-def _trace(body: tuple[dev.Statement, ...]) -> Iterator[str | None]:
-    """Buffers in the order of their uses, None for a barrier; loops run twice."""
+def _trace(body: tuple[dev.Statement, ...]) -> Iterator[_Use | None]:
+    """Buffers and lines in the order of their uses, None for a barrier; loops run twice."""
     for statement in body:
-        yield from touched(statement)
+        origin = statement.fragment.origin if isinstance(statement, dev.Let) else statement.origin
+        yield from ((name, origin.span.line) for name in touched(statement))
         match statement:
             case dev.BlockBarrier() | dev.RoleBarrier():
                 yield None

@@ -234,11 +234,13 @@ def _initialised(kernel: dev.DeviceKernel) -> Rules:
     """Each barrier once in front of the roles, then the fence, then a barrier of all threads."""
     seen: dict[str, int] = {b.name: 0 for b in kernel.barriers}
     shown = met = True  # what was initialised so far is visible, and all threads have come
+    last = 0
     for statement in dev.walk(kernel.prologue):
         match statement:
             case dev.BarrierInit(name):
                 seen[name] += 1
                 shown = met = False
+                last = statement.origin.span.line
             case dev.FenceInit():
                 shown = True
             case dev.BlockBarrier() | dev.ClusterBarrier() if shown:
@@ -250,7 +252,7 @@ def _initialised(kernel: dev.DeviceKernel) -> Rules:
     if not met:
         wanted = "barrier()" if kernel.cluster == 1 else "cluster_barrier()"
         message = "roles begin before the initialised barriers are visible to them"
-        hint = f"write `fence_init()` and then `{wanted}` behind the last `barrier_init`"
+        hint = f"write `fence_init()` and then `{wanted}` behind the last `barrier_init`, line {last}"
         yield f"role {kernel.roles[0].name}", Broken("barrier-init", message, hint)
 
 

@@ -300,9 +300,11 @@ class Machine:
 
     def _deadlock(self, left: Sequence[Actor]) -> None:
         waits = "; ".join(f"{a.name or 'the block'} of block {a.block.number} waits for {a.waiting}" for a in left)
-        last = next((s for s in reversed(self.sites) if s.role == left[0].name), None)
-        if last is not None:
-            self.note(Event("protocol", "deadlock", last, f"nobody can go on: {waits}"))
+        stuck = {a.name: None for a in left}  # one of each role: who waits for ever because another one does
+        last = [next((s for s in reversed(self.sites) if s.role == name), None) for name in stuck]
+        if last[0] is not None:
+            other = next((s for s in last[1:] if s is not None), None)
+            self.note(Event("protocol", "deadlock", last[0], f"nobody can go on: {waits}", other))
 
     # Walks -------------------------------------------------------------------------------------------
 
