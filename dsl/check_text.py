@@ -123,7 +123,9 @@ def examine(
     say("comparing with the reference at small sizes")
     end = time.thread_time() + effort.seconds
     findings += compare(module, reference, choice, effort.work_limit, lambda: time.thread_time() > end)
-    return findings if quick or graph is None else findings + _meaning(module, choice, graph, reference)
+    if not quick and graph is not None:
+        findings += _meaning(module, choice, graph, reference)
+    return _placed(module, findings)
 
 
 def claims(
@@ -135,6 +137,20 @@ def claims(
 
     effort = Effort.quick() if quick else Effort.full()
     return run(module, choice, shown, effort.work_limit, effort.seconds)
+
+
+def _placed(module: Module, findings: Findings) -> Findings:
+    """With the line of the store at wrong values of which nothing says where they come from."""
+    from kernelagent.dsl.verify.gaps import store_line
+
+    outputs = {a.name: a for a in module.entry.arrays}
+    told = {(c.array, c.element) for c in findings.counterexamples if c.lines}
+
+    def placed(one: Counterexample) -> Counterexample:
+        known = one.lines or (one.array, one.element) in told or one.array not in outputs
+        return one if known else replace(one, lines=(store_line(module, outputs[str(one.array)]),))
+
+    return replace(findings, counterexamples=tuple(placed(c) for c in findings.counterexamples))
 
 
 def _meaning(module: Module, choice: Choice, graph: ReferenceGraph, reference: Reference) -> Findings:

@@ -66,6 +66,7 @@ def test_a_missing_rescale_is_refuted_with_an_element() -> None:
     report = check(wrong, reference=reference(wrong))
     (found,) = report.counterexamples
     assert found.family == "numeric"
+    assert [wrong.splitlines()[n - 1].strip()[:6] for n in found.lines] == ["store("]
     assert found.element is not None
     assert found.sizes["N"] > 256
     assert found.expected != found.found
