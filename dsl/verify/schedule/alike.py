@@ -429,6 +429,6 @@ def around(names: set[str], axes: Mapping[str, Axis]) -> set[str]:
 
 
 __all__ = [
-    "Axis", "Depends", "Part", "Unlike", "around", "axes_of", "counted", "digits_of", "note", "once", "parts_of", "places",
-    "replaced", "spans", "terms_of", "unspanned",
+    "Axis", "Depends", "Part", "Unlike", "around", "axes_of", "counted", "digits_of", "note", "once", "parts_of",
+    "places", "replaced", "spans", "terms_of", "unspanned",
 ]  # fmt: skip
