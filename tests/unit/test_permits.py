@@ -70,10 +70,10 @@ def test_a_refuted_kernel_is_never_advised() -> None:
 
 
 def test_only_the_table_decides_what_is_timed() -> None:
-    """No other list of verdicts stands in harness or agent."""
+    """No other list of verdicts stands in harness or agent; `explain` has their meaning in words."""
     root = Path(__file__).parents[2]
     others = [
         f for folder in ("harness", "kernelagent") for f in (root / folder).rglob("*.py")
-        if '"PROVED_BOUNDED"' in f.read_text(encoding="utf-8") and f.name != "permits.py"
+        if '"PROVED_BOUNDED"' in f.read_text(encoding="utf-8") and f.name not in ("permits.py", "explain.py")
     ]  # fmt: skip
     assert others == []

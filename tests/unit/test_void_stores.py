@@ -36,7 +36,7 @@ def test_the_load_that_ends_is_named(change: tuple[str, str], load: str, line: i
     assert f"why: {found.why}" in told([found], text)[0]
 
 
-def test_an_element_that_no_store_reaches_keeps_its_array() -> None:
+def test_an_element_that_no_store_reaches_is_told_at_the_store_and_its_loop() -> None:
     found = refuted(GEMM.replace("tiles((M, N), (BM, BN))", "tiles((M, N - 1), (BM, BN))"))
-    assert found.lines == (4,)
-    assert not found.why
+    assert found.lines == (10, 5)
+    assert "line 10 stores" in found.why
