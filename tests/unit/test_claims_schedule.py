@@ -202,7 +202,7 @@ def test_another_array_of_the_same_dims() -> None:
     square = claiming(
         "gemm", "",
         ("w: In[bf16, N, K]", "w: In[bf16, M, K]"),
-        ("(M, N), (128, 64), raster", "(M, M), (128, 64), raster"),
+        ("divides(N, 2)", "divides(M, 2)"), ("(M, N), (128, 64), raster", "(M, M), (128, 64), raster"),
         ("y: Out[bf16, M, N]", "y: Out[bf16, M, M]"),
         (MMA, f"            expect(w_ring[(k // 32) % 3], tag(a), (j, k))\n{MMA}"),
     )  # fmt: skip
@@ -256,7 +256,8 @@ def test_claims_that_say_nothing(name: str, claims: str, edit: tuple[str, str] |
 
 
 def test_conformity_of_operands_without_a_common_dim() -> None:
-    text = claiming("gemm", "conformity", ("w: In[bf16, N, K]", "w: In[bf16, N, L]"))
+    other = ("w: In[bf16, N, K]", "w: In[bf16, N, L]"), ("divides(K, 8)", "divides(K, 8), divides(L, 8)")
+    text = claiming("gemm", "conformity", *other)
     report = checked(text)
     assert "claim-vacuous" in codes(report)
     assert verdicts(report) == {"conformity": "UNKNOWN"}
